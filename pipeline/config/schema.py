@@ -1,0 +1,205 @@
+"""The type and the range of every configuration key. Defaults live in `conf/`, never here.
+
+A group that has options (`data`, `augment`, `model`, `optimizer`, `scheduler`) is a mapping whose `name` chooses
+the dataclass that checks the rest of it (`OPTIONS`). All other groups have exactly one form.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+def _checked(expected: str, accepts: Callable[[Any], bool]) -> Any:
+    """A required field whose value must satisfy `accepts`; `expected` says so in words."""
+    return field(default=MISSING, metadata={"expected": expected, "accepts": accepts})
+
+
+def _above(bound: float) -> Any:
+    return _checked(f"a number > {bound}", lambda value: bound < value < math.inf)
+
+
+def _at_least(bound: float) -> Any:
+    return _checked(f"a number >= {bound}", lambda value: bound <= value < math.inf)
+
+
+def _fraction() -> Any:
+    return _checked("a number in [0, 1)", lambda value: 0 <= value < 1)
+
+
+def _one_of(*choices: str) -> Any:
+    return _checked("one of " + ", ".join(choices), lambda value: value in choices)
+
+
+@dataclass
+class FashionMNIST:
+    """60,000 training and 10,000 test images of clothes, 28×28 grey, 10 classes, as IDX files."""
+
+    name: str = MISSING
+    source: str | None = MISSING
+    mirrors: list[str] = MISSING
+    files: dict[str, str] = MISSING
+    classes: list[str] = MISSING
+    licence: str = MISSING
+
+
+@dataclass
+class Digits:
+    """scikit-learn's 1,797 images of digits, 8×8 grey, 10 classes; needs no network."""
+
+    name: str = MISSING
+
+
+@dataclass
+class Prepare:
+    size: int = _at_least(4)
+    fit: str = _one_of("pad", "resize")
+    val_fraction: float = _checked("a number in (0, 0.5]", lambda value: 0 < value <= 0.5)
+    confirm_fraction: float = _fraction()
+    test_fraction: float = _fraction()
+    limit: int | None = _at_least(1)
+    seed: int = _at_least(0)
+
+
+@dataclass
+class Augment:
+    name: str = MISSING
+    mode: str = _one_of("materialized", "online")
+    copies: int = _at_least(1)
+    transforms: list[Any] = MISSING
+    seed: int = _at_least(0)
+    workers: int | None = _at_least(1)
+
+
+@dataclass
+class LeNet:
+    name: str = MISSING
+    dropout: float = _fraction()
+
+
+@dataclass
+class ConvNet:
+    name: str = MISSING
+    width: int = _at_least(1)
+    depth: int = _at_least(1)
+    kernel_size: int = _at_least(1)
+    stride: int = _at_least(1)
+    padding: int | None = _at_least(0)
+    pool_size: int = _at_least(1)
+    normalization: str = _one_of("batch", "group", "none")
+    hidden: int = _at_least(0)
+    conv_dropout: float = _fraction()
+    dropout: float = _fraction()
+
+
+@dataclass
+class Regularization:
+    l1: float = _at_least(0)
+    l2: float = _at_least(0)
+    l2_as: str = _one_of("decay", "penalty")
+    label_smoothing: float = _fraction()
+
+
+@dataclass
+class SGD:
+    name: str = MISSING
+    lr: float = _above(0)
+    momentum: float = _fraction()
+    nesterov: bool = MISSING
+
+
+@dataclass
+class AdamW:
+    name: str = MISSING
+    lr: float = _above(0)
+    beta1: float = _fraction()
+    beta2: float = _fraction()
+
+
+@dataclass
+class Constant:
+    name: str = MISSING
+
+
+@dataclass
+class OneCycle:
+    name: str = MISSING
+    warmup_fraction: float = _fraction()
+
+
+@dataclass
+class Cosine:
+    name: str = MISSING
+    final_fraction: float = _fraction()
+
+
+@dataclass
+class EarlyStopping:
+    patience: int | None = _at_least(1)
+    min_delta: float = _at_least(0)
+
+
+@dataclass
+class Train:
+    max_epochs: int = _at_least(1)
+    batch_size: int = _at_least(1)
+    monitor: str = MISSING
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    accelerator: str = _one_of("auto", "cpu", "gpu", "mps")
+    devices: int = _at_least(1)
+    precision: str = _one_of("32-true", "bf16-mixed", "16-mixed")
+    channels_last: bool = MISSING
+    threads: int | None = _at_least(1)
+    loader_workers: int = _at_least(0)
+
+
+@dataclass
+class Evaluate:
+    batch_size: int = _at_least(1)
+    training: str | None = MISSING
+
+
+@dataclass
+class Report:
+    training: str | None = MISSING
+    evaluation: str | None = MISSING
+
+
+@dataclass
+class Tracking:
+    enabled: bool = MISSING
+    uri: str | None = MISSING
+    experiment: str = MISSING
+    tags: dict[str, str] = MISSING
+
+
+@dataclass
+class Config:
+    """The whole configuration; groups with options hold one of the dataclasses of `OPTIONS`."""
+
+    seed: int = _at_least(0)
+    fail_fast: bool = MISSING
+    data: Any = MISSING
+    prepare: Prepare = field(default_factory=Prepare)
+    augment: Augment = field(default_factory=Augment)
+    model: Any = MISSING
+    regularization: Regularization = field(default_factory=Regularization)
+    optimizer: Any = MISSING
+    scheduler: Any = MISSING
+    train: Train = field(default_factory=Train)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    report: Report = field(default_factory=Report)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+OPTIONS: dict[str, dict[str, type]] = {
+    "data": {"fashion_mnist": FashionMNIST, "digits": Digits},
+    "model": {"lenet": LeNet, "convnet": ConvNet},
+    "optimizer": {"sgd": SGD, "adamw": AdamW},
+    "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},
+}
+
+FREE_MAPS = ("tracking.tags", "data.files")
+"""Mappings whose keys are the user's own."""

@@ -1,0 +1,144 @@
+"""Checks a composed configuration as a whole, whichever way it came about, and turns it into dataclasses."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.config.errors import ConfigError
+from pipeline.config.schema import OPTIONS, Config
+from pipeline.fit.history import METRICS
+
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def load(path: Path) -> Config:
+    """The configuration that `compose` wrote to `path`.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or holds a configuration that the schema refuses.
+    """
+    return validate(read_yaml(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML 1.2 file (`1e-4` is a number there, as DVC reads it too).
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or holds something other than a mapping.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist. `dvc repro` writes it, or `git checkout {path.name}`.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be YAML; {' '.join(str(error).split())}.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values; got {content!r}.")
+    return content
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """The configuration as dataclasses, each group with options as the one that its `name` chooses.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value is of the wrong type or out of range.
+    """
+    config: Config = _build(Config, {key: value for key, value in values.items() if key != "experiment"}, "")
+    if config.train.monitor not in METRICS:
+        raise _refused("train.monitor", "one of " + ", ".join(METRICS), config.train.monitor, METRICS)
+    held_out = config.prepare.val_fraction + config.prepare.confirm_fraction
+    if held_out >= 1:
+        raise _refused("prepare.val_fraction + prepare.confirm_fraction", "a number < 1", held_out)
+    return config
+
+
+def nearest(word: object, choices: Iterable[str]) -> str:
+    """A question that offers the most similar choice, or nothing.
+
+    >>> nearest("lenett", ["convnet", "lenet"])
+    " Did you mean 'lenet'?"
+    """
+    matches = difflib.get_close_matches(str(word), list(choices), n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def _build(schema: type, values: Any, path: str) -> Any:
+    prefix = f"{path}." if path else ""
+    if not isinstance(values, Mapping):
+        raise _refused(path, "a mapping of " + ", ".join(field.name for field in fields(schema)), values)
+    known = {field.name: field for field in fields(schema)}
+    for key in values:
+        if key not in known:
+            among = f"The keys of {path} are" if path else "The keys are"
+            raise ConfigError(
+                f"{prefix}{key} is not a configuration key; got {prefix}{key}={values[key]!r}."
+                f"{nearest(key, known)} {among} {', '.join(known)}."
+            )
+    types_of = typing.get_type_hints(schema)
+    parts: dict[str, Any] = {}
+    for name, field in known.items():
+        key = f"{prefix}{name}"
+        if name not in values or values[name] == "???":
+            raise ConfigError(f"{key} is missing. Set it in conf/, in params.yaml or as {key}=… on the command line.")
+        value = values[name]
+        if schema is Config and name in OPTIONS:
+            parts[name] = _build(_option(name, value), value, name)
+        elif is_dataclass(types_of[name]):
+            parts[name] = _build(typing.cast(type, types_of[name]), value, key)
+        else:
+            parts[name] = _leaf(types_of[name], value, key, field.metadata)
+    return schema(**parts)
+
+
+def _option(group: str, value: Any) -> type:
+    name = value.get("name") if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping) or name not in OPTIONS[group]:
+        raise _refused(f"{group}.name", "one of " + ", ".join(OPTIONS[group]), name, OPTIONS[group])
+    return OPTIONS[group][name]
+
+
+def _leaf(expected: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
+    optional = isinstance(expected, types.UnionType) and types.NoneType in typing.get_args(expected)
+    if optional:
+        if value is None:
+            return None
+        expected = next(kind for kind in typing.get_args(expected) if kind is not types.NoneType)
+    coerced, kind = _coerce(expected, value)
+    expectation = metadata.get("expected", kind) + (" or null" if optional else "")
+    if coerced is None or ("accepts" in metadata and not metadata["accepts"](coerced)):
+        raise _refused(key, expectation, value, expectation.removeprefix("one of ").split(", "))
+    return coerced
+
+
+def _coerce(expected: Any, value: Any) -> tuple[Any, str]:
+    """The value as the expected type, or None where it is not of it; and the type in words."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is list:
+        items = [_coerce(arguments[0], item)[0] for item in value] if isinstance(value, list) else None
+        whole = items is not None and (arguments[0] is Any or None not in items)
+        return (items if whole else None), "a list" + ("" if arguments[0] is Any else " of texts")
+    if origin is dict:
+        whole = isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair)
+        return (dict(value) if whole else None), "a mapping of texts to texts"
+    if expected is Any:
+        return value, "anything"
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value), _TYPE_NAMES[float]
+    matches = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
+    return (value if matches else None), _TYPE_NAMES[expected]
+
+
+def _refused(key: str, expectation: str, value: object, choices: Iterable[str] = ()) -> ConfigError:
+    return ConfigError(
+        f"{key} must be {expectation}; got {value!r}.{nearest(value, choices)}"
+        f" Change it in params.yaml or on the command line."
+    )

@@ -1,0 +1,1 @@
+"""Pure functions over numbers: histories, intervals and scores. Imports neither torch nor mlflow."""

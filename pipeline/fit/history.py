@@ -1,0 +1,38 @@
+"""The history of a training: one row for each epoch, counted from 1."""
+
+import csv
+from pathlib import Path
+
+TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"
+CLEAN_LOSS, CLEAN_ACCURACY = "train_clean/loss", "train_clean/accuracy"
+VAL_LOSS, VAL_ACCURACY = "val/loss", "val/accuracy"
+PENALTY, UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU = "train/penalty", "update_ratio", "gradient_norm", "dead_relu"
+
+METRICS = (
+    TRAIN_LOSS, TRAIN_ACCURACY, CLEAN_LOSS, CLEAN_ACCURACY, VAL_LOSS, VAL_ACCURACY,
+    PENALTY, UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU,
+)  # fmt: skip
+COLUMNS = ("epoch", "lr", *METRICS, "seconds")
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a gain in `metric` is a rise.
+
+    >>> higher_is_better("val/accuracy"), higher_is_better("val/loss")
+    (True, False)
+    """
+    return metric.endswith("/accuracy")
+
+
+def to_csv(rows: list[dict[str, float]]) -> str:
+    """The rows as CSV with the columns `COLUMNS`; floats are written so that they read back bit for bit."""
+    lines = [",".join(COLUMNS)]
+    lines += [",".join(repr(row[column]) for column in COLUMNS) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def read_csv(path: Path) -> list[dict[str, float]]:
+    """The rows of `history.csv`; `epoch` is an int, everything else a float."""
+    with path.open(newline="") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"])} for row in rows]

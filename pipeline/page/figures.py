@@ -1,0 +1,141 @@
+"""Pictures of a training and of its mistakes, as PNG on white paper. They stand on their own, in MLflow or on disk."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline.fit import history
+
+TRAINING, VALIDATION, TRAIN_MODE = "#2f80c8", "#d9691e", "#6f86a3"
+"""Colours of the curves: at least 3 : 1 against white and against the dark page (report.css holds the same)."""
+INK, MUTED, GRID = "#20262e", "#5b6570", "#e3e7eb"
+
+_RIGHT = LinearSegmentedColormap.from_list("right", ["#ffffff", TRAINING])
+_WRONG = LinearSegmentedColormap.from_list("wrong", ["#ffffff", VALIDATION])
+_MOST_WRITTEN_CLASSES = 30
+_MISTAKE_COLUMNS = 6
+
+
+def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
+    """Loss and accuracy side by side: how far training and validation are apart, and whether they have settled.
+
+    Args:
+        rows: The epochs of `history.csv`.
+        best_epoch: The epoch whose weights were kept.
+    """
+    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curve(left, rows, best_epoch, "Loss", (history.TRAIN_LOSS, history.CLEAN_LOSS, history.VAL_LOSS))
+    _curve(right, rows, best_epoch, "Accuracy", (history.TRAIN_ACCURACY, history.CLEAN_ACCURACY, history.VAL_ACCURACY))
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9, labelcolor=INK)
+    return _png(figure)
+
+
+def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
+    """The confusion matrix: a row for each true class, a column for each predicted one, coloured by the row's share.
+
+    Args:
+        matrix: Counts of shape (num_classes, num_classes).
+        classes: Names in the order of the labels.
+    """
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    diagonal = np.eye(len(classes), dtype=bool)
+    colours = np.where(diagonal[..., None], _RIGHT(0.85 * share), _WRONG(0.85 * np.sqrt(share)))
+    side = float(np.clip(1.6 + 0.55 * len(classes), 4.0, 14.0))
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(colours)
+    if len(classes) <= _MOST_WRITTEN_CLASSES:
+        for row, column in np.argwhere(matrix > 0):
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=9, color=INK)
+        axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlabel("predicted", color=MUTED)
+    axes.set_ylabel("true", color=MUTED)
+    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
+    axes.spines[:].set_color(GRID)
+    return _png(figure)
+
+
+def most_confident_mistakes(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float32], limit: int
+) -> NDArray[np.int64]:
+    """Positions of the wrong predictions, the surest first, at most `limit`; ties in the order of the images.
+
+    >>> most_confident_mistakes(np.array([0, 1, 1]), np.array([1, 1, 0]), np.array([0.6, 0.9, 0.8]), limit=5).tolist()
+    [2, 0]
+    """
+    wrong = np.flatnonzero(labels != predicted)
+    return wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
+
+
+def mistakes(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    confidence: NDArray[np.float32],
+    classes: Sequence[str],
+) -> bytes:
+    """A grid of wrongly classified images, in the order given, each with its true and its predicted class.
+
+    Args:
+        images: Shape (n, height, width, channels), in [0, 255]; n may be 0, which the picture then says.
+        labels: True classes, shape (n,).
+        predicted: Predicted classes, shape (n,).
+        confidence: Probability of the predicted class in [0, 1], shape (n,).
+        classes: Names in the order of the labels.
+    """
+    if len(images) == 0:
+        figure = Figure(figsize=(5, 1))
+        figure.text(0.5, 0.5, "No test image was classified wrongly.", ha="center", va="center", color=INK)
+        return _png(figure)
+    rows = -(-len(images) // _MISTAKE_COLUMNS)
+    figure = Figure(figsize=(1.55 * _MISTAKE_COLUMNS, 1.98 * rows), layout="constrained")
+    cells = figure.subplots(rows, _MISTAKE_COLUMNS, squeeze=False).ravel()
+    for axes in cells:
+        axes.axis("off")
+    for axes, image, label, guess, sure in zip(cells, images, labels, predicted, confidence, strict=False):
+        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(f"{_short(classes[label])}\n", fontsize=9, color=INK)
+        axes.text(
+            0.5, 1.04, f"→ {_short(classes[guess])} {sure:.2f}",
+            transform=axes.transAxes, ha="center", va="bottom", fontsize=9, color=VALIDATION, weight="bold",
+        )  # fmt: skip
+    return _png(figure)
+
+
+def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, keys: tuple[str, str, str]) -> None:
+    """One chart of the three series `keys`: while training, clean training, validation."""
+    epochs = [row["epoch"] for row in rows]
+    train, clean, val = ([row[key] for row in rows] for key in keys)
+    marker = "o" if len(rows) == 1 else None
+    axes.fill_between(epochs, clean, val, color=VALIDATION, alpha=0.13, linewidth=0, label="gap")
+    axes.plot(epochs, train, color=TRAIN_MODE, lw=1, ls=(0, (4, 3)), marker=marker, label="training, while learning")
+    axes.plot(epochs, clean, color=TRAINING, lw=2, marker=marker, label="training")
+    axes.plot(epochs, val, color=VALIDATION, lw=2, marker=marker, label="validation")
+    axes.axvline(best, color=MUTED, lw=1, ls=":", label=f"best epoch ({best})")
+    axes.set_title(title, loc="left", fontsize=11, color=INK, weight="bold")
+    axes.set_xlabel("epoch", color=MUTED, fontsize=9)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.margins(x=0.02)
+    axes.grid(axis="y", color=GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=9, labelcolor=MUTED)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+
+
+def _short(name: str, limit: int = 14) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""What lies on disk: atomic writes, locks, fingerprints and the caches that they name."""

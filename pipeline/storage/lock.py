@@ -1,0 +1,57 @@
+"""Locks that belong to a process and end with it, and that say which process holds them."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.config.errors import BusyError
+
+
+@contextmanager
+def held(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the output at `path` for the length of the block.
+
+    Args:
+        path: The file or folder that is about to be written; the lock lies beside it.
+        wait: Wait for the process that holds it, instead of refusing.
+
+    Raises:
+        BusyError: Another process holds it, and `wait` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = path.with_name(f".{path.name}.holder")
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise BusyError(f"{path} must be free; got a lock on it held by {_name(holder)}. {_remedy(holder)}") from None
+        print(f"waiting for {path}, which {_name(holder)} is making", file=sys.stderr)
+        lock.acquire()
+    try:
+        holder.write_text(f"{os.getpid()} {' '.join(sys.argv)}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _name(holder: Path) -> str:
+    pid, _, command = _read(holder).partition(" ")
+    return f"process {pid} ({command})" if pid else "another process"
+
+
+def _remedy(holder: Path) -> str:
+    pid = _read(holder).partition(" ")[0]
+    return f"Wait until it ends, or stop it with `kill {pid}`." if pid else "Wait until it ends."
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text()
+    except FileNotFoundError:
+        return ""
