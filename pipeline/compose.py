@@ -9,32 +9,9 @@ Reads `conf/` and `params.yaml`; writes one YAML file of which every later stage
 import argparse
 from pathlib import Path
 
-from pipeline.config import params, validate
-from pipeline.config.schema import Config
+from pipeline.config import validate
+from pipeline.config.composing import compose
 from pipeline.storage import atomic, lineage
-
-
-def compose(conf: Path, params_file: Path, overrides: list[str]) -> Config:
-    """The validated configuration of `conf/` < `params.yaml` < `overrides`.
-
-    Raises:
-        ConfigError: A key, an option or a value does not fit the schema.
-    """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from pipeline.config.errors import ConfigError
-
-    try:
-        with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
-            composed = hydra_compose("config", params.hydra_overrides(conf, params_file, overrides))
-        values = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"conf/ must compose with {params_file.name}; {' '.join(str(error).split())}") from None
-    return validate.validate(values)  # type: ignore[arg-type]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,9 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", options.overrides)
     if options.out is None:
-        print(lineage.as_yaml(config), end="")
+        print(validate.as_yaml(config), end="")
     else:
-        atomic.write_text(options.out, lineage.as_yaml(config))
+        atomic.write_text(options.out, validate.as_yaml(config))
 
 
 if __name__ == "__main__":

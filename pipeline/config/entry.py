@@ -16,18 +16,21 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.config import params, validate
+from pipeline.config import composing, params, validate
 from pipeline.config.errors import UserError
 from pipeline.config.schema import Config
 from pipeline.config.stage import Job
 from pipeline.storage import atomic, lineage, lock
 
-Main = Callable[[Job], None]
-Sweep = Callable[[Path, list[str]], AbstractContextManager[None]]
+Main = Callable[[Job], Callable[[], None] | None]
+"""Fills `job.out`; may give what is left to do once that is in its place."""
+
+Sweep = Callable[[Path, list[str], Config], AbstractContextManager[None]]
 
 JOB_FILE = "job.json"
 
@@ -38,7 +41,8 @@ def run(stage: str, main: Main, sweep: Sweep | None = None) -> None:
     Args:
         stage: Name of the stage.
         main: Does the work of one job.
-        sweep: Surrounds all jobs of a multirun; is given the sweep's folder and the user's overrides.
+        sweep: Surrounds all jobs of a multirun; is given the sweep's folder, the user's overrides, and the configuration
+            without those that vary.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     signal.signal(signal.SIGTERM, _terminate)
@@ -46,7 +50,7 @@ def run(stage: str, main: Main, sweep: Sweep | None = None) -> None:
         if "--config" in sys.argv:
             _run_from_file(stage, main, sys.argv[1:])
         elif {"-m", "--multirun"} & set(sys.argv):
-            _run_sweep(stage, main, sys.argv[1:], sweep or (lambda folder, overrides: nullcontext()))
+            _run_sweep(stage, main, sys.argv[1:], sweep or (lambda folder, overrides, config: nullcontext()))
         else:
             _run_by_hand(stage, main, sys.argv[1:])
 
@@ -67,8 +71,8 @@ def _run_from_file(stage: str, main: Main, arguments: list[str]) -> None:
     with lock.held(options.out, wait=True):
         name = lineage.expected_fingerprint(stage, config)
         if lineage.recorded_fingerprint(stage, options.out) != name:
-            with atomic.folder(options.out) as scratch:
-                main(Job(config, scratch, name, lineage.CACHE, lambda other: lineage.locate(other, config)))
+            locate = partial(lineage.locate, config=config)
+            _deliver(main, options.out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate))
 
 
 def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
@@ -79,14 +83,13 @@ def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
     }
     name = lineage.fingerprint(stage, config, upstream)
     out = build.parent / "downloads" if stage == "fetch" else build / stage
-    with atomic.folder(out) as scratch:
-        main(Job(config, scratch, name, lineage.CACHE, lambda other: folders[other]))
+    _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, folders.__getitem__))
 
 
 def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
-    def task(composed: Any) -> None:
+    def task(composed: Any, overrides: tuple[str, ...]) -> None:
         with messages():
-            _run_job(stage, main, composed, _output_folder())
+            _run_job(stage, main, composed, overrides, _output_folder())
 
     _hydra(stage, task, lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", arguments)
 
@@ -98,15 +101,15 @@ def _run_sweep(stage: str, main: Main, arguments: list[str], sweep: Sweep) -> No
     shutil.copytree(lineage.PROJECT / "conf", source / "conf")
     shutil.copy2(lineage.PROJECT / "params.yaml", source)
 
-    def task(composed: Any) -> None:
+    def task(composed: Any, overrides: tuple[str, ...]) -> None:
         out = _output_folder()
-        record: dict[str, Any] = {"overrides": _job_overrides(), "status": "finished", "error": None}
+        record: dict[str, Any] = {"overrides": overrides, "status": "finished", "error": None}
         begin = time.monotonic()
         try:
             if composed.fail_fast and any(_job_record(path)["status"] == "failed" for path in _job_files(folder)):
                 record |= {"status": "skipped", "error": "an earlier job failed and fail_fast is true"}
             else:
-                _run_job(stage, main, composed, out)
+                _run_job(stage, main, composed, overrides, out)
         except Exception as error:
             record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
             _show(error)
@@ -114,44 +117,63 @@ def _run_sweep(stage: str, main: Main, arguments: list[str], sweep: Sweep) -> No
         atomic.write_text(out / JOB_FILE, json.dumps(record))
 
     overrides = [argument for argument in arguments if not argument.startswith("-")]
-    with sweep(folder, overrides):
+    fixed = [override for override in overrides if not _varies(override)]
+    with sweep(folder, overrides, composing.compose(source / "conf", source / "params.yaml", fixed)):
         _hydra(stage, task, source / "conf", source / "params.yaml", [*arguments, f"hydra.sweep.dir={folder}"])
     failed = [path.parent.name for path in _job_files(folder) if _job_record(path)["status"] != "finished"]
     if failed:
         raise UserError(f"every job of the sweep must finish; {', '.join(failed)} did not, see above and {folder}.")
 
 
-def _run_job(stage: str, main: Main, composed: Any, out: Path) -> None:
+def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
     from omegaconf import OmegaConf
 
     config = validate.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
     name = lineage.expected_fingerprint(stage, config) if stage in lineage.UPSTREAM else ""
-    with atomic.folder(out) as scratch:
-        main(Job(config, scratch, name, lineage.CACHE, lambda other: lineage.locate(other, config)))
+    locate = partial(lineage.locate, config=config)
+    _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides))
     print(f"written to {os.path.relpath(out)}")
 
 
-def _hydra(stage: str, task: Callable[[Any], None], conf: Path, params_file: Path, arguments: list[str]) -> None:
+def _deliver(main: Main, out: Path, job: Callable[[Path], Job]) -> None:
+    with atomic.folder(out) as scratch:
+        afterwards = main(job(scratch))
+    if afterwards is not None:
+        afterwards()
+
+
+def _hydra(
+    stage: str, task: Callable[[Any, tuple[str, ...]], None], conf: Path, params_file: Path, arguments: list[str]
+) -> None:
+    """Hand the command line to Hydra, with the overrides of `params.yaml` before the user's own."""
     import hydra
 
     flags = [argument for argument in arguments if argument.startswith("-")]
     mine = [argument for argument in arguments if not argument.startswith("-")]
     overrides = params.hydra_overrides(conf, params_file, mine)
+    from_file = set(overrides[: len(overrides) - len(mine)])
+
+    def with_overrides(composed: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        given = [override for override in HydraConfig.get().overrides.task if override not in from_file]
+        task(composed, tuple(override.removeprefix("++") for override in given))
+
     sys.argv = [sys.argv[0], *flags, f"hydra.job.name={stage}", *overrides]
-    hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
+    hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(with_overrides)()
+
+
+def _varies(override: str) -> bool:
+    """Whether Hydra makes several jobs of it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(override).is_sweep_override()
 
 
 def _output_folder() -> Path:
     from hydra.core.hydra_config import HydraConfig
 
     return Path(HydraConfig.get().runtime.output_dir)
-
-
-def _job_overrides() -> list[str]:
-    """The overrides that tell this job from the others of its sweep, without the `++` that we put before them."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return [override.removeprefix("++") for override in HydraConfig.get().overrides.task]
 
 
 def _job_files(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ class Job:
         cache: The project's `build/cache`, for what must outlive a killed run.
         locate: Gives the folder of an earlier stage (`"fetch"`, `"prepare"`, `"augment"`, `"train"`, `"evaluate"`) that was
             made with this configuration, and makes it first where there is none.
+        overrides: What the user gave on the command line.
     """
 
     config: Config
@@ -25,3 +26,4 @@ class Job:
     fingerprint: str
     cache: Path
     locate: Callable[[str], Path]
+    overrides: tuple[str, ...] = ()

@@ -1,10 +1,11 @@
 """Checks a composed configuration as a whole, whichever way it came about, and turns it into dataclasses."""
 
 import difflib
+import io
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ def load(path: Path) -> Config:
         ConfigError: The file is missing, is not YAML, or holds a configuration that the schema refuses.
     """
     return validate(read_yaml(path))
+
+
+def as_yaml(config: Config) -> str:
+    """The configuration as YAML that `load` reads back unchanged."""
+    buffer = io.StringIO()
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    writer.width = 1000
+    writer.dump(asdict(config), buffer)
+    return buffer.getvalue()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -113,7 +125,8 @@ def _leaf(expected: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> A
             return None
         expected = next(kind for kind in typing.get_args(expected) if kind is not types.NoneType)
     coerced, kind = _coerce(expected, value)
-    expectation = metadata.get("expected", kind) + (" or null" if optional else "")
+    expectation = metadata.get("expected", kind).replace("a number", kind if expected is int else "a number")
+    expectation += " or null" if optional else ""
     if coerced is None or ("accepts" in metadata and not metadata["accepts"](coerced)):
         raise _refused(key, expectation, value, expectation.removeprefix("one of ").split(", "))
     return coerced

@@ -21,6 +21,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.config import validate
 from pipeline.config.errors import DataError, UserError
 from pipeline.config.schema import Config
 from pipeline.storage import atomic
@@ -97,20 +98,14 @@ def locate(stage: str, config: Config) -> Path:
         DataError: There is no training or evaluation yet; these are never made on the way.
         UserError: Making the folder failed.
     """
-    if stage not in UPSTREAM and stage != "fetch":
-        folder = dvc_folder(stage)
-        if recorded_fingerprint(stage, folder) is None and not (folder / RECORDS[stage]).exists():
-            key = {"train": "training", "evaluate": "evaluation"}[stage]
-            raise DataError(f"{folder} must hold a finished {key}; found none. Run `dvc repro`, or name a folder.")
-        return folder
-    if stage == "train":
-        folder = dvc_folder(stage)
-        if not (folder / RECORDS[stage]).exists():
+    if stage in ("train", "evaluate"):
+        if not (dvc_folder(stage) / RECORDS[stage]).exists():
+            what, key = ("training", "evaluate.training") if stage == "train" else ("evaluation", "report.evaluation")
             raise DataError(
-                f"{folder} must hold a finished training; found none. Run `dvc repro`, or name the folder of another "
-                f"training with evaluate.training=… or report.training=…."
+                f"{dvc_folder(stage)} must hold a finished {what}; found none. Run `dvc repro`, or name another folder "
+                f"with {key}=…."
             )
-        return folder
+        return dvc_folder(stage)
     expected = expected_fingerprint(stage, config)
     for folder in (dvc_folder(stage), CACHE / f"{stage}-{expected}"):
         if recorded_fingerprint(stage, folder) == expected:
@@ -136,24 +131,12 @@ def hash_folder(path: Path) -> str:
     return _digest({file.relative_to(path).as_posix(): hash_file(file) for file in files})
 
 
-def as_yaml(config: Config) -> str:
-    """The configuration as YAML that `validate.load` reads back unchanged."""
-    import io
-
-    buffer = io.StringIO()
-    writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.dump(dataclasses.asdict(config), buffer)
-    return buffer.getvalue()
-
-
 def _make(stage: str, config: Config, folder: Path) -> None:
     """Run `stage` in a process of its own, so that what it imports and keeps in memory goes with it."""
     _prune()
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "config.yaml"
-        atomic.write_text(file, as_yaml(config))
+        atomic.write_text(file, validate.as_yaml(config))
         command = [sys.executable, "-m", f"pipeline.{stage}", "--config", str(file), "--out", str(folder)]
         paths = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
         print(f"{stage} has not run with this configuration yet: making {folder}")

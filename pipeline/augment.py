@@ -1,0 +1,253 @@
+"""Make augmented copies of the training images once, so that every training that follows gets them for nothing.
+
+Reads `build/prepare/` (`train/`, `dataset.json`); writes `build/augment/`: `images.npy` (the copies), `pipeline.json` (what
+made them, as albumentations reads it back), `augment.json` (the choice), `preview.png` (originals beside their copies).
+
+    python -m pipeline.augment augment=standard
+    python -m pipeline.augment augment=strong augment.copies=8
+"""
+
+import errno
+import io
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.errors import DataError
+from pipeline.config.stage import Job
+from pipeline.data.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import albumentations as A
+
+IMAGES_PER_CHUNK = 250
+"""Images drawn from one seed. Which process draws them changes nothing; another number changes every copy."""
+
+_WORKER_START_SECONDS = 4.0
+"""What a process costs before its first image, nearly all of it the import of albumentations."""
+
+_PREVIEW_ROWS, _PREVIEW_COLUMNS = 10, 8
+_INK, _MUTED = "#20262e", "#5b6570"
+
+
+def augment(
+    prepared: Path,
+    out: Path,
+    *,
+    name: str,
+    mode: str,
+    copies: int,
+    transforms: Sequence[dict[str, Any] | str],
+    seed: int,
+    workers: int | None,
+    fingerprint: str,
+) -> None:
+    """Write the copies of the training images, what made them, and a picture of both.
+
+    Args:
+        prepared: Output of the prepare stage.
+        out: Folder to fill.
+        name: The preset's name.
+        mode: `materialized`, or `online`: no copies here, training draws each image anew in each epoch.
+        copies: Augmented versions of each image.
+        transforms: As `pipeline.data.augmentation.build` takes them; with none there are no copies.
+        seed: Decides everything random.
+        workers: Processes; None: as many as pay off, at most one for each core.
+        fingerprint: Recorded beside the copies.
+
+    Raises:
+        ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images.
+        DataError: The disk has no room for the copies.
+    """
+    from pipeline.data import augmentation
+
+    dataset = json.loads((prepared / "dataset.json").read_text())
+    pipeline = augmentation.build(transforms, dataset["size"], dataset["channels"])
+    num_copies = copies if transforms and mode == "materialized" else 0
+    _write_copies(pipeline, prepared / "train/images.npy", out / "images.npy", num_copies, seed, workers)
+    _write_json(out / "pipeline.json", pipeline.to_dict())
+    record = {"name": name, "mode": mode, "copies": num_copies, "seed": seed, "transforms": list(transforms)}
+    _write_json(out / "augment.json", {**record, "fingerprint": fingerprint})
+    (out / "preview.png").write_bytes(_preview(prepared, out, pipeline, dataset["classes"], record))
+
+
+def copy_seed(seed: int, copy: int, chunk: int) -> int:
+    """The seed of one chunk of `IMAGES_PER_CHUNK` images in one copy, both counted from 0."""
+    return derive_seed(seed, f"augment/{copy}/{chunk}")
+
+
+def _write_copies(
+    pipeline: "A.Compose", source: Path, target: Path, num_copies: int, seed: int, workers: int | None
+) -> None:
+    """Fill `target` with an array of shape (copies, n, height, width, channels), chunk by chunk."""
+    shape = np.load(source, mmap_mode="r").shape
+    num_bytes = num_copies * int(np.prod(shape))
+    free_bytes = shutil.disk_usage(target.parent).free
+    if num_bytes > free_bytes:
+        raise _no_room(num_bytes, f"{free_bytes:,} are free")
+    with target.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (num_copies, *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        begin = file.tell()
+        file.truncate(begin + num_bytes)
+    chunks = [(copy, chunk) for copy in range(num_copies) for chunk in range(-(-shape[0] // IMAGES_PER_CHUNK))]
+    if chunks:
+        try:
+            _fill(pipeline, source, target, begin, chunks, seed, workers)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise _no_room(num_bytes, "the disk is full") from None
+
+
+def _fill(
+    pipeline: "A.Compose",
+    source: Path,
+    target: Path,
+    begin: int,
+    chunks: list[tuple[int, int]],
+    seed: int,
+    workers: int | None,
+) -> None:
+    from joblib import Parallel, delayed
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(highlight=False)
+    start = time.perf_counter()
+    first, *rest = chunks
+    num_images = _write_chunk(pipeline, source, target, begin, *first, seed)
+    workers = workers or _workers_that_pay_off((time.perf_counter() - start) * len(rest))
+    work = (delayed(_write_chunk)(pipeline, source, target, begin, *chunk, seed) for chunk in rest)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("augment", total=len(chunks), completed=1)
+        for num_written in Parallel(n_jobs=workers, return_as="generator_unordered")(work):
+            num_images += num_written
+            progress.advance(task)
+    seconds = time.perf_counter() - start
+    processes = "1 process" if workers == 1 else f"{workers} processes"
+    console.print(f"augment: {num_images:,} images in {seconds:.1f} s, {processes}")
+
+
+def _workers_that_pay_off(seconds: float) -> int:
+    """As many processes as have at least as much to do as they cost to start, at most one for each usable core.
+
+    Args:
+        seconds: What all the work takes one process.
+    """
+    from joblib import cpu_count
+
+    return max(1, min(cpu_count(), int(seconds / _WORKER_START_SECONDS)))
+
+
+def _write_chunk(
+    pipeline: "A.Compose", source: Path, target: Path, begin: int, copy: int, chunk: int, seed: int
+) -> int:
+    """Augment one chunk of images, write it to its place in `target`, and say how many images it held.
+
+    Plain writes rather than a memory map: on a full disk they raise, and a map kills the process.
+    """
+    from pipeline.data.augmentation import augment_batch
+
+    images = np.load(source, mmap_mode="r")
+    first = chunk * IMAGES_PER_CHUNK
+    augmented = augment_batch(pipeline, images[first : first + IMAGES_PER_CHUNK], copy_seed(seed, copy, chunk))
+    with target.open("r+b") as file:
+        file.seek(begin + (copy * len(images) + first) * images[0].nbytes)
+        file.write(augmented.data)
+    return len(augmented)
+
+
+def _no_room(num_bytes: int, found: str) -> DataError:
+    return DataError(
+        f"the disk must have room for the {num_bytes:,} bytes of the copies; {found}. Lower augment.copies=… (the bytes "
+        "are in proportion to it), or set augment.mode=online, which stores none."
+    )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _preview(prepared: Path, out: Path, pipeline: "A.Compose", classes: list[str], record: dict[str, Any]) -> bytes:
+    """The first training image of up to ten classes, each beside its augmented versions, as a PNG."""
+    from pipeline.data.augmentation import augment_batch
+
+    labels, first = np.unique(np.load(prepared / "train/labels.npy", mmap_mode="r"), return_index=True)
+    names, shown = [_short(classes[label]) for label in labels[:_PREVIEW_ROWS]], first[:_PREVIEW_ROWS]
+    originals = np.load(prepared / "train/images.npy", mmap_mode="r")[shown]
+    if not record["transforms"]:
+        return _draw(originals[None], [""], names, "No augmentation: training sees these originals alone.")
+    if record["mode"] == "materialized":
+        versions = np.load(out / "images.npy", mmap_mode="r")[:_PREVIEW_COLUMNS, shown]
+        columns = [f"copy {number + 1}" for number in range(len(versions))]
+        title = f"{record['name']}: {record['copies']} of each image, and the original"
+    else:
+        seeds = [derive_seed(record["seed"], f"preview/{number}") for number in range(_PREVIEW_COLUMNS)]
+        versions = np.stack([augment_batch(pipeline, originals, number) for number in seeds])
+        columns = [f"draw {number + 1}" for number in range(len(versions))]
+        title = f"{record['name']}: drawn anew for each image of each epoch"
+    cells = np.concatenate([originals[:, None], versions.swapaxes(0, 1)], axis=1)
+    return _draw(cells, names, ["original", *columns], title)
+
+
+def _draw(cells: NDArray[np.uint8], row_names: list[str], column_names: list[str], title: str) -> bytes:
+    """A table of images with a white gap between them.
+
+    Args:
+        cells: Shape (rows, columns, height, width, channels), in [0, 255].
+        row_names: One for each row.
+        column_names: One for each column.
+        title: Stands above the table.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns, height, width, channels = cells.shape
+    gap = max(1, height // 10)
+    table = np.full((rows, height + gap, columns, width + gap, channels), 255, np.uint8)
+    table[:, :height, :, :width] = cells.transpose(0, 2, 1, 3, 4)
+    table = table.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap]
+    if channels == 1:
+        table = table.repeat(3, axis=2)
+    figure = Figure(figsize=(1.6 + 0.75 * columns, 0.9 + 0.75 * rows), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(table, interpolation="nearest" if height < 80 else "auto")
+    axes.set_yticks(np.arange(rows) * (height + gap) + (height - 1) / 2, row_names)
+    axes.set_xticks(np.arange(columns) * (width + gap) + (width - 1) / 2, column_names)
+    axes.tick_params(length=0, labelsize=8, labelcolor=_INK, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    figure.suptitle(title, fontsize=10, color=_MUTED)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _short(name: str, limit: int = 14) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def main(job: Job) -> None:
+    choice = job.config.augment
+    augment(
+        job.locate("prepare"),
+        job.out,
+        name=choice.name,
+        mode=choice.mode,
+        copies=choice.copies,
+        transforms=choice.transforms,
+        seed=choice.seed,
+        workers=choice.workers,
+        fingerprint=job.fingerprint,
+    )
+
+
+if __name__ == "__main__":
+    from pipeline.config.entry import run
+
+    run("augment", main)

@@ -1,0 +1,146 @@
+"""Downloads that go on where they broke."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+import urllib3
+from urllib3.exceptions import NameResolutionError
+
+from pipeline.data.unpack import CHUNK_BYTES, MAX_BYTES, MirrorError, room_for
+
+ATTEMPTS = 5
+"""Times that one download is begun or taken up; each must have got some bytes to be followed by another."""
+
+_GOES_ON = " (the next fetch goes on from there)"
+
+Advance = Callable[[int, int | None], None]
+"""Told, as a download goes on, how many bytes there are now, and how many there will be (None: unknown)."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for others, in seconds.
+
+    Attributes:
+        connect_seconds: For a server to take the connection.
+        read_seconds: For its next bytes.
+        retry_seconds: Before a broken download is taken up again.
+        apt_seconds: For one call of apt-get.
+    """
+
+    connect_seconds: float = 5.0
+    read_seconds: float = 20.0
+    retry_seconds: float = 1.0
+    apt_seconds: float = 300.0
+
+
+class NotFoundError(MirrorError):
+    """The server answers, and has no such file."""
+
+
+class _BrokenError(MirrorError):
+    """The connection ended before the file did."""
+
+
+def download(url: str, partial: Path, patience: Patience, advance: Advance) -> None:
+    """Fill `partial` with what `url` serves. What it holds already is kept where the server can send the rest.
+
+    Args:
+        url: An http or https address.
+        partial: Outlives a break, a kill or Ctrl-C, and is taken up by the next call.
+        patience: Time-outs.
+        advance: Is told of each piece.
+
+    Raises:
+        NotFoundError: The server has no such file.
+        MirrorError: The server does not answer, answers with an error, or breaks off without sending more.
+        DataError: The disk is full.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        begin = _size(partial)
+        try:
+            return _attempt(url, partial, patience, advance)
+        except _BrokenError:
+            if attempt == ATTEMPTS or _size(partial) <= begin:
+                raise
+        time.sleep(patience.retry_seconds)
+
+
+def _attempt(url: str, partial: Path, patience: Patience, advance: Advance) -> None:
+    have = _size(partial)
+    # "identity": the bytes of a .gz file as they are, so that a range of them means the same each time
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        with requests.get(
+            url, headers=headers, stream=True, timeout=(patience.connect_seconds, patience.read_seconds)
+        ) as response:
+            if response.status_code == 416 and have:  # nothing follows what we have: it is whole, or not this file's
+                if _total(response) == have:
+                    return
+                partial.unlink()
+                return _attempt(url, partial, patience, advance)
+            if response.status_code in (404, 410):
+                raise NotFoundError(f"HTTP {response.status_code}")
+            if response.status_code not in (200, 206):
+                raise MirrorError(f"HTTP {response.status_code} {response.reason}")
+            _receive(response, partial, have if _continues(response, have) else 0, advance)
+    except requests.RequestException as error:
+        raise MirrorError(_reason(error, patience)) from error
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise _BrokenError(
+            f"it sent nothing for {patience.read_seconds:g} s after {_size(partial):,} bytes{_GOES_ON}"
+        ) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise _BrokenError(f"the connection broke after {_size(partial):,} bytes{_GOES_ON}") from error
+
+
+def _receive(response: requests.Response, partial: Path, have: int, advance: Advance) -> None:
+    length = response.headers.get("Content-Length")
+    total = have + int(length) if length is not None and length.isdigit() else None
+    if (total or 0) > MAX_BYTES:
+        raise MirrorError(f"the file must be at most {MAX_BYTES:,} bytes long; the server announces {total:,}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with room_for(partial, total or have), partial.open("ab") as file:
+        file.truncate(have)
+        advance(have, total)
+        for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+            have += len(chunk)
+            if have > MAX_BYTES:
+                raise MirrorError(f"the file must be at most {MAX_BYTES:,} bytes long; the server sends more")
+            file.write(chunk)
+            advance(have, total)
+
+
+def _continues(response: requests.Response, have: int) -> bool:
+    """Whether the answer begins where our bytes end; a server may ignore the range and send the whole file."""
+    begins = response.headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0]
+    return response.status_code == 206 and begins == str(have)
+
+
+def _total(response: requests.Response) -> int | None:
+    total = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(total) if total.isdigit() else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _reason(error: requests.RequestException, patience: Patience) -> str:
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {patience.connect_seconds:g} s"
+    if isinstance(error, requests.ReadTimeout):
+        return f"no answer within {patience.read_seconds:g} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its TLS certificate was not accepted"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy refused the connection"
+    if isinstance(cause, NameResolutionError):
+        return "its host name is not known here"
+    if isinstance(error, requests.ConnectionError):
+        return "the connection was refused or broken off"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,142 @@
+"""Images of one dataset brought to one size, and what is measured on them."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Images = NDArray[np.uint8]
+
+CHUNK = 4096
+"""Images handled at a time: enough to be fast, few enough that memory stays flat."""
+
+
+def chunks(images: Images, indices: NDArray[np.int64]) -> Iterator[Images]:
+    """The chosen images in order, at most `CHUNK` at a time."""
+    for begin in range(0, len(indices), CHUNK):
+        yield images[indices[begin : begin + CHUNK]]
+
+
+def fit_images(images: Images, size: int, fit: str) -> Images:
+    """Bring images to `size` × `size` pixels.
+
+    Args:
+        images: uint8 of shape (n, height, width, channels).
+        size: Height and width in pixels afterwards.
+        fit: `pad` centres each image in zeros (one that is larger is first made smaller, with its proportions kept);
+            `resize` stretches it.
+
+    Returns:
+        uint8 of shape (n, size, size, channels).
+    """
+    height, width = images.shape[1:3]
+    if fit == "resize":
+        return _resized(images, size, size)
+    if max(height, width) > size:
+        scale = size / max(height, width)
+        images = _resized(images, max(1, round(height * scale)), max(1, round(width * scale)))
+        height, width = images.shape[1:3]
+    if (height, width) == (size, size):
+        return images
+    top, left = (size - height) // 2, (size - width) // 2
+    padded = np.zeros((len(images), size, size, images.shape[3]), dtype=np.uint8)
+    padded[:, top : top + height, left : left + width] = images
+    return padded
+
+
+def _resized(images: Images, height: int, width: int) -> Images:
+    """Each pixel of a smaller image is the mean of the area it covers; a larger image is interpolated linearly."""
+    if images.shape[1:3] == (height, width):
+        return images
+    import cv2
+
+    shrinks = height < images.shape[1] or width < images.shape[2]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = np.empty((len(images), height, width, images.shape[3]), dtype=np.uint8)
+    for image, target in zip(images, resized, strict=True):
+        target[...] = cv2.resize(image, (width, height), interpolation=method).reshape(target.shape)
+    return resized
+
+
+def hash_pixels(images: Images) -> list[str]:
+    """SHA-256 of each image's pixels, row by row, channels last."""
+    return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+
+
+class PixelCounts:
+    """How often each value occurs in each channel, counted chunk by chunk, so that mean and std are exact.
+
+    >>> counts = PixelCounts(num_channels=1)
+    >>> counts.add(np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1))
+    >>> counts.mean(), counts.std()
+    ([0.5], [0.5])
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        self._counts = np.zeros((num_channels, 256), dtype=np.int64)
+
+    def add(self, images: Images) -> None:
+        """Count uint8 images of shape (n, height, width, channels)."""
+        for channel, counts in enumerate(self._counts):
+            counts += np.bincount(images[..., channel].ravel(), minlength=256)
+
+    def mean(self) -> list[float]:
+        """Of each channel, with values in [0, 1]."""
+        return [float(value) for value in self._mean()]
+
+    def std(self) -> list[float]:
+        """Of each channel, with values in [0, 1]; 1 for a channel that never changes, which cannot be scaled."""
+        squares = (np.arange(256) / 255 - self._mean()[:, None]) ** 2
+        std = np.sqrt((self._counts * squares).sum(axis=1) / self._counts.sum(axis=1))
+        return [float(value) or 1.0 for value in std]
+
+    def _mean(self) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = (self._counts @ np.arange(256)) / (255 * self._counts.sum(axis=1))
+        return mean
+
+
+def overview(images: Images, labels: NDArray[np.int64], classes: list[str], title: str, columns: int = 10) -> "Figure":
+    """A picture of the first images of each class, one named row for each.
+
+    Args:
+        images: uint8 of shape (n, height, width, channels); 1 channel is grey, 3 are red, green and blue.
+        labels: int64 of shape (n,).
+        classes: Names, in the order of the labels.
+        title: Stands above.
+        columns: Images in a row.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    mosaic = _mosaic(images, labels, len(classes), columns)
+    cell_inches = 0.5
+    figure = Figure(figsize=(columns * cell_inches + 2.2, len(classes) * cell_inches + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shown: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} if mosaic.shape[2] == 1 else {}
+    axes.imshow(mosaic.squeeze(2) if mosaic.shape[2] == 1 else mosaic, interpolation="nearest", **shown)
+    cell_pixels = mosaic.shape[0] / len(classes)
+    rows = [(row + 0.5) * cell_pixels - 0.5 for row in range(len(classes))]
+    axes.set_yticks(rows, classes, parse_math=False)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.set_title(title, loc="left", fontsize="medium", parse_math=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def _mosaic(images: Images, labels: NDArray[np.int64], num_classes: int, columns: int) -> Images:
+    """The images of one class side by side, classes below one another, with a white line of 1 pixel between them."""
+    height, width, channels = images.shape[1:]
+    cells = np.full((num_classes, columns, height + 1, width + 1, channels), 255, dtype=np.uint8)
+    for label in range(num_classes):
+        members = np.flatnonzero(labels == label)[:columns]
+        cells[label, : len(members), :height, :width] = images[members]
+    rows = cells.transpose(0, 2, 1, 3, 4)  # class, height, column, width, channels
+    return rows.reshape(num_classes * (height + 1), columns * (width + 1), channels)

@@ -1,0 +1,103 @@
+"""Raw files as a mirror gives them, plain or gzipped, made into checked plain files."""
+
+import errno
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pipeline.config.errors import DataError
+
+MAX_BYTES = 1 << 30
+"""No raw file of ours comes near this; what unpacks to more, or is longer, is refused instead of filling the disk."""
+
+CHUNK_BYTES = 1 << 18
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class MirrorError(DataError):
+    """Why one mirror did not give a file: a clause, for a message that names the mirror."""
+
+
+class BadBytesError(MirrorError):
+    """The mirror gave bytes, and they are not the file's."""
+
+
+@contextmanager
+def room_for(path: Path, num_bytes: int) -> Iterator[None]:
+    """Turn a full disk, met while `path` is written, into a message that says how much room it takes.
+
+    Raises:
+        DataError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"{path} must have room for {num_bytes:,} bytes; the disk is full. Free some space and run it again."
+        ) from error
+
+
+def unpack(packed: Path, target: Path, sha256: str, max_bytes: int = MAX_BYTES) -> int:
+    """Write the content of `packed`, a plain or a gzip file, to `target`, and check it.
+
+    Args:
+        packed: The file as the mirror gave it. Its first bytes, not its name, tell whether it is gzipped.
+        target: The plain file; it is removed again where the content is not as expected.
+        sha256: Of the content, in hexadecimal.
+        max_bytes: A longer content is refused.
+
+    Returns:
+        The number of bytes of `target`.
+
+    Raises:
+        BadBytesError: The content is truncated, too long, or not the expected one.
+        DataError: The disk is full.
+    """
+    digest, num_bytes = hashlib.sha256(), 0
+    try:
+        with room_for(target, _unpacked_size(packed)), _opened(packed) as source, target.open("wb") as file:
+            while chunk := source.read(CHUNK_BYTES):
+                num_bytes += len(chunk)
+                if num_bytes > max_bytes:
+                    raise BadBytesError(f"{packed.name} must hold at most {max_bytes:,} bytes; it holds more")
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise BadBytesError(
+                f"{target.name} must have the SHA-256 {sha256}; got {digest.hexdigest()} ({num_bytes:,} bytes)"
+            )
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        target.unlink(missing_ok=True)
+        raise BadBytesError(
+            f"{target.name} must come as a whole gzip file; got a truncated or damaged one of "
+            f"{packed.stat().st_size:,} bytes ({error})"
+        ) from error
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return num_bytes
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path) if _is_gzip(path) else path.open("rb")  # type: ignore[return-value]
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes of the content; of a gzip file, what its last four bytes claim (RFC 1952, section 2.3.1: ISIZE)."""
+    num_bytes = path.stat().st_size
+    if not _is_gzip(path):
+        return num_bytes
+    with path.open("rb") as file:
+        file.seek(max(0, num_bytes - 4))
+        return int.from_bytes(file.read(4), "little")

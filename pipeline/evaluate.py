@@ -1,0 +1,188 @@
+"""Measure the best weights on the test split, which no other stage after prepare reads.
+
+Reads `build/prepare/` (test split) and `build/train/`; writes `build/evaluate/`: `metrics.json` (scores of the test split
+beside those of the best epoch, and the gap), `predictions.parquet` (a row for each test image), `confusion.csv` (true and
+predicted class of each test image), `per_class.csv`, `mistakes.png` and `confusion.png`.
+
+    python -m pipeline.evaluate                                           the training in build/train
+    python -m pipeline.evaluate evaluate.training=multirun/train/…/3      another one
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.errors import DataError
+from pipeline.config.stage import Job
+from pipeline.fit import history, scores
+from pipeline.fit.statistics import newcombe, wilson
+from pipeline.storage import atomic
+from pipeline.storage.trainings import check_input, input_folder, read_run
+
+if TYPE_CHECKING:
+    from pipeline.model import Classifier
+
+KEY = "evaluate.training"
+NUM_MISTAKES = 24
+
+
+def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path) -> dict[str, float]:
+    """Evaluate one training.
+
+    Args:
+        training: Output of the train stage.
+        prepared: Output of the prepare stage that the training was made from.
+        batch_size: Images at a time; changes speed and memory, not the result.
+        out: Folder to fill.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        DataError: The training or its weights are missing, damaged or not of this dataset, or the test split is empty.
+    """
+    from pipeline.page import figures
+
+    run = read_run(training, KEY)
+    check_input(run, "prepare", prepared, KEY)
+    classes = json.loads((prepared / "dataset.json").read_text())["classes"]
+    classifier = _best_weights(training, run, classes)
+    images = np.load(prepared / "test" / "images.npy", mmap_mode="r")
+    labels = np.load(prepared / "test" / "labels.npy")
+    if len(labels) == 0:
+        raise DataError(
+            f"the test split must hold at least one image; got none in {str(prepared)!r}. Set prepare.test_fraction above "
+            "0, or add images to the source's own test split."
+        )
+    probabilities = _probabilities(classifier, images, batch_size)
+    predicted = probabilities.argmax(axis=1)
+    confidence = probabilities[np.arange(len(labels)), predicted]
+
+    metrics = _test_metrics(labels, probabilities, predicted) | _fit_metrics(training, run)
+    matrix = scores.confusion(labels, predicted, len(classes))
+    atomic.write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    _write_predictions(out / "predictions.parquet", prepared / "test" / "ids.parquet", labels, predicted, probabilities)
+    pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
+    _write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
+    _write_csv(out / "per_class.csv", ("class", "count", "precision", "recall", "f1"), scores.per_class(matrix, classes))
+    worst = figures.most_confident_mistakes(labels, predicted, confidence, NUM_MISTAKES)
+    shown = figures.mistakes(images[worst], labels[worst], predicted[worst], confidence[worst], classes)
+    atomic.write_bytes(out / "mistakes.png", shown)
+    atomic.write_bytes(out / "confusion.png", figures.confusion(matrix, classes))
+    return metrics
+
+
+def _best_weights(training: Path, run: dict[str, Any], classes: list[str]) -> "Classifier":
+    """The network of `model.ckpt`; refused where it cannot be the one that `run.json` and the dataset speak of."""
+    from pipeline import model
+
+    path = training / "model.ckpt"
+    classifier, names = model.load(path)
+    if names != classes:
+        raise DataError(
+            f"{str(path)!r} must hold a network for the classes {_few(classes)}; got one for {_few(names)}. "
+            "Run `dvc repro train` to train on these data."
+        )
+    num_parameters = sum(parameter.numel() for parameter in classifier.parameters())
+    if num_parameters != run["num_parameters"]:
+        raise DataError(
+            f"{str(path)!r} must hold the weights of its run.json, {run['num_parameters']:,} parameters; got "
+            f"{num_parameters:,}. The file is of another training: run `dvc repro train`."
+        )
+    return classifier
+
+
+def _probabilities(classifier: "Classifier", images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
+    """The probability of each class, of shape (n, num_classes), for images as they lie on disk."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    classifier = classifier.to(device).eval()
+    batches = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+            batches.append(classifier(batch).float().softmax(dim=1).cpu().numpy())
+    return np.concatenate(batches)
+
+
+def _test_metrics(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32], predicted: NDArray[np.int64]
+) -> dict[str, float]:
+    low, high = wilson(int((labels == predicted).sum()), len(labels))
+    return {
+        "test/accuracy": scores.accuracy(labels, predicted),
+        "test/accuracy_low": low,
+        "test/accuracy_high": high,
+        "test/balanced_accuracy": scores.balanced_accuracy(labels, predicted),
+        "test/loss": scores.negative_log_likelihood(labels, probabilities),
+        "test/f1_macro": scores.f1_macro(labels, predicted),
+        "test/ece": scores.expected_calibration_error(labels, probabilities),
+    }
+
+
+def _fit_metrics(training: Path, run: dict[str, Any]) -> dict[str, float]:
+    """Scores of the epoch whose weights were kept, and the gap between training and validation accuracy.
+
+    The gap's 95 % interval is that of a difference of two proportions (Newcombe 1998, method 10).
+    """
+    rows = history.read_csv(training / "history.csv")
+    best = next(row for row in rows if row["epoch"] == run["best_epoch"])
+    signals = json.loads((training / "signals.json").read_text())
+    num_probe, num_val = signals["num_probe"], signals["num_val"]
+    clean, val = best[history.CLEAN_ACCURACY], best[history.VAL_ACCURACY]
+    low, high = newcombe(round(clean * num_probe), num_probe, round(val * num_val), num_val)
+    kept = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
+    return {key: best[key] for key in kept} | {"gap": clean - val, "gap_low": low, "gap_high": high}
+
+
+def _write_predictions(
+    path: Path, ids: Path, labels: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> None:
+    """Write a row for each image, named by the ids of `ids`, in the order of the test split."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    num_images, num_classes = probabilities.shape
+    offsets = pa.array(np.arange(num_images + 1, dtype=np.int32) * num_classes)
+    columns = {
+        "id": pq.read_table(ids, columns=["id"])["id"],
+        "label": labels,
+        "predicted": predicted,
+        "confidence": probabilities.max(axis=1),
+        "correct": labels == predicted,
+        "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def main(job: Job) -> None:
+    chosen = job.config.evaluate.training
+    training = Path(chosen) if chosen else job.locate("train")
+    prepared = input_folder(read_run(training, KEY), "prepare", job.locate)
+    metrics = evaluate(training=training, prepared=prepared, batch_size=job.config.evaluate.batch_size, out=job.out)
+    accuracy, low, high = (metrics[f"test/accuracy{end}"] for end in ("", "_low", "_high"))
+    print(
+        f"Test accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] (95 % interval), loss {metrics['test/loss']:.3f}; "
+        f"training {metrics[history.CLEAN_ACCURACY]:.3f}, validation {metrics[history.VAL_ACCURACY]:.3f}."
+    )
+
+
+if __name__ == "__main__":
+    from pipeline.config.entry import run
+
+    run("evaluate", main)

@@ -1,0 +1,82 @@
+"""The networks, what they are made of, and the file that keeps them. This is the room's face: import nothing deeper."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config.errors import ConfigError
+from pipeline.model import checkpoint, convnet, lenet
+from pipeline.model.arithmetic import Layer, layer_table, output_formula, output_size
+from pipeline.model.checkpoint import save
+from pipeline.model.classifier import Classifier, Normalize, evaluating
+from pipeline.model.maps import activations, filters
+from pipeline.model.penalties import decay_, l1, l2, penalized
+
+__all__ = [
+    "Classifier",
+    "Layer",
+    "Normalize",
+    "activations",
+    "build",
+    "decay_",
+    "evaluating",
+    "filters",
+    "l1",
+    "l2",
+    "layer_table",
+    "load",
+    "output_formula",
+    "output_size",
+    "penalized",
+    "save",
+]
+
+NETWORKS: dict[str, Callable[..., Classifier]] = {"lenet": lenet.build, "convnet": convnet.build}
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    channels: int,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    channels_last: bool = True,
+    **options: Any,
+) -> Classifier:
+    """A network with fresh weights from torch's global generator.
+
+    Args:
+        name: One of `NETWORKS`.
+        num_classes: Outputs.
+        channels: Of the images.
+        size: Height and width of the images in pixels.
+        mean: Of each channel over the training images, for pixels in [0, 1].
+        std: Likewise.
+        channels_last: The memory layout that it computes in; changes speed and rounding, not the function.
+        options: The keys of the network's configuration group but `name`.
+
+    Raises:
+        ConfigError: There is no such network, or it would not fit into memory.
+        ShapeError: The layers do not fit the size of the images.
+    """
+    if name not in NETWORKS:
+        raise ConfigError(f"model must be one of {', '.join(NETWORKS)}; got {name!r}. Set model=lenet or model=convnet")
+    normalize = Normalize(mean, std, channels_last=channels_last)
+    classifier = NETWORKS[name](normalize, num_classes=num_classes, channels=channels, size=size, **options)
+    if channels_last:
+        classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch's annotations
+    return classifier
+
+
+def load(path: Path) -> tuple[Classifier, list[str]]:
+    """The network of a `model.ckpt` in evaluation mode, and the names of its classes.
+
+    Raises:
+        DataError: There is no such file, or it is truncated, or is not such a checkpoint. A file that would run code
+            when it is read is refused, unread.
+    """
+    return checkpoint.read(path, build)

@@ -1,0 +1,128 @@
+"""The sizes of things: what a layer makes of its input, what that costs, and how much of the image it sees."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.model.classifier import Classifier, evaluating
+
+
+def output_size(n: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    """Pixels on a side after a convolution or a pooling, ⌊(n + 2p − d·(f − 1) − 1)/s⌋ + 1.
+
+    Dumoulin and Visin 2016, "A guide to convolution arithmetic for deep learning", relationship 15. A result below 1
+    means that the kernel does not fit.
+
+    >>> output_size(7, kernel=3, stride=1, padding=0), output_size(7, kernel=3, stride=1, padding=1)
+    (5, 7)
+    >>> output_size(7, kernel=3, stride=2, padding=0)
+    3
+    """
+    return (n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def output_formula(n: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> str:
+    """`output_size` with its numbers filled in; brackets mark a division that is rounded down.
+
+    A dilated kernel is shown by the pixels that it spans.
+
+    >>> output_formula(32, kernel=5, stride=1, padding=0)
+    '(32 + 2·0 − 5)/1 + 1 = 28'
+    >>> output_formula(7, kernel=2, stride=2, padding=0)
+    '⌊(7 + 2·0 − 2)/2⌋ + 1 = 3'
+    """
+    span = dilation * (kernel - 1) + 1
+    quotient = f"({n} + 2·{padding} − {span})/{stride}"
+    if (n + 2 * padding - span) % stride:
+        quotient = f"⌊{quotient}⌋"
+    return f"{quotient} + 1 = {output_size(n, kernel, stride, padding, dilation)}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of the table of a network's layers; shapes are without the batch.
+
+    Attributes:
+        name: Within the network, such as `convolution_1`.
+        kind: The name of its class.
+        input_shape: `(channels, height, width)`, or `(units,)` once the map is flattened.
+        output_shape: Likewise.
+        formula: How the output's height follows from the input's, for a convolution or a pooling; else empty.
+        num_parameters: That training changes.
+        multiply_adds: For one image; 0 for layers without weights and for normalisation.
+        receptive_field: Pixels on a side of the image that one output sees; the whole image once maps are averaged or
+            flattened.
+    """
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    formula: str
+    num_parameters: int
+    multiply_adds: int
+    receptive_field: int
+
+
+def layer_table(classifier: Classifier, image_shape: tuple[int, int, int]) -> list[Layer]:
+    """The layers of `classifier` in the order of the computation, for images of `(height, width, channels)`.
+
+    Shapes come from one real forward pass, never from the formula.
+
+    Raises:
+        ValueError: The formula does not describe a layer, such as a pooling that rounds up.
+    """
+    table = []
+    field, jump = 1, 1  # pixels of the image that one output spans, and between two neighbouring outputs
+    for name, layer, taken, given in _forward_shapes(classifier, image_shape):
+        formula, multiply_adds = "", 0
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            kernel, stride, padding, dilation = (_height(getattr(layer, key)) for key in _GEOMETRY)
+            formula = output_formula(taken[1], kernel, stride, padding, dilation)
+            if output_size(taken[1], kernel, stride, padding, dilation) != given[1]:
+                raise ValueError(f"{name} gives {given[1]} pixels, which is not {formula}")
+            field += dilation * (kernel - 1) * jump
+            jump *= stride
+        elif isinstance(layer, nn.AdaptiveAvgPool2d | nn.Flatten | nn.Linear):
+            field = max(image_shape[:2])
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            num_outputs_per_channel = given[1] * given[2] if len(given) == 3 else 1
+            multiply_adds = layer.weight.numel() * num_outputs_per_channel
+        num_parameters = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
+        seen = min(field, max(image_shape[:2]))
+        table.append(Layer(name, type(layer).__name__, taken, given, formula, num_parameters, multiply_adds, seen))
+    return table
+
+
+_GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
+
+
+def _height(value: Any) -> int:
+    """The vertical part of a setting that torch keeps as one number or as a pair."""
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+def _forward_shapes(
+    classifier: Classifier, image_shape: tuple[int, int, int]
+) -> list[tuple[str, nn.Module, tuple[int, ...], tuple[int, ...]]]:
+    """Name, layer, input shape and output shape of each layer of `features` and `head`, as one image passes through."""
+    steps = []
+
+    def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            steps.append((name, layer, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
+
+        return hook
+
+    layers = [*classifier.features.named_children(), *classifier.head.named_children()]
+    handles = [layer.register_forward_hook(remember(name)) for name, layer in layers]
+    try:
+        with evaluating(classifier):
+            classifier(torch.zeros((1, *image_shape), dtype=torch.uint8, device=classifier.normalize.mean.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return steps

@@ -1,0 +1,36 @@
+"""L1, L2 and weight decay: on the weights of convolutions and linear layers, never on biases or normalisation.
+
+A bias only shifts, and a normalisation's scale is undone by the next layer, so to shrink either costs accuracy and
+limits no complexity (Goodfellow et al. 2016, section 7.1).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def penalized(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that penalties act on."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]
+
+
+def l1(parameters: Sequence[Tensor]) -> Tensor:
+    """Σ|w|, whose gradient is sign(w), and 0 at 0."""
+    return torch.stack([parameter.abs().sum() for parameter in parameters]).sum()
+
+
+def l2(parameters: Sequence[Tensor]) -> Tensor:
+    """½Σw², whose gradient is w."""
+    return 0.5 * torch.stack([parameter.square().sum() for parameter in parameters]).sum()
+
+
+@torch.no_grad()
+def decay_(parameters: Sequence[Tensor], factor: float) -> None:
+    """Shrink weights in place, w ← (1 − factor)·w, apart from the gradient.
+
+    With `factor` = lr·λ this is the decoupled decay of Loshchilov and Hutter 2019 (algorithm 2).
+    """
+    for parameter in parameters:
+        parameter.mul_(1 - factor)

@@ -1,0 +1,107 @@
+"""What the report is made of: the outputs of the earlier stages, read and checked to belong together."""
+
+import csv
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.errors import DataError
+from pipeline.fit import history
+from pipeline.storage.trainings import check_input, read_run
+
+TRAINING_KEY, EVALUATION_KEY = "report.training", "report.evaluation"
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """The content of four folders.
+
+    Attributes:
+        run: `run.json` of the training.
+        rows: Its epochs.
+        best: The epoch whose weights were kept.
+        signals: What was measured once before training.
+        dataset: `dataset.json`.
+        augmentation: `augment.json`.
+        metrics: `metrics.json` of the evaluation.
+        matrix: Counts of test images by true class (row) and predicted class (column).
+        per_class: Class, count, precision, recall and F1.
+        pictures: The PNG files of the earlier stages: `overview`, `preview`, `mistakes`.
+    """
+
+    run: dict[str, Any]
+    rows: list[dict[str, float]]
+    best: dict[str, float]
+    signals: dict[str, Any]
+    dataset: dict[str, Any]
+    augmentation: dict[str, Any]
+    metrics: dict[str, float]
+    matrix: list[list[int]]
+    per_class: list[dict[str, Any]]
+    pictures: dict[str, bytes]
+
+
+def read(*, training: Path, evaluation: Path, prepared: Path, augmented: Path) -> Artefacts:
+    """Read the four folders.
+
+    Raises:
+        DataError: A folder is not whole, or they are not of one training.
+    """
+    run = read_run(training, TRAINING_KEY)
+    check_input(run, "prepare", prepared, TRAINING_KEY)
+    check_input(run, "augment", augmented, TRAINING_KEY)
+    rows = history.read_csv(training / "history.csv")
+    best = next(row for row in rows if row["epoch"] == run["best_epoch"])
+    metrics = _metrics(evaluation)
+    measured = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
+    if any(metrics[key] != best[key] for key in measured):
+        raise DataError(
+            f"{EVALUATION_KEY} must be an evaluation of the training in {str(training)!r}; got {str(evaluation)!r}, made of "
+            f"another one. Run: python -m pipeline.evaluate evaluate.training={training}"
+        )
+    dataset = json.loads((prepared / "dataset.json").read_text())
+    return Artefacts(
+        run=run,
+        rows=rows,
+        best=best,
+        signals=json.loads((training / "signals.json").read_text()),
+        dataset=dataset,
+        augmentation=json.loads((augmented / "augment.json").read_text()),
+        metrics=metrics,
+        matrix=_matrix(evaluation / "confusion.csv", dataset["classes"]),
+        per_class=_per_class(evaluation / "per_class.csv"),
+        pictures={
+            "overview": (prepared / "overview.png").read_bytes(),
+            "preview": (augmented / "preview.png").read_bytes(),
+            "mistakes": (evaluation / "mistakes.png").read_bytes(),
+        },
+    )
+
+
+def _metrics(evaluation: Path) -> dict[str, float]:
+    try:
+        content: dict[str, float] = json.loads((evaluation / "metrics.json").read_text())
+    except (OSError, ValueError):
+        raise DataError(
+            f"{EVALUATION_KEY} must be the folder of a finished evaluation; got {str(evaluation)!r}, which has no readable "
+            f"metrics.json. Run `dvc repro evaluate`, or name another folder with {EVALUATION_KEY}=…."
+        ) from None
+    return content
+
+
+def _matrix(path: Path, classes: list[str]) -> list[list[int]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        counts = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))
+    return [[counts[actual, predicted] for predicted in classes] for actual in classes]
+
+
+def _per_class(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {"class": row["class"], "count": int(row["count"])}
+        | {key: float(row[key]) for key in ("precision", "recall", "f1")}
+        for row in rows
+    ]

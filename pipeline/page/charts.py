@@ -1,0 +1,155 @@
+"""The curves of a training as the coordinates of an inline SVG; the template draws them, the script reads them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.fit import history
+
+WIDTH, HEIGHT = 520, 320
+LEFT, RIGHT, TOP, BOTTOM = 50, 14, 14, 36
+"""Size and margins of a chart in SVG units."""
+
+SERIES = ("clean", "val", "train")
+CHARTS = (
+    ("loss", "Loss", (history.CLEAN_LOSS, history.VAL_LOSS, history.TRAIN_LOSS)),
+    ("accuracy", "Accuracy", (history.CLEAN_ACCURACY, history.VAL_ACCURACY, history.TRAIN_ACCURACY)),
+)
+
+
+@dataclass(frozen=True)
+class Tick:
+    position: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One pair of axes.
+
+    Attributes:
+        name: `"loss"` or `"accuracy"`.
+        title: The name as shown.
+        values: The numbers of each series of `SERIES`, one for each epoch.
+        x: Horizontal position of each epoch.
+        y: Vertical positions of each series.
+        x_ticks: Whole epochs.
+        y_ticks: Round values.
+        best: Horizontal position of the best epoch.
+        best_index: Its place among the epochs, from 0.
+    """
+
+    name: str
+    title: str
+    values: dict[str, list[float]]
+    x: list[float]
+    y: dict[str, list[float]]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    best: float
+    best_index: int
+
+    def line(self, series: str) -> str:
+        """The series as the points of an SVG polyline."""
+        return _points(zip(self.x, self.y[series], strict=True))
+
+    def gap(self) -> str:
+        """The area between clean training and validation as the points of an SVG polygon."""
+        there = list(zip(self.x, self.y["clean"], strict=True))
+        back = list(zip(self.x, self.y["val"], strict=True))[::-1]
+        return _points(there + back)
+
+    def summary(self) -> str:
+        """What the chart shows, for those who cannot see it."""
+        clean, val = self.values["clean"], self.values["val"]
+        best = self.best_index
+        return (
+            f"{self.title} over {len(self.x)} epochs: training from {clean[0]:.3f} to {clean[-1]:.3f}, validation from "
+            f"{val[0]:.3f} to {val[-1]:.3f}. At the best epoch training is {clean[best]:.3f}, validation {val[best]:.3f}."
+        )
+
+
+def charts(rows: Sequence[dict[str, float]], best_epoch: int) -> list[Chart]:
+    """The charts of loss and of accuracy.
+
+    Args:
+        rows: The epochs of `history.csv`.
+        best_epoch: The epoch whose weights were kept; one of `rows`.
+    """
+    return [_chart(name, title, keys, rows, best_epoch) for name, title, keys in CHARTS]
+
+
+def for_script(rows: Sequence[dict[str, float]], drawn: Sequence[Chart]) -> dict[str, Any]:
+    """What the page's script needs to follow the pointer, ready to be written as JSON."""
+    return {
+        "epochs": [row["epoch"] for row in rows],
+        "best": drawn[0].best_index,
+        "width": WIDTH,
+        "charts": {chart.name: {"x": chart.x, "y": chart.y, "values": chart.values} for chart in drawn},
+    }
+
+
+def round_steps(low: float, high: float, count: int) -> list[float]:
+    """About `count` round numbers inside [low, high], evenly apart (1, 2 or 5 times a power of ten).
+
+    >>> round_steps(0.13, 0.97, 4)
+    [0.2, 0.4, 0.6, 0.8]
+    >>> round_steps(1, 15, 4)
+    [5.0, 10.0, 15.0]
+    """
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = min((power, 2 * power, 5 * power, 10 * power), key=lambda candidate: abs(candidate - rough))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def _chart(
+    name: str, title: str, keys: tuple[str, str, str], rows: Sequence[dict[str, float]], best_epoch: int
+) -> Chart:
+    values = {series: [row[key] for row in rows] for series, key in zip(SERIES, keys, strict=True)}
+    epochs = [row["epoch"] for row in rows]
+    low, high = _range(values)
+
+    def x(epoch: float) -> float:
+        share = (epoch - epochs[0]) / (epochs[-1] - epochs[0]) if len(epochs) > 1 else 0.5
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 2)
+
+    def y(value: float) -> float:
+        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 2)
+
+    ticks = round_steps(low, high, 5)
+    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9)) if len(ticks) > 1 else 2
+    return Chart(
+        name=name,
+        title=title,
+        values=values,
+        x=[x(epoch) for epoch in epochs],
+        y={series: [y(value) for value in numbers] for series, numbers in values.items()},
+        x_ticks=[Tick(x(epoch), str(epoch)) for epoch in _epoch_ticks(int(epochs[0]), int(epochs[-1]))],
+        y_ticks=[Tick(y(value), f"{value:.{digits}f}") for value in ticks],
+        best=x(best_epoch),
+        best_index=epochs.index(best_epoch),
+    )
+
+
+def _range(values: dict[str, list[float]]) -> tuple[float, float]:
+    """Lowest and highest value of all series, with a little air."""
+    numbers = [number for series in values.values() for number in series]
+    low, high = min(numbers), max(numbers)
+    air = 0.06 * (high - low) or 0.05
+    return low - air, high + air
+
+
+def _epoch_ticks(first: int, last: int) -> list[int]:
+    """The first epoch and some round ones after it."""
+    if last - first < 6:
+        return list(range(first, last + 1))
+    rounds = [int(step) for step in round_steps(first, last, 6)]
+    spacing = rounds[1] - rounds[0]
+    return [first, *(epoch for epoch in rounds if epoch - first > spacing / 2)]
+
+
+def _points(pairs: Any) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in pairs)

@@ -1,0 +1,155 @@
+"""The report's page: everything that the template shows, and the template filled in."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from pipeline.fit import history
+from pipeline.model import Layer
+from pipeline.page import charts, summary, tiles
+from pipeline.page.artefacts import Artefacts
+
+NUM_PAIRS = 3
+
+SKETCHES = (
+    ("Underfitting", "M2 8 C14 18 30 20 94 22", "M2 6 C14 15 30 17 94 18", "both stay poor: more epochs, a larger network"),
+    ("Good fit", "M2 4 C16 34 30 38 94 40", "M2 3 C16 31 30 34 94 36", "small distance, both settled"),
+    ("Overfitting", "M2 4 C16 36 34 42 94 45", "M2 3 C14 30 26 34 40 30 S70 20 94 12", "they part: regularise, augment, stop"),
+)
+"""Name, training loss and validation loss as SVG paths in 96×48, and what to look for."""
+
+LEGEND = (("clean", "training"), ("val", "validation"), ("gap", "gap"), ("train", "while learning"))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network looks for, and what it sees in one image.
+
+    Attributes:
+        layers: The rows of its table.
+        filters: Weights of the first convolution, shape (filters, input channels, height, width).
+        image: uint8, shape (height, width, channels).
+        image_class: Its true class.
+        maps: Feature maps of each convolution, shape (channels, height, width).
+    """
+
+    layers: Sequence[Layer]
+    filters: NDArray[np.float32]
+    image: NDArray[np.uint8]
+    image_class: str
+    maps: dict[str, NDArray[np.float32]]
+
+
+def render(artefacts: Artefacts, seen: Seen) -> str:
+    """The whole page as one HTML file that needs nothing else."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    drawn = charts.charts(artefacts.rows, artefacts.run["best_epoch"])
+    pictures = artefacts.pictures | {"filters": tiles.filters(seen.filters), "image": tiles.image(seen.image)}
+    return environment.get_template("report.html").render(
+        model=artefacts.run["config"]["model"]["name"],
+        run=artefacts.run,
+        metrics=artefacts.metrics,
+        signals=artefacts.signals,
+        dataset=artefacts.dataset,
+        splits=list(artefacts.dataset["counts"]),
+        augmentation=artefacts.augmentation,
+        augmentation_line=_augmentation_line(artefacts.augmentation),
+        fit_line=summary.fit_line(artefacts),
+        seconds=_duration(artefacts.run["seconds"]),
+        num_test=summary.num_test(artefacts),
+        sketches=SKETCHES,
+        legend=LEGEND,
+        charts=drawn,
+        geometry={
+            "width": charts.WIDTH, "height": charts.HEIGHT,
+            "left": charts.LEFT, "right": charts.RIGHT, "top": charts.TOP, "bottom": charts.BOTTOM,
+        },
+        script_data=charts.for_script(artefacts.rows, drawn),
+        history=artefacts.rows,
+        history_columns=[column for column in history.COLUMNS if column != "epoch"],
+        matrix=_heat(artefacts.matrix, artefacts.dataset["classes"]),
+        pairs=_most_confused(artefacts.matrix, artefacts.dataset["classes"]),
+        per_class=artefacts.per_class,
+        layers=seen.layers,
+        filter_shape=f"{len(seen.filters)} of {'×'.join(map(str, seen.filters.shape[2:]))}",
+        example_class=seen.image_class,
+        maps=[_map(name, maps) for name, maps in seen.maps.items()],
+        pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
+        checks=summary.checks(artefacts),
+        commands=summary.commands(artefacts.run),
+        next_command=summary.next_command(artefacts.run),
+        configuration=_without_passwords(yaml.safe_dump(artefacts.run["config"], sort_keys=False, allow_unicode=True)),
+    )  # fmt: skip
+
+
+def _heat(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
+    """Rows of the confusion table; `heat` in [0, 1] is the row's share, its root off the diagonal to show the rare."""
+    rows = []
+    for label, (name, counts) in enumerate(zip(classes, matrix, strict=True)):
+        total = max(sum(counts), 1)
+        cells = [
+            {
+                "count": count,
+                "right": label == guess,
+                "heat": round(count / total if label == guess else (count / total) ** 0.5, 3),
+            }
+            for guess, count in enumerate(counts)
+        ]
+        rows.append({"name": name, "cells": cells})
+    return rows
+
+
+def _most_confused(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
+    """The commonest mistakes, the most frequent first."""
+    pairs = [
+        {"actual": classes[label], "predicted": classes[guess], "count": count, "of": sum(counts)}
+        for label, counts in enumerate(matrix)
+        for guess, count in enumerate(counts)
+        if label != guess and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair["count"])[:NUM_PAIRS]
+
+
+def _map(name: str, maps: NDArray[np.float32]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "shape": "×".join(map(str, maps.shape)),
+        "count": len(maps),
+        "shown": min(len(maps), tiles.MOST_MAPS),
+        "picture": tiles.data_uri(tiles.feature_maps(maps)),
+    }
+
+
+def _augmentation_line(augmentation: dict[str, Any]) -> str:
+    names = ", ".join(next(iter(transform)) for transform in augmentation["transforms"])
+    if augmentation["mode"] == "online":
+        return f"Each epoch draws every training image anew through {names}."
+    return f"Each epoch draws one among every training image and its {augmentation['copies']} copies, made by {names}."
+
+
+def _duration(seconds: float) -> str:
+    """A time that a person can read.
+
+    >>> _duration(42.31), _duration(3725)
+    ('42 s', '62 min 5 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _without_passwords(text: str) -> str:
+    """The text with the user and password of each address left out: the page may be passed on.
+
+    >>> _without_passwords("uri: https://ana:secret@example.org/x")
+    'uri: https://…@example.org/x'
+    """
+    return re.sub(r"://[^/@\s]+@", "://…@", text)

@@ -1,0 +1,100 @@
+"use strict";
+// The charts: crosshair and tooltip for pointer and keyboard, and a legend that hides series.
+(() => {
+  const data = JSON.parse(document.getElementById("curve-data").textContent);
+  const plots = [...document.querySelectorAll(".plot")];
+  const labels = { clean: "training", val: "validation", train: "while learning" };
+  const format = (number) => number.toFixed(4);
+  let shown = null; // index of the epoch under the crosshair
+
+  function rows(values, index) {
+    const gap = values.val[index] - values.clean[index];
+    const numbers = Object.keys(labels).map((name) => [name, labels[name], format(values[name][index])]);
+    return [...numbers, ["gap", "gap", format(Math.abs(gap))]];
+  }
+
+  function fill(plot, index) {
+    const chart = data.charts[plot.dataset.chart];
+    const x = chart.x[index];
+    const cross = plot.querySelector(".cross");
+    const line = cross.querySelector("line");
+    line.setAttribute("x1", x);
+    line.setAttribute("x2", x);
+    for (const name of Object.keys(labels)) {
+      const dot = cross.querySelector(`circle.${name}`);
+      dot.setAttribute("cx", x);
+      dot.setAttribute("cy", chart.y[name][index]);
+    }
+    cross.setAttribute("visibility", "visible");
+
+    const best = index === data.best ? ", the best" : "";
+    const tooltip = plot.querySelector(".tooltip");
+    const title = document.createElement("b");
+    title.textContent = `epoch ${data.epochs[index]}${best}`;
+    const lines = rows(chart.values, index).map(([name, label, value]) => {
+      const row = document.createElement("div");
+      row.className = name;
+      const term = document.createElement("span");
+      term.append(document.createElement("i"), label);
+      const number = document.createElement("span");
+      number.textContent = value;
+      row.append(term, number);
+      return row;
+    });
+    tooltip.replaceChildren(title, ...lines);
+    tooltip.hidden = false;
+    const share = x / data.width;
+    tooltip.classList.toggle("before", share > 0.55);
+    tooltip.style.setProperty("--x", `${100 * share}%`);
+    plot.setAttribute("aria-valuenow", data.epochs[index]);
+    const spoken = rows(chart.values, index).map(([, label, value]) => `${label} ${value}`);
+    plot.setAttribute("aria-valuetext", `epoch ${data.epochs[index]}${best}: ${spoken.join(", ")}`);
+  }
+
+  function show(index) {
+    shown = Math.max(0, Math.min(data.epochs.length - 1, index));
+    for (const plot of plots) fill(plot, shown);
+  }
+
+  function hide() {
+    shown = null;
+    for (const plot of plots) {
+      plot.querySelector(".cross").setAttribute("visibility", "hidden");
+      plot.querySelector(".tooltip").hidden = true;
+    }
+  }
+
+  function nearest(plot, event) {
+    const box = plot.querySelector("svg").getBoundingClientRect();
+    const x = ((event.clientX - box.left) / box.width) * data.width;
+    const distances = data.charts[plot.dataset.chart].x.map((position) => Math.abs(position - x));
+    return distances.indexOf(Math.min(...distances));
+  }
+
+  const moves = {
+    ArrowLeft: () => shown - 1, ArrowDown: () => shown - 1, ArrowRight: () => shown + 1, ArrowUp: () => shown + 1,
+    Home: () => 0, End: () => data.epochs.length - 1,
+  };
+
+  for (const plot of plots) {
+    plot.addEventListener("pointermove", (event) => show(nearest(plot, event)));
+    plot.addEventListener("pointerdown", (event) => show(nearest(plot, event)));
+    plot.addEventListener("pointerleave", hide);
+    plot.addEventListener("focus", () => { if (shown === null) show(data.best); });
+    plot.addEventListener("blur", hide);
+    plot.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") return hide();
+      if (!(event.key in moves)) return;
+      event.preventDefault();
+      show(shown === null ? data.best : moves[event.key]());
+    });
+  }
+
+  for (const button of document.querySelectorAll(".legend button")) {
+    button.addEventListener("click", () => {
+      const pressed = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", pressed);
+      document.getElementById("curves").classList.toggle(`without-${button.dataset.series}`, !pressed);
+    });
+  }
+})();

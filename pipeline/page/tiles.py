@@ -1,0 +1,88 @@
+"""Small pictures for the page: what the first layer's filters look like, and what each layer sees in an image."""
+
+import base64
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+_COOL, _WHITE, _WARM = np.array([31, 104, 176]), np.array([247, 247, 245]), np.array([201, 84, 16])
+_DARK, _MIDDLE, _LIGHT = np.array([13, 27, 62]), np.array([47, 128, 200]), np.array([255, 233, 184])
+_GAP_PIXELS = 4
+MOST_MAPS = 128
+
+
+def filters(weights: NDArray[np.float32]) -> bytes:
+    """The filters of the first convolution as a PNG, each scaled to its own largest weight.
+
+    With three input channels a filter is shown in colour (grey is 0); otherwise blue is negative, orange positive.
+
+    Args:
+        weights: Shape (filters, input channels, height, width).
+    """
+    largest = np.maximum(np.abs(weights).max(axis=(1, 2, 3), keepdims=True), 1e-12)
+    signed = weights / largest
+    if weights.shape[1] == 3:
+        pictures = np.rint(127.5 + 127.5 * signed.transpose(0, 2, 3, 1))
+    else:
+        pictures = _signed_colours(signed.mean(axis=1))
+    return _sheet(pictures.astype(np.uint8), tile_pixels=56)
+
+
+def feature_maps(maps: NDArray[np.float32]) -> bytes:
+    """What one layer answers to one image, as a PNG: a tile for each channel, at most `MOST_MAPS`, on one common scale.
+
+    Dark is nothing and light is much; where there are negative answers, these are blue and positive ones orange.
+
+    Args:
+        maps: Shape (channels, height, width).
+    """
+    shown = maps[:MOST_MAPS]
+    largest = max(float(np.abs(maps).max()), 1e-12)
+    pictures = _signed_colours(shown / largest) if maps.min() < 0 else _positive_colours(shown / largest)
+    return _sheet(pictures.astype(np.uint8), tile_pixels=72 if len(shown) <= 16 else 36 if len(shown) <= 64 else 24)
+
+
+def image(pixels: NDArray[np.uint8]) -> bytes:
+    """One image of shape (height, width, channels) as a PNG."""
+    colour = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    return _sheet(colour[None], tile_pixels=112)
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as an address that holds the picture itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _signed_colours(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blue for -1, white for 0, orange for 1; the last axis of the result is the colour."""
+    strength = np.abs(values)[..., None]
+    return np.where(values[..., None] < 0, _mix(_WHITE, _COOL, strength), _mix(_WHITE, _WARM, strength))
+
+
+def _positive_colours(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Dark blue for 0, blue for a half, pale yellow for 1; the last axis of the result is the colour."""
+    position = values[..., None] * 2
+    return np.where(position < 1, _mix(_DARK, _MIDDLE, position), _mix(_MIDDLE, _LIGHT, position - 1))
+
+
+def _mix(first: NDArray[np.int64], second: NDArray[np.int64], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    return first + (second - first) * np.clip(share, 0, 1)
+
+
+def _sheet(pictures: NDArray[np.uint8], tile_pixels: int) -> bytes:
+    """Pictures of shape (n, height, width, 3) side by side, enlarged without smoothing, with transparent gaps."""
+    import cv2
+
+    count, height, width, _ = pictures.shape
+    factor = max(1, round(tile_pixels / max(height, width)))
+    tiles = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+    columns = min(count, math.ceil(math.sqrt(2 * count)))
+    rows = math.ceil(count / columns)
+    step_down, step_right = height * factor + _GAP_PIXELS, width * factor + _GAP_PIXELS
+    sheet = np.zeros((rows * step_down - _GAP_PIXELS, columns * step_right - _GAP_PIXELS, 4), np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * step_down, index % columns * step_right
+        sheet[top : top + height * factor, left : left + width * factor, :3] = tile[..., ::-1]  # OpenCV keeps blue first
+        sheet[top : top + height * factor, left : left + width * factor, 3] = 255
+    return bytes(cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1])

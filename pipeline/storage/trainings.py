@@ -1,0 +1,62 @@
+"""What a finished training says of itself, and the folders that it was made from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.errors import DataError
+from pipeline.storage import lineage
+
+
+def read_run(training: Path, key: str) -> dict[str, Any]:
+    """The content of `run.json`.
+
+    Args:
+        training: The folder of a training.
+        key: The configuration key that names this folder, for the message.
+
+    Raises:
+        DataError: The folder holds no finished training.
+    """
+    try:
+        run: dict[str, Any] = json.loads((training / "run.json").read_text())
+    except (OSError, ValueError):
+        raise DataError(
+            f"{key} must be the folder of a finished training; got {str(training)!r}, which has no readable run.json. "
+            f"Run `dvc repro train`, or name another folder with {key}=…."
+        ) from None
+    return run
+
+
+def input_folder(run: dict[str, Any], stage: str, locate: Callable[[str], Path]) -> Path:
+    """The folder of `stage` that the training `run` was made from, wherever its configuration has gone since.
+
+    Args:
+        run: The content of `run.json`.
+        stage: `"prepare"` or `"augment"`.
+        locate: Gives the folder that fits today's configuration; asked only where the training's own has gone.
+    """
+    own = Path(run.get(f"{stage}_folder", ""))
+    fits = lineage.recorded_fingerprint(stage, own) == run[f"{stage}_fingerprint"]
+    return own if fits else locate(stage)
+
+
+def check_input(run: dict[str, Any], stage: str, folder: Path, key: str) -> None:
+    """Refuse `folder` where it is not what the training was made from.
+
+    Args:
+        run: The content of `run.json`.
+        stage: `"prepare"` or `"augment"`.
+        folder: What `stage` made.
+        key: The configuration key that names the training, for the message.
+
+    Raises:
+        DataError: `folder` has another fingerprint.
+    """
+    found = lineage.recorded_fingerprint(stage, folder)
+    if found != run[f"{stage}_fingerprint"]:
+        raise DataError(
+            f"{key} must be a training on the output of {stage} in {str(folder)!r} (fingerprint {found}); got one on "
+            f"{run[f'{stage}_fingerprint']}. Run `dvc repro`, or go back to the configuration of that training."
+        )

@@ -1,0 +1,132 @@
+"""A run that is fed while training goes on, from a thread that training never waits for."""
+
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.tracking import record as records
+from pipeline.tracking.store import Settings, Store, connect
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+GRACE_SECONDS = 10.0
+RETRY_SECONDS = 2.0
+
+Row = dict[str, float]
+
+
+class LiveRun:
+    """Opens a run, or the one that a killed training had opened, and sends it the rows of the history.
+
+    Args:
+        settings: Where to.
+        record: The content of `run.json` so far.
+        on_open: Is told the run's id as soon as it is known, so that it survives a kill.
+    """
+
+    def __init__(self, settings: Settings, record: Mapping[str, Any], on_open: Any) -> None:
+        self.settings, self.record, self.on_open = settings, record, on_open
+        self.run_id: str | None = None
+        self.store: Store | None = None
+        self.failure: str | None = None
+        self._rows: queue.SimpleQueue[tuple[Row, int] | None] = queue.SimpleQueue()
+        self._give_up_at = float("inf")
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+
+    def log_row(self, row: Row, time_ms: int) -> None:
+        """Take a row of the history and the Unix time of its epoch's end; returns at once."""
+        self._rows.put((row, time_ms))
+
+    def close(self) -> Store | None:
+        """Wait until all rows are sent, or until the store has failed to answer for some seconds.
+
+        Returns:
+            The store when it holds the run and every row, else None; `failure` then says why.
+        """
+        self._give_up_at = time.monotonic() + GRACE_SECONDS
+        self._rows.put(None)
+        self._thread.join()
+        return self.store if self.failure is None else None
+
+    def _work(self) -> None:
+        store = self._until_given_up(self._open)
+        while store is not None and (entry := self._rows.get()) is not None:
+            batch, closed = [entry], False
+            while not self._rows.empty():
+                following = self._rows.get()
+                closed = closed or following is None
+                batch += [following] if following is not None else []
+            metrics = [metric for row, time_ms in batch for metric in metrics_of(row, time_ms)]
+            if not self._until_given_up(lambda metrics=metrics: _send(store, self.run_id, metrics)) or closed:
+                return
+
+    def _open(self) -> Store:
+        store = connect(self.settings)
+        self.run_id = open_run(store, self.record, self.settings)
+        self.on_open(self.run_id)
+        self.store = store
+        return store
+
+    def _until_given_up(self, action: Any) -> Any:
+        while True:
+            try:
+                result = action()
+                self.failure = None
+                return result
+            except Exception as error:  # whatever the store does must not cost the training its life
+                self.failure = " ".join(str(error).split())[:200]
+                if time.monotonic() > self._give_up_at:
+                    return None
+                time.sleep(min(RETRY_SECONDS, max(0.0, self._give_up_at - time.monotonic())))
+
+
+def open_run(store: Store, record: Mapping[str, Any], settings: Settings) -> str:
+    """Create the run that `record` describes, or open the one it names again; gives its id."""
+    from mlflow.exceptions import MlflowException
+
+    run_id = record["mlflow_run_id"]
+    if run_id is not None:
+        try:
+            store.client.update_run(run_id, status="RUNNING")
+            return str(run_id)
+        except MlflowException:
+            pass  # the store does not know it: another machine, or a deleted store
+    begin_ms = int(record["begin"] * 1000)
+    run = store.client.create_run(
+        store.experiment_id, begin_ms, records.tags(record, settings.tags), record["name"]
+    )
+    describe(store, run.info.run_id, record)
+    return str(run.info.run_id)
+
+
+def describe(store: Store, run_id: str, record: Mapping[str, Any]) -> None:
+    """Log the parameters and the dataset of a run; doing it again changes nothing."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+    parameters = [Param(key, value) for key, value in records.parameters(record).items()]
+    store.client.log_batch(run_id, params=parameters)
+    dataset = Dataset(
+        name=record["dataset"]["name"],
+        digest=record["prepare_fingerprint"],
+        source_type="local",
+        source=f'{{"uri": "{record["dataset"]["source"]}"}}',
+        profile=str(record["dataset"]["counts"]),
+    )
+    store.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+
+def metrics_of(row: Row, time_ms: int) -> list["Metric"]:
+    """A row of the history as MLflow metrics whose step is the epoch."""
+    from mlflow.entities import Metric
+
+    return [Metric(key, value, time_ms, int(row["epoch"])) for key, value in row.items() if key != "epoch"]
+
+
+def _send(store: Store, run_id: str | None, metrics: list["Metric"]) -> bool:
+    for begin in range(0, len(metrics), 1000):
+        store.client.log_batch(run_id, metrics[begin : begin + 1000])
+    return True

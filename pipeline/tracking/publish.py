@@ -1,0 +1,141 @@
+"""A run in MLflow made whole from the folder that its training left, and what later stages add to it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.fit.history import read_csv
+from pipeline.tracking.live import describe, metrics_of, open_run
+from pipeline.tracking.store import Settings, Store, connect
+
+COMPLETE = "goodfit.complete"
+
+
+def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True) -> None:
+    """Copy a finished training into its run and mark it finished; doing it again changes nothing.
+
+    Args:
+        store: Holds the run.
+        run_id: The run's id.
+        folder: Output of the train stage.
+        with_model: Log the full MLflow model too; a sweep does so for its winner alone.
+    """
+    from mlflow.entities import Metric
+
+    from pipeline.page import figures
+
+    record, rows = read_record(folder), read_csv(folder / "history.csv")
+    metrics = [metric for row, time_ms in zip(rows, record["times_ms"], strict=True) for metric in metrics_of(row, time_ms)]
+    once = {"best_epoch": record["best_epoch"], "num_parameters": record["num_parameters"]}
+    metrics += [Metric(key, value, record["times_ms"][-1], record["best_epoch"]) for key, value in once.items()]
+    for begin in range(0, len(metrics), 1000):
+        store.client.log_batch(run_id, metrics[begin : begin + 1000])
+    for name in ("model.ckpt", "history.csv", "signals.json", "run.json"):
+        store.client.log_artifact(run_id, str(folder / name), "training")
+    picture = figures.curves(rows, record["best_epoch"])
+    _log_bytes(store, run_id, picture, "curves.png")
+    store.client.set_tag(run_id, "goodfit.stop_reason", record["stop_reason"])
+    if with_model:
+        log_model(store, run_id, folder)
+    store.client.set_tag(run_id, COMPLETE, "true")
+    store.client.set_terminated(run_id, "FINISHED")
+
+
+def attach(
+    settings: Settings, folder: Path, stage: str, fingerprint: str, metrics: Mapping[str, float], files: Iterable[Path]
+) -> str:
+    """Add the results of a later stage to the run of the training in `folder`, rebuilding that run where it is missing.
+
+    Returns:
+        A sentence for the terminal that names the run.
+
+    Raises:
+        Exception: Whatever mlflow raises when the store cannot be reached.
+    """
+    from mlflow.entities import Metric
+
+    store, record = connect(settings), read_record(folder)
+    run_id = find_run(store, record)
+    restored = run_id is None
+    if run_id is None:
+        origin = {"goodfit.restored_from": str(record["mlflow_run_id"])}
+        tagged = Settings(settings.enabled, settings.uri, settings.experiment, {**settings.tags, **origin})
+        run_id = open_run(store, {**record, "mlflow_run_id": None}, tagged)
+    run = store.client.get_run(run_id)
+    if run.data.tags.get(COMPLETE) != "true":
+        describe(store, run_id, record)
+        publish(store, run_id, folder)
+    time_ms = record["times_ms"][-1]
+    batch = [Metric(key, value, time_ms, record["best_epoch"]) for key, value in metrics.items()]
+    store.client.log_batch(run_id, batch)
+    for path in files:
+        store.client.log_artifact(run_id, str(path), stage)
+    store.client.set_tag(run_id, f"goodfit.{stage}_fingerprint", fingerprint)
+    how = f"rebuilt from {folder}, as {store.uri} did not know it" if restored else "the run of this training"
+    return f"MLflow run {run.info.run_name} ({run_id}): {how}"
+
+
+def find_run(store: Store, record: Mapping[str, Any]) -> str | None:
+    """The id of the run that holds this training in this store, by id or by the mark of its weights; None without one."""
+    from mlflow.exceptions import MlflowException
+
+    if record["mlflow_run_id"] is not None:
+        try:
+            if store.client.get_run(record["mlflow_run_id"]).info.lifecycle_stage == "active":
+                return str(record["mlflow_run_id"])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    found = store.client.search_runs([store.experiment_id], f"tags.`goodfit.id` = '{record['id']}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def log_model(store: Store, run_id: str, folder: Path) -> None:
+    """Log the network with softmax as an MLflow model: exported code without pickle, signature, example, requirements."""
+    import logging
+    import warnings
+    from importlib.metadata import version
+
+    import mlflow
+    import numpy as np
+    import torch
+    from mlflow.models import infer_signature
+
+    from pipeline import model
+
+    network, classes = model.load(folder / "model.ckpt")
+    served = torch.nn.Sequential(network, torch.nn.Softmax(dim=1)).eval()
+    dataset = read_record(folder)["dataset"]
+    size, channels = dataset["size"], dataset["channels"]
+    example = np.random.default_rng(0).integers(0, 256, (2, size, size, channels), dtype=np.uint8)
+    with torch.no_grad():
+        signature = infer_signature(example, served(torch.from_numpy(example)).numpy())
+    requirements = [f"{name}=={version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")]
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(store.uri)
+    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        warnings.simplefilter("ignore")  # what export and mlflow say to each other
+        mlflow.pytorch.log_model(
+            served,
+            name="model",
+            signature=signature,
+            input_example=example,
+            pip_requirements=requirements,
+            metadata={"classes": classes},
+        )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of a training's `run.json`."""
+    content: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return content
+
+
+def _log_bytes(store: Store, run_id: str, content: bytes, name: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / name
+        path.write_bytes(content)
+        store.client.log_artifact(run_id, str(path), "pictures")

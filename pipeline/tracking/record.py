@@ -1,0 +1,71 @@
+"""`run.json`: what a run in MLflow is made from, at its start and whenever it must be rebuilt."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.storage import lineage
+
+PARAMETER_SECTIONS = ("seed", "data", "prepare", "augment", "model", "regularization", "optimizer", "scheduler", "train")
+MAX_VALUE_CHARACTERS = 6000
+
+
+def origin() -> dict[str, Any]:
+    """The commit, whether it was changed since, DVC's hash of `data/`, and the DVC experiment."""
+    import os
+
+    pinned = lineage.PROJECT / "data.dvc"
+    outs = YAML(typ="safe", pure=True).load(pinned.read_text()).get("outs", [{}]) if pinned.exists() else [{}]
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "data_hash": outs[0].get("md5"),
+        "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
+    }
+
+
+def parameters(record: Mapping[str, Any]) -> dict[str, str]:
+    """The configuration that the weights depend on, flattened: `{"model.name": "lenet", …}`."""
+    flat: dict[str, str] = {}
+
+    def flatten(path: str, value: Any) -> None:
+        if isinstance(value, Mapping) and value:
+            for key, item in value.items():
+                flatten(f"{path}.{key}", item)
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            flat[path] = text[:MAX_VALUE_CHARACTERS]
+
+    for section in PARAMETER_SECTIONS:
+        flatten(section, record["config"][section])
+    del flat["augment.workers"]
+    return flat
+
+
+def tags(record: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, str]:
+    """The run's tags, the user's own among them."""
+    known = {
+        "goodfit.id": record["id"],
+        "goodfit.fingerprint": record["fingerprint"],
+        "goodfit.prepare_fingerprint": record["prepare_fingerprint"],
+        "goodfit.augment_fingerprint": record["augment_fingerprint"],
+        "goodfit.git_dirty": str(record["git_dirty"]).lower(),
+        "goodfit.data_hash": record["data_hash"],
+        "goodfit.dvc_experiment": record["dvc_experiment"],
+        "goodfit.overrides": record["overrides"] or None,
+        "mlflow.source.git.commit": record["git_commit"],
+        "mlflow.source.name": "pipeline.train",
+        "mlflow.parentRunId": record["parent_run_id"],
+    }
+    return {**{key: value for key, value in known.items() if value is not None}, **own}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=lineage.PROJECT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,102 @@
+"""The run of a training, from its first row to its end, whichever end that is."""
+
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.storage import atomic
+from pipeline.tracking.live import LiveRun, Row
+from pipeline.tracking.publish import publish
+from pipeline.tracking.record import origin
+from pipeline.tracking.store import Settings
+
+PARENT_VARIABLE = "GOODFIT_PARENT_RUN"
+"""Carries the id of a sweep's parent run to its jobs."""
+
+
+class Run:
+    """A run of a training; one without a store takes everything and sends nothing."""
+
+    def __init__(self, record: dict[str, Any], live: LiveRun | None) -> None:
+        self.record, self.live = record, live
+
+    def log_row(self, row: Row, time_ms: int) -> None:
+        """Take a row of the history; returns at once."""
+        if self.live is not None:
+            self.live.log_row(row, time_ms)
+
+    def settle(self) -> str | None:
+        """Wait for what is on its way; gives the run's id, or None where the store has never answered."""
+        if self.live is not None and self.live.close() is None:
+            print(
+                f"tracking: {self.live.settings.resolved_uri()} does not answer ({self.live.failure}); "
+                "the training is whole, and the next stage sends what is missing",
+                file=sys.stderr,
+            )
+        return self.live.run_id if self.live is not None else None
+
+    def finish(self, folder: Path) -> None:
+        """Copy the finished training into the run: rows, files, pictures and, outside of sweeps, the model."""
+        if self.live is None or self.live.store is None or self.live.failure is not None:
+            return
+        try:
+            publish(self.live.store, str(self.live.run_id), folder, with_model=self.record["parent_run_id"] is None)
+        except Exception as error:  # the store went away: the training must not pay for it
+            print(f"tracking: not all was sent ({error}); the next stage sends what is missing", file=sys.stderr)
+
+    def end(self, status: str, error: BaseException) -> None:
+        """Close the run of a training that did not finish."""
+        if self.live is not None and (store := self.live.close()) is not None:
+            try:
+                store.client.set_tag(str(self.live.run_id), "goodfit.error", f"{type(error).__name__}: {error}"[:5000])
+                store.client.set_terminated(str(self.live.run_id), status)
+            except Exception as failure:
+                print(f"tracking: the run could not be marked {status} ({failure})", file=sys.stderr)
+
+
+@contextmanager
+def tracked(settings: Settings, record: dict[str, Any], working: Path) -> Iterator[Run]:
+    """Open the run of a training; an error leaves it FAILED, a stop by signal KILLED.
+
+    Args:
+        settings: Where to.
+        record: The content of `run.json` so far, from `begin`.
+        working: The training's working folder, which remembers the run's id over a kill.
+    """
+    if not settings.enabled:
+        yield Run(record, None)
+        return
+
+    def remember(run_id: str) -> None:
+        atomic.write_text(working / "run.json", json.dumps({**record, "mlflow_run_id": run_id}))
+
+    run = Run(record, LiveRun(settings, record, remember))
+    try:
+        yield run
+    except BaseException as error:
+        run.end("FAILED" if isinstance(error, Exception) else "KILLED", error)
+        raise
+
+
+def begin(working: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The start of `run.json`: that of the interrupted training in `working`, or a new one with `content`."""
+    known = working / "run.json"
+    if known.exists():
+        interrupted: dict[str, Any] = json.loads(known.read_text())
+        return interrupted
+    record = {
+        "id": uuid.uuid4().hex,
+        "mlflow_run_id": None,
+        "parent_run_id": os.environ.get(PARENT_VARIABLE),
+        "begin": time.time(),
+        **origin(),
+        **content,
+    }
+    atomic.write_text(known, json.dumps(record))
+    return record

@@ -1,0 +1,118 @@
+"""What happens around each epoch: the history, the seeds, and checkpoints from which a killed run goes on."""
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+from pipeline.data.seeds import derive_seed
+from pipeline.fit import history
+from pipeline.storage import atomic
+from pipeline.training.module import Fit
+
+Row = dict[str, float]
+OnRow = Callable[[Row, int], None]
+"""Takes a row of the history and the Unix time in milliseconds at which its epoch ended."""
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, on the disk where they belong, and flushed to it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        atomic.write_bytes(Path(path), buffer.getvalue())
+
+
+class History(pl.Callback):
+    """Collects one row for each epoch, keeps them in the checkpoint, and writes `history.csv` anew each time.
+
+    A row is passed on to `on_row` only once the checkpoint that holds it is saved, so that an epoch which a kill undoes
+    is never reported; after a restart all earlier rows are passed on again with the times they had.
+    """
+
+    def __init__(self, path: Path, on_row: OnRow, report: Callable[[Row], None]) -> None:
+        self.path, self.on_row, self.report = path, on_row, report
+        self.rows: list[Row] = []
+        self.times_ms: list[int] = []
+        self.num_passed_on = 0
+        self.begin = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "times_ms": self.times_ms}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows, self.times_ms = list(state["rows"]), list(state["times_ms"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._pass_on()
+        self.begin = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, Fit)
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {"epoch": trainer.current_epoch + 1, "lr": float(lr), **module.epoch_row()}
+        row["seconds"] = round(time.perf_counter() - self.begin, 4)
+        for metric in history.METRICS:
+            module.log(metric, row[metric], prog_bar=metric in (history.CLEAN_LOSS, history.VAL_LOSS))
+        self.rows.append(row)
+        self.times_ms.append(int(time.time() * 1000))
+        atomic.write_text(self.path, history.to_csv(self.rows))
+        self.report(row)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        for row, time_ms in zip(self.rows[self.num_passed_on :], self.times_ms[self.num_passed_on :], strict=True):
+            self.on_row(row, time_ms)
+        self.num_passed_on = len(self.rows)
+
+
+class SeedEachEpoch(pl.Callback):
+    """Makes dropout depend on the seed and the epoch alone, so that a resumed epoch draws what it drew before."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        torch.manual_seed(derive_seed(self.seed, f"epoch {trainer.current_epoch} of process {trainer.global_rank}"))
+
+
+def checkpointing(folder: Path, monitor: str) -> ModelCheckpoint:
+    """Keeps `last.ckpt`, from which a killed run goes on, and `best.ckpt`, the best epoch by `monitor`."""
+    return ModelCheckpoint(
+        folder,
+        filename=BEST.removesuffix(".ckpt"),
+        monitor=monitor,
+        mode=mode(monitor),
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+
+
+def early_stopping(monitor: str, patience: int, min_delta: float) -> EarlyStopping:
+    """Stops when `monitor` has not gained more than `min_delta` for `patience` epochs."""
+    return EarlyStopping(
+        monitor, min_delta, patience, mode=mode(monitor), check_on_train_epoch_end=True, check_finite=False
+    )
+
+
+def mode(monitor: str) -> str:
+    """`max` for an accuracy, `min` for everything else."""
+    return "max" if history.higher_is_better(monitor) else "min"
+
+
+def had_stopped_early(checkpoint: dict[str, Any]) -> bool:
+    """Whether the run that wrote this checkpoint was about to stop; Lightning would train one more epoch."""
+    states = (state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping"))
+    return any(state["wait_count"] >= state["patience"] for state in states)

@@ -1,0 +1,68 @@
+"""What is measured once, before training: does the network start near chance, and can it fit a single batch?"""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.config.errors import TrainingError
+from pipeline.training.batches import Batch
+
+ONE_BATCH_IMAGES, ONE_BATCH_STEPS, ONE_BATCH_LR = 32, 100, 3e-3
+
+
+def signals(network: nn.Module, batch: Batch, num_classes: int, seed: int) -> dict[str, Any]:
+    """The loss at initialisation beside ln C, and whether the network can learn one batch by heart.
+
+    Both checks are from Karpathy, "A recipe for training neural networks" (2019). The network is left as it was.
+
+    Args:
+        network: Freshly initialised.
+        batch: Images uint8 (batch, height, width, channels) and labels int64 (batch,), of the clean training probe.
+        num_classes: C.
+        seed: Of the random draws of dropout, where the network has any.
+    """
+    images, labels = batch
+    with torch.no_grad():
+        initial_loss = float(F.cross_entropy(network.eval()(images), labels))
+    network.train()
+    return {
+        "initial_loss": initial_loss,
+        "initial_loss_expected": math.log(num_classes),
+        "one_batch": _one_batch(network, images[:ONE_BATCH_IMAGES], labels[:ONE_BATCH_IMAGES], seed),
+        "num_classes": num_classes,
+    }
+
+
+def _one_batch(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> dict[str, Any]:
+    """A copy of the network, without dropout, is trained on one batch with AdamW until every label is right."""
+    torch.manual_seed(seed)
+    student = copy.deepcopy(network).train()
+    for layer in student.modules():
+        if isinstance(layer, nn.Dropout | nn.Dropout2d):
+            layer.eval()
+    optimizer = torch.optim.AdamW(student.parameters(), ONE_BATCH_LR, weight_decay=0.0)
+    first_loss, loss, accuracy, steps = math.nan, math.nan, 0.0, 0
+    for steps in range(ONE_BATCH_STEPS + 1):
+        logits = student(images)
+        objective = F.cross_entropy(logits, labels)
+        loss, accuracy = objective.item(), float((logits.argmax(1) == labels).double().mean())
+        first_loss = loss if steps == 0 else first_loss
+        if not math.isfinite(loss) or accuracy == 1.0 or steps == ONE_BATCH_STEPS:
+            break
+        optimizer.zero_grad()
+        objective.backward()
+        optimizer.step()
+    if not math.isfinite(first_loss):
+        raise TrainingError(f"the loss of the untrained network must be finite; got {first_loss}. Look at the images.")
+    return {
+        "num_images": len(labels),
+        "steps": steps,
+        "loss_before": first_loss,
+        "loss_after": loss if math.isfinite(loss) else None,
+        "accuracy_after": accuracy,
+        "passed": accuracy == 1.0,
+    }

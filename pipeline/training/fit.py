@@ -1,0 +1,157 @@
+"""One training, from the first epoch or from the last whole checkpoint, to the best weights."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import RichProgressBar
+
+from pipeline.config.errors import TrainingError
+from pipeline.fit import history
+from pipeline.training import callbacks
+from pipeline.training.batches import ImageBatches
+from pipeline.training.module import Fit
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training ends with.
+
+    Attributes:
+        state: The best weights of the network, by name.
+        rows: The history, one row for each epoch.
+        times_ms: When each epoch ended, in milliseconds since 1970.
+        best_epoch: Counted from 1.
+        stop_reason: A clause that follows "stopped because".
+    """
+
+    state: dict[str, torch.Tensor]
+    rows: list[callbacks.Row]
+    times_ms: list[int]
+    best_epoch: int
+    stop_reason: str
+
+
+def fit(
+    module: Fit,
+    batches: ImageBatches,
+    folder: Path,
+    *,
+    seed: int,
+    max_epochs: int,
+    monitor: str = history.VAL_LOSS,
+    patience: int | None = None,
+    min_delta: float = 0.0,
+    accelerator: str = "auto",
+    devices: int = 1,
+    precision: Any = "32-true",
+    on_row: callbacks.OnRow = lambda row, time_ms: None,
+) -> Outcome:
+    """Train until `max_epochs`, or until `monitor` stops improving; go on from `folder` where it holds a checkpoint.
+
+    Order, augmentation and dropout depend on the seed and the epoch alone, so a training that was killed and taken up
+    again ends with the same weights, on one kind of machine bit for bit, as one that was left alone.
+
+    Raises:
+        TrainingError: A loss was not finite. `folder` keeps the last good weights.
+    """
+    rows = callbacks.History(folder / "history.csv", on_row, _print_row(max_epochs))
+    stopping = [callbacks.early_stopping(monitor, patience, min_delta)] if patience else []
+    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() else []
+    last = _load(folder / callbacks.LAST)
+    if last is None or not callbacks.had_stopped_early(last):
+        if last is not None:
+            print(f"going on after epoch {last['epoch'] + 1} of an interrupted training in {folder}")
+        with _quiet():
+            trainer = pl.Trainer(
+                accelerator=accelerator,
+                devices=devices,
+                precision=precision,
+                max_epochs=max_epochs,
+                callbacks=[callbacks.SeedEachEpoch(seed), rows, *stopping, *bar, callbacks.checkpointing(folder, monitor)],
+                plugins=[callbacks.AtomicCheckpoints()],
+                logger=False,
+                enable_progress_bar=bool(bar),
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                default_root_dir=folder,
+            )
+            try:
+                trainer.fit(module, batches, ckpt_path=None if last is None else str(folder / callbacks.LAST))
+            except TrainingError as error:
+                raise TrainingError(f"{error} {_ways_out(module, folder)}") from None
+        last = _load(folder / callbacks.LAST)
+    best = _load(folder / callbacks.BEST)
+    if last is None or best is None:
+        raise TrainingError(f"{folder} must hold the best weights after training; found none. Train again.")
+    state = last["callbacks"]["History"]
+    stopped = callbacks.had_stopped_early(last) and len(state["rows"]) < max_epochs
+    return Outcome(
+        state={name.removeprefix("network."): value for name, value in best["state_dict"].items()},
+        rows=state["rows"],
+        times_ms=state["times_ms"],
+        best_epoch=best["epoch"] + 1,
+        stop_reason=f"{monitor} had not improved for {patience} epochs" if stopped else "it reached train.max_epochs",
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what Lightning says of itself, and its advice that does not hold here."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # The loader gives whole batches from memory, which more processes would slow down.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    """A checkpoint, never unpickled; None where there is none. One that is damaged is an error, not a fresh start."""
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise TrainingError(
+            f"{path} must be a whole checkpoint; {type(error).__name__} while reading it. "
+            f"Delete {path.parent} to train from the start."
+        ) from None
+    return content
+
+
+def _ways_out(module: Fit, folder: Path) -> str:
+    best = _load(folder / callbacks.BEST)
+    kept = f"The weights of epoch {best['epoch'] + 1} are in {folder / callbacks.BEST}. " if best else ""
+    lr = module.optimizer_settings["lr"]
+    return f"{kept}Lower optimizer.lr (it is {lr:g}) or the penalties."
+
+
+def _print_row(max_epochs: int) -> Callable[[callbacks.Row], None]:
+    def report(row: callbacks.Row) -> None:
+        if sys.stdout.isatty():
+            return  # the progress bar shows the same
+        print(
+            f"epoch {row['epoch']:3d}/{max_epochs}  "
+            f"training {row[history.CLEAN_LOSS]:.4f} ({row[history.CLEAN_ACCURACY]:.4f})  "
+            f"validation {row[history.VAL_LOSS]:.4f} ({row[history.VAL_ACCURACY]:.4f})  {row['seconds']:.1f} s",
+            flush=True,
+        )
+
+    return report

@@ -1,0 +1,183 @@
+"""What is minimised, how, and what is measured on the way."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.config.errors import TrainingError
+from pipeline.fit import history
+from pipeline.model import penalties
+from pipeline.training.batches import Batch
+
+SAMPLED_STEPS = 8
+"""Steps of an epoch at which gradients and updates are measured."""
+
+
+class Fit(pl.LightningModule):
+    """Minimises cross-entropy plus penalties, and keeps the sums that make a row of the history.
+
+    Args:
+        network: Takes images uint8 (batch, height, width, channels), gives logits (batch, classes).
+        optimizer: `name` (`sgd` or `adamw`) and its settings.
+        scheduler: `name` (`constant`, `one_cycle` or `cosine`) and its settings.
+        l1: Weight λ of the penalty λ·Σ|w|.
+        l2: Weight λ of the decay, or of the penalty λ/2·Σw².
+        l2_as: `decay` shrinks each weight by lr·λ before each step, whatever the optimiser (Loshchilov and Hutter 2019,
+            https://arxiv.org/abs/1711.05101); `penalty` adds to the loss.
+        label_smoothing: Share of each label that is spread over all classes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optimizer: dict[str, Any],
+        scheduler: dict[str, Any],
+        l1: float = 0.0,
+        l2: float = 0.0,
+        l2_as: str = "decay",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
+        self.l1, self.label_smoothing = l1, label_smoothing
+        self.l2_penalty, self.l2_decay = (l2, 0.0) if l2_as == "penalty" else (0.0, l2)
+        self.penalized = penalties.penalized(network)
+        self.sums: dict[str, Tensor] = {}
+        self.sampled: dict[str, list[Tensor]] = {}
+        self.weights_before: list[Tensor] = []
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        images, labels = batch
+        logits = self.network(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        penalty = self._penalty()
+        self._add("train", logits, labels, loss, penalty)
+        return loss if penalty is None else loss + penalty
+
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        images, labels = batch
+        name = ("val", "train_clean")[dataloader_idx]
+        with _DeadUnits(self.network, watch=name == "train_clean" and batch_index == 0) as dead:
+            logits = self.network(images)
+        if dead.share is not None:
+            self.sampled.setdefault(history.DEAD_RELU, []).append(dead.share)
+        self._add(name, logits, labels, F.cross_entropy(logits, labels))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.l2_decay:
+            penalties.decay_(self.penalized, optimizer.param_groups[0]["lr"] * self.l2_decay)
+        if self.trainer.fit_loop.epoch_loop.batch_idx % self._sampling_stride() == 0:
+            gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+            self.sampled.setdefault(history.GRADIENT_NORM, []).append(nn.utils.get_total_norm(gradients))
+            self.weights_before = [parameter.detach().clone() for parameter in self.penalized]
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        if self.weights_before:
+            steps = torch._foreach_sub(list(self.penalized), self.weights_before)
+            ratio = nn.utils.get_total_norm(steps) / nn.utils.get_total_norm(self.weights_before).clamp_min(1e-30)
+            self.sampled.setdefault(history.UPDATE_RATIO, []).append(ratio.detach())
+            self.weights_before = []
+        if self.device.type == "cpu":  # on an accelerator this would wait for the device at every step
+            self._refuse_bad_loss(outputs["loss"], batch_index)
+
+    def _refuse_bad_loss(self, loss: Tensor, batch_index: int) -> None:
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss must be finite; it became {loss.item()} at step {self.global_step}, batch {batch_index + 1} of "
+                f"epoch {self.current_epoch + 1}."
+            )
+
+    def epoch_row(self) -> dict[str, float]:
+        """The measurements of the epoch that ends, reduced over all processes; the next epoch starts from zero.
+
+        Raises:
+            TrainingError: A loss was not finite.
+        """
+        row = {}
+        for name in ("train", "train_clean", "val"):
+            sums = self.trainer.strategy.reduce(self.sums.pop(name), reduce_op="sum")
+            total_loss, correct, count, penalty, num_batches = sums.tolist()
+            row[f"{name}/loss"], row[f"{name}/accuracy"] = total_loss / count, correct / count
+            if name == "train":
+                row[history.PENALTY] = penalty / num_batches
+        for key in (history.UPDATE_RATIO, history.GRADIENT_NORM, history.DEAD_RELU):
+            values = self.sampled.pop(key, [])
+            row[key] = float(torch.stack(values).mean()) if values else 0.0
+        for key in (history.TRAIN_LOSS, history.CLEAN_LOSS, history.VAL_LOSS, history.PENALTY):
+            if not torch.isfinite(torch.tensor(row[key])):
+                raise TrainingError(f"{key} must be finite; it became {row[key]} in epoch {self.current_epoch + 1}.")
+        return row
+
+    def configure_optimizers(self) -> Any:
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        optimizer = _optimizer(self.parameters(), **self.optimizer_settings)
+        scheduler = _scheduler(optimizer, total_steps, **self.scheduler_settings)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _penalty(self) -> Tensor | None:
+        terms = []
+        if self.l1:
+            terms.append(self.l1 * penalties.l1(self.penalized))
+        if self.l2_penalty:
+            terms.append(self.l2_penalty * penalties.l2(self.penalized))
+        return sum(terms[1:], terms[0]) if terms else None
+
+    def _add(self, name: str, logits: Tensor, labels: Tensor, loss: Tensor, penalty: Tensor | None = None) -> None:
+        """Add one batch to the sums of (loss, correct, images, penalty, batches), without waiting for the device."""
+        with torch.no_grad():
+            correct = (logits.argmax(1) == labels).sum()
+            one = torch.ones((), dtype=torch.float64, device=loss.device)
+            penalty = torch.zeros_like(one) if penalty is None else penalty.detach()
+            batch = torch.stack([loss.detach() * len(labels), correct, one * len(labels), penalty, one])
+            self.sums[name] = self.sums[name] + batch if name in self.sums else batch
+
+    def _sampling_stride(self) -> int:
+        return max(1, int(self.trainer.num_training_batches) // SAMPLED_STEPS)
+
+
+class _DeadUnits:
+    """The share of ReLU units (channels, or features of a linear layer) that are zero for every image of a batch."""
+
+    def __init__(self, network: nn.Module, *, watch: bool) -> None:
+        self.layers = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)] if watch else []
+        self.alive: list[Tensor] = []
+        self.share: Tensor | None = None
+
+    def __enter__(self) -> "_DeadUnits":
+        self.hooks = [layer.register_forward_hook(self._look) for layer in self.layers]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+        if self.alive:
+            self.share = 1 - torch.cat(self.alive).double().mean()
+
+    def _look(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.alive.append((output > 0).transpose(0, 1).flatten(1).any(1))
+
+
+def _optimizer(parameters: Any, name: str, **settings: Any) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(parameters, settings["lr"], settings["momentum"], nesterov=settings["nesterov"])
+    betas = (settings["beta1"], settings["beta2"])
+    return torch.optim.AdamW(parameters, settings["lr"], betas, weight_decay=0.0, fused=True)
+
+
+def _scheduler(
+    optimizer: torch.optim.Optimizer, total_steps: int, name: str, **settings: Any
+) -> torch.optim.lr_scheduler.LRScheduler:
+    lr = optimizer.param_groups[0]["lr"]
+    if name == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, lr, total_steps, pct_start=settings["warmup_fraction"], cycle_momentum=False
+        )
+    if name == "cosine":
+        floor = lr * settings["final_fraction"]
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total_steps, eta_min=floor)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
