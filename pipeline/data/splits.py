@@ -15,9 +15,9 @@ Indices = NDArray[np.int64]
 def split_counts(num_images: int, *, val: float, confirm: float, test: float) -> dict[str, int]:
     """How many of a class's images each split gets.
 
-    `test` is a fraction of all of them, `val` and `confirm` are fractions of what the test split leaves. Each is rounded
-    down, but a split with a fraction above 0 gets at least one image; the rest is `train`, and may be negative where
-    there are too few.
+    `test` is a fraction of all of them, `val` and `confirm` are fractions of what the test split leaves. Each is
+    rounded down, but a split with a fraction above 0 gets at least one image; the rest is `train`, and is below 1
+    where there are too few.
 
     >>> split_counts(178, val=0.1, confirm=0.1, test=0.15)
     {'test': 26, 'confirm': 15, 'val': 15, 'train': 122}
@@ -98,7 +98,8 @@ def limited(labels: NDArray[np.int64], classes: Sequence[str], limit: int | None
         return np.arange(len(labels))
     if limit < len(classes):
         raise ConfigError(
-            f"prepare.limit must be >= {len(classes)}, one image for each class; got {limit}. Raise it, or set it to null."
+            f"prepare.limit must be >= {len(classes)}, one image for each class; got {limit}. "
+            f"Raise it, or set it to null."
         )
     generator = np.random.default_rng(derive_seed(seed, "limit"))
     turn = np.empty(len(labels))  # in [0, 1): when an image has its turn; evenly spaced within each class
