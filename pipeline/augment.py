@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 IMAGES_PER_CHUNK = 250
 """Images drawn from one seed. Which process draws them changes nothing; another number changes every copy."""
 
-_WORKER_START_SECONDS = 4.0
+_WORKER_START_SECONDS = 5.0
 """What a process costs before its first image, nearly all of it the import of albumentations."""
 
 _PREVIEW_ROWS, _PREVIEW_COLUMNS = 10, 8

@@ -1,8 +1,8 @@
 """How every stage starts: from DVC with `--config build/config.yaml`, or by hand with Hydra's command line.
 
-    python -m pipeline.train --config build/config.yaml     writes build/train; inputs are DVC's
-    python -m pipeline.train model=convnet                  writes outputs/train/<time>; inputs fit this configuration
-    python -m pipeline.train -m model=lenet,convnet         writes multirun/train/<time>/0, 1, …
+python -m pipeline.train --config build/config.yaml     writes build/train; inputs are DVC's
+python -m pipeline.train model=convnet                  writes outputs/train/<time>; inputs fit this configuration
+python -m pipeline.train -m model=lenet,convnet         writes multirun/train/<time>/0, 1, …
 """
 
 import errno
@@ -78,7 +78,9 @@ def _run_from_file(stage: str, main: Main, arguments: list[str]) -> None:
 def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
     folders = {name: lineage.dvc_folder(name, build.parent) for name in lineage.RECORDS}
     upstream = {
-        name: lineage.hash_folder(folders[name]) if name == "fetch" else str(lineage.recorded_fingerprint(name, folders[name]))
+        name: lineage.hash_folder(folders[name])
+        if name == "fetch"
+        else str(lineage.recorded_fingerprint(name, folders[name]))
         for name in lineage.UPSTREAM.get(stage, ())
     }
     name = lineage.fingerprint(stage, config, upstream)

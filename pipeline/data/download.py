@@ -103,8 +103,7 @@ def _receive(response: requests.Response, partial: Path, have: int, advance: Adv
     if (total or 0) > MAX_BYTES:
         raise MirrorError(f"the file must be at most {MAX_BYTES:,} bytes long; the server announces {total:,}")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with room_for(partial, total or have), partial.open("ab") as file:
-        file.truncate(have)
+    with room_for(partial, total or have), partial.open("ab" if have else "wb") as file:
         advance(have, total)
         for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
             have += len(chunk)

@@ -99,7 +99,7 @@ class _Mirror:
                 self._done(name, self._from_web(name, sha256))
         elif scheme == "debian":
             self._from_package(*self.address.partition(":")[2].partition("/")[::2])
-        elif "://" in self.address:
+        elif "://" in self.address or not self.address:
             raise MirrorError(f"it must be {KINDS}")
         else:
             self._from_folder(Path(self.address).expanduser())
@@ -171,7 +171,7 @@ def _readable(folder: Path, name: str) -> Path:
 
 def _nothing_served(files: Mapping[str, str], key: str, reasons: Mapping[str, str]) -> DataError:
     """What to say when no mirror gave all `files`: each mirror's reason, and the ways out."""
-    lines = [f"{shown(address)}: {reason}" for address, reason in reasons.items()]
+    lines = [f"{shown(address) or repr(address)}: {reason}" for address, reason in reasons.items()]
     got = "".join(f"\n  {line}" for line in lines) + "\n" if len(lines) > 1 else f" {''.join(lines) or '[]'}. "
     null = ", or to null for the mirrors of the configuration" if key == "data.source" else ""
     return DataError(

@@ -29,7 +29,9 @@ def held(path: Path, *, wait: bool = False) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         if not wait:
-            raise BusyError(f"{path} must be free; got a lock on it held by {_name(holder)}. {_remedy(holder)}") from None
+            raise BusyError(
+                f"{path} must be free; got a lock on it held by {_name(holder)}. {_remedy(holder)}"
+            ) from None
         print(f"waiting for {path}, which {_name(holder)} is making", file=sys.stderr)
         lock.acquire()
     try:

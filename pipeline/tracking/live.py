@@ -96,9 +96,7 @@ def open_run(store: Store, record: Mapping[str, Any], settings: Settings) -> str
         except MlflowException:
             pass  # the store does not know it: another machine, or a deleted store
     begin_ms = int(record["begin"] * 1000)
-    run = store.client.create_run(
-        store.experiment_id, begin_ms, records.tags(record, settings.tags), record["name"]
-    )
+    run = store.client.create_run(store.experiment_id, begin_ms, records.tags(record, settings.tags), record["name"])
     describe(store, run.info.run_id, record)
     return str(run.info.run_id)
 

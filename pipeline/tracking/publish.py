@@ -26,7 +26,9 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
     from pipeline.page import figures
 
     record, rows = read_record(folder), read_csv(folder / "history.csv")
-    metrics = [metric for row, time_ms in zip(rows, record["times_ms"], strict=True) for metric in metrics_of(row, time_ms)]
+    metrics = [
+        metric for row, time_ms in zip(rows, record["times_ms"], strict=True) for metric in metrics_of(row, time_ms)
+    ]
     once = {"best_epoch": record["best_epoch"], "num_parameters": record["num_parameters"]}
     metrics += [Metric(key, value, record["times_ms"][-1], record["best_epoch"]) for key, value in once.items()]
     for begin in range(0, len(metrics), 1000):

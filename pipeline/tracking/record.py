@@ -9,7 +9,17 @@ from ruamel.yaml import YAML
 
 from pipeline.storage import lineage
 
-PARAMETER_SECTIONS = ("seed", "data", "prepare", "augment", "model", "regularization", "optimizer", "scheduler", "train")
+PARAMETER_SECTIONS = (
+    "seed",
+    "data",
+    "prepare",
+    "augment",
+    "model",
+    "regularization",
+    "optimizer",
+    "scheduler",
+    "train",
+)
 MAX_VALUE_CHARACTERS = 6000
 
 

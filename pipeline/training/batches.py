@@ -121,23 +121,35 @@ class ImageBatches(pl.LightningDataModule):
         copies = np.load(augmented / "images.npy", mmap_mode="r")
         self.train = TrainingImages(images, labels, copies, derive_seed(seed, "versions"), augment)
         self.batch_size, self.seed, self.loader_workers = batch_size, seed, loader_workers
+        self.first_epoch = 0
+        self.order: EpochOrder | None = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        order = EpochOrder(
-            len(self.train.labels), self.batch_size, derive_seed(self.seed, "order"), rank, world_size
-        )
-        order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0)
-        return DataLoader(
+        num_images, seed = len(self.train.labels), derive_seed(self.seed, "order")
+        self.order = EpochOrder(num_images, self.batch_size, seed, rank, world_size)
+        self.order.set_epoch(self.first_epoch)
+        return _loader(
             self.train,
-            sampler=order,
-            batch_size=None,
+            sampler=self.order,
             num_workers=self.loader_workers,
             persistent_workers=self.loader_workers > 0,
         )
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        return [DataLoader(self.val, batch_size=None), DataLoader(self.probe, batch_size=None)]
+        return [_loader(self.val), _loader(self.probe)]
+
+    def start_at(self, epoch: int) -> None:
+        """Make `epoch`, counted from 0, the first one. A resumed training says so before any batch is drawn: Lightning
+        makes the first iterator before it calls `set_epoch`, and its workers would draw the order of epoch 0."""
+        self.first_epoch = epoch
+        if self.order is not None:
+            self.order.set_epoch(epoch)
+
+
+def _loader(images: Dataset[Batch], **settings: Any) -> DataLoader[Batch]:
+    """A loader of whole batches with a generator of its own: torch's global one belongs to dropout."""
+    return DataLoader(images, batch_size=None, generator=torch.Generator(), **settings)
 
 
 def probe_indices(num_train: int, num_val: int, seed: int) -> np.ndarray:

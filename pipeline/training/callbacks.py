@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pipeline.data.seeds import derive_seed
 from pipeline.fit import history
 from pipeline.storage import atomic
+from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit
 
 Row = dict[str, float]
@@ -77,11 +78,14 @@ class History(pl.Callback):
         self.num_passed_on = len(self.rows)
 
 
-class SeedEachEpoch(pl.Callback):
-    """Makes dropout depend on the seed and the epoch alone, so that a resumed epoch draws what it drew before."""
+class DrawAgain(pl.Callback):
+    """Makes order and dropout depend on the seed and the epoch alone: a resumed epoch draws what it drew before."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, batches: ImageBatches) -> None:
+        self.seed, self.batches = seed, batches
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.batches.start_at(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         torch.manual_seed(derive_seed(self.seed, f"epoch {trainer.current_epoch} of process {trainer.global_rank}"))

@@ -75,7 +75,13 @@ def fit(
                 devices=devices,
                 precision=precision,
                 max_epochs=max_epochs,
-                callbacks=[callbacks.SeedEachEpoch(seed), rows, *stopping, *bar, callbacks.checkpointing(folder, monitor)],
+                callbacks=[
+                    callbacks.DrawAgain(seed, batches),
+                    rows,
+                    *stopping,
+                    *bar,
+                    callbacks.checkpointing(folder, monitor),
+                ],  # fmt: skip
                 plugins=[callbacks.AtomicCheckpoints()],
                 logger=False,
                 enable_progress_bar=bool(bar),

@@ -1,5 +1,6 @@
 """What is minimised, how, and what is measured on the way."""
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,9 @@ from pipeline.training.batches import Batch
 
 SAMPLED_STEPS = 8
 """Steps of an epoch at which gradients and updates are measured."""
+
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
+"""Of the learning rate, before the warm-up and after the last step."""
 
 
 class Fit(pl.LightningModule):
@@ -171,13 +175,21 @@ def _optimizer(parameters: Any, name: str, **settings: Any) -> torch.optim.Optim
 
 def _scheduler(
     optimizer: torch.optim.Optimizer, total_steps: int, name: str, **settings: Any
-) -> torch.optim.lr_scheduler.LRScheduler:
-    lr = optimizer.param_groups[0]["lr"]
-    if name == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, lr, total_steps, pct_start=settings["warmup_fraction"], cycle_momentum=False
-        )
-    if name == "cosine":
-        floor = lr * settings["final_fraction"]
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total_steps, eta_min=floor)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The learning rate as a function of progress; unlike torch's OneCycleLR it also takes trainings of a few steps."""
+
+    def factor(step: int) -> float:
+        progress = min(1.0, step / max(1, total_steps - 1))
+        if name == "one_cycle":
+            warmup = settings["warmup_fraction"]
+            if progress < warmup:
+                return _cosine(ONE_CYCLE_START, 1.0, progress / warmup)
+            return _cosine(1.0, ONE_CYCLE_END, (progress - warmup) / (1 - warmup))
+        return _cosine(1.0, settings["final_fraction"], progress) if name == "cosine" else 1.0
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Half a cosine from `start` to `end`, for a progress in [0, 1]."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

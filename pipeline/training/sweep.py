@@ -69,8 +69,13 @@ def results(folder: Path, monitor: str) -> list[JobResult]:
             best = history.read_csv(path.parent / "history.csv")[best_epoch - 1]
         jobs.append(
             JobResult(
-                int(path.parent.name), path.parent, tuple(record["overrides"]), record["status"], record["error"],
-                record["seconds"], best,
+                int(path.parent.name),
+                path.parent,
+                tuple(record["overrides"]),
+                record["status"],
+                record["error"],
+                record["seconds"],
+                best,
             )  # fmt: skip
         )
     sign = -1 if history.higher_is_better(monitor) else 1
@@ -86,7 +91,14 @@ def print_table(jobs: list[JobResult], monitor: str) -> None:
     for job in jobs:
         if job.best is None:
             cells = [job.status, str(job.error), *[""] * (len(shown) - 1)]
-            table.add_row(str(job.number), " ".join(job.overrides) + f"\n{cells[1]}", cells[0], *cells[2:], "", f"{job.seconds:.1f}")
+            table.add_row(
+                str(job.number),
+                " ".join(job.overrides) + f"\n{cells[1]}",
+                cells[0],
+                *cells[2:],
+                "",
+                f"{job.seconds:.1f}",
+            )
         else:
             measures = [f"{job.best[column]:.4f}" for column in shown]
             epoch = str(int(job.best["epoch"]))

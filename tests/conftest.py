@@ -1,0 +1,118 @@
+"""What tests share: small generated data, and a copy of the project in which commands run as a user runs them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT_FILES = ("conf", "pipeline", "params.yaml", "dvc.yaml", "data.dvc", ".dvcignore", ".gitignore")
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def make_prepared(tmp_path: Path) -> Callable[..., Path]:
+    """Makes the output of `prepare`: noise with a bright square whose place tells the class."""
+
+    def make(num_train: int = 64, num_val: int = 32, num_classes: int = 3, size: int = 32, channels: int = 1) -> Path:
+        folder, generator = tmp_path / "prepare", np.random.default_rng(0)
+        counts = {}
+        for split, count in {"train": num_train, "val": num_val, "confirm": 8, "test": num_val}.items():
+            labels = np.arange(count, dtype=np.int64) % num_classes
+            images = generator.integers(0, 120, (count, size, size, channels), dtype=np.uint8)
+            for image, label in zip(images, labels, strict=True):
+                image[4 + 6 * label : 9 + 6 * label, 4:20] = 220
+            (folder / split).mkdir(parents=True)
+            np.save(folder / split / "images.npy", images)
+            np.save(folder / split / "labels.npy", labels)
+            counts[split] = np.bincount(labels, minlength=num_classes).tolist()
+        record = {
+            "name": "squares", "classes": [f"class {index}" for index in range(num_classes)], "size": size,
+            "channels": channels, "counts": counts, "mean": [0.25] * channels, "std": [0.2] * channels,
+            "source": "generated", "licence": "none", "fingerprint": "prepared",
+        }  # fmt: skip
+        (folder / "dataset.json").write_text(json.dumps(record))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def make_augmented(tmp_path: Path) -> Callable[..., Path]:
+    """Makes the output of `augment`: copies that are brighter by 20 and by 40."""
+
+    def make(prepared: Path, num_copies: int = 2, mode: str = "materialized") -> Path:
+        folder = tmp_path / "augment"
+        folder.mkdir()
+        images = np.load(prepared / "train" / "images.npy")
+        copies = [np.minimum(images, 255 - 20 * (copy + 1)) + np.uint8(20 * (copy + 1)) for copy in range(num_copies)]
+        np.save(folder / "images.npy", np.stack(copies) if copies else np.empty((0, *images.shape), np.uint8))
+        transforms = [{"HorizontalFlip": {"p": 0.5}}]
+        record = {"name": "test", "mode": mode, "copies": num_copies, "seed": 0, "transforms": transforms}
+        (folder / "augment.json").write_text(json.dumps({**record, "fingerprint": "augmented"}))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project as a fresh clone, a repository of git and DVC, that trains on digits."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in PROJECT_FILES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name)
+    params = (folder / "params.yaml").read_text()
+    small = params.replace("name: fashion_mnist", "name: digits").replace("max_epochs: 15", "max_epochs: 2")
+    assert small.count("digits") == 1 and "max_epochs: 2" in small, "params.yaml no longer has the lines tests change"
+    (folder / "params.yaml").write_text(small)
+    pinned = (folder / "data.dvc").read_text().split("deps:")[0]
+    (folder / "data.dvc").write_text(pinned + "deps:\n- path: downloads\nouts:\n- path: data\n")
+    run = command_runner(folder)
+    run("git", "init", "-q", ".")
+    run("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-qm", "Start", "--allow-empty")
+    run("dvc", "init", "-q")
+    run("git", "add", "-A")
+    run("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-qm", "Copy the project")
+    return folder
+
+
+@pytest.fixture
+def run(project: Path) -> Command:
+    """Runs a command in the project's copy; a name that starts with `pipeline.` is a stage."""
+    return command_runner(project)
+
+
+def environment() -> dict[str, str]:
+    """Of a user's shell with the virtual environment active, without what DVC, MLflow or the tests added."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "GOODFIT_"))}
+    scripts = str(Path(sys.executable).parent)
+    return {
+        **kept,
+        "PATH": scripts + os.pathsep + kept.get("PATH", ""),
+        "OMP_NUM_THREADS": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+    }
+
+
+def command_runner(folder: Path) -> Command:
+    def run(program: str, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", program] if program.startswith("pipeline.") else [program]
+        done = subprocess.run(
+            [*command, *arguments], cwd=folder, env={**environment(), **variables}, capture_output=True, text=True
+        )
+        assert not check or done.returncode == 0, f"{program} {arguments} failed:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run

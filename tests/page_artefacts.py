@@ -1,0 +1,110 @@
+"""Small outputs of all stages, for the tests of evaluate, report and the page."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pipeline import model
+from pipeline.fit import history
+
+CLASSES = ["circle", "square", "<b>bold & sharp</b>"]
+SIZE, BEST_EPOCH = 16, 4
+COUNTS = {"train": 40, "val": 24, "confirm": 12, "test": 30}
+NETWORK: dict[str, Any] = {
+    "name": "convnet", "width": 4, "depth": 2, "kernel_size": 3, "stride": 1, "padding": None, "pool_size": 2,
+    "normalization": "batch", "hidden": 0, "conv_dropout": 0.0, "dropout": 0.0,
+    "num_classes": len(CLASSES), "channels": 1, "size": SIZE, "mean": [0.4], "std": [0.3],
+}  # fmt: skip
+
+
+def make_all(root: Path) -> dict[str, Path]:
+    """Folders by the names of `report`'s arguments; the evaluation is not made."""
+    folders = {name: root / name for name in ("prepared", "augmented", "training")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    _prepare(folders["prepared"])
+    _augment(folders["augmented"])
+    _train(folders["training"], folders["prepared"], folders["augmented"])
+    return folders
+
+
+def rows(num_epochs: int = 6) -> list[dict[str, float]]:
+    """Epochs whose validation loss is lowest in `BEST_EPOCH` and whose gap grows."""
+    made = []
+    for epoch in range(1, num_epochs + 1):
+        clean_loss = math.exp(-epoch / 3)
+        val_loss = clean_loss + 0.01 + 0.02 * (epoch - BEST_EPOCH) ** 2
+        row = dict.fromkeys(history.COLUMNS, 0.5)
+        row |= {"epoch": epoch, history.CLEAN_LOSS: clean_loss, history.VAL_LOSS: val_loss}
+        row |= {history.TRAIN_LOSS: clean_loss + 0.3, history.TRAIN_ACCURACY: 1 - 0.6 * math.exp(-epoch / 4)}
+        row |= {history.CLEAN_ACCURACY: 1 - 0.5 / epoch, history.VAL_ACCURACY: 1 - 0.75 / epoch}
+        made.append(row)
+    return made
+
+
+def _prepare(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    counts = {}
+    for split, count in COUNTS.items():
+        labels = np.arange(count, dtype=np.int64) % len(CLASSES)
+        images = generator.integers(0, 90, (count, SIZE, SIZE, 1), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 : 8 + 2 * label, 4 : 8 + 2 * label] += np.uint8(120)
+        (folder / split).mkdir()
+        np.save(folder / split / "images.npy", images)
+        np.save(folder / split / "labels.npy", labels)
+        names = [f"{split}/{index:05d}" for index in range(count)]
+        pq.write_table(pa.table({"id": names, "path": names}), folder / split / "ids.parquet")
+        counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
+    dataset = {
+        "name": "shapes", "classes": CLASSES, "size": SIZE, "channels": 1, "counts": counts, "mean": [0.4], "std": [0.3],
+        "source": "made for tests", "licence": "MIT", "fingerprint": "prepare-1",
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    _picture(folder / "overview.png")
+
+
+def _augment(folder: Path) -> None:
+    content = {
+        "name": "light", "mode": "materialized", "copies": 4, "seed": 0, "fingerprint": "augment-1",
+        "transforms": [{"HorizontalFlip": {"p": 0.5}}, {"Affine": {"rotate": [-10, 10]}}],
+    }  # fmt: skip
+    (folder / "augment.json").write_text(json.dumps(content))
+    _picture(folder / "preview.png")
+
+
+def _train(folder: Path, prepared: Path, augmented: Path) -> None:
+    torch.manual_seed(0)
+    network = model.build(**NETWORK)
+    model.save(folder / "model.ckpt", NETWORK, network.state_dict(), CLASSES)
+    (folder / "history.csv").write_text(history.to_csv(rows()))
+    batch = {"steps": 20, "loss_before": 1.09, "loss_after": 0.01, "accuracy_after": 1.0, "passed": True}
+    signals = {
+        "initial_loss": 1.1, "initial_loss_expected": math.log(3), "one_batch": batch,
+        "num_train": COUNTS["train"], "num_probe": COUNTS["val"], "num_val": COUNTS["val"], "num_classes": 3,
+    }  # fmt: skip
+    (folder / "signals.json").write_text(json.dumps(signals))
+    run = {
+        "id": "6d1f", "tracking_uri": "sqlite:///mlflow.db", "mlflow_run_id": None, "fingerprint": "train-1",
+        "prepare_fingerprint": "prepare-1", "augment_fingerprint": "augment-1",
+        "prepare_folder": str(prepared), "augment_folder": str(augmented),
+        "best_epoch": BEST_EPOCH, "epochs": 6, "stop_reason": "val/loss had not improved for 2 epochs", "seconds": 75.2,
+        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "git_commit": "0123abc", "git_dirty": False, "overrides": "model=convnet",
+        "config": {
+            "model": {"name": "convnet"}, "train": {"max_epochs": 15},
+            "tracking": {"uri": "https://ana:secret@example.org"},
+        },
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(run))
+
+
+def _picture(path: Path) -> None:
+    cv2.imwrite(str(path), np.full((20, 30, 3), 128, np.uint8))

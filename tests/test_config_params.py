@@ -1,0 +1,142 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from pipeline.config.composing import compose
+from pipeline.config.errors import ConfigError
+from pipeline.config.params import hydra_overrides, option_names
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+
+
+def write_params(folder: Path, content: Any) -> Path:
+    path = folder / "params.yaml"
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(content, file)
+    return path
+
+
+HARD_TEXTS = st.one_of(
+    st.text(alphabet=st.sampled_from(list("ab'\"\\ ,:{}[]()$=!%#&*?~@^`|<>\tñ中")), max_size=12),
+    st.sampled_from(
+        ["null", "true", "1e-4", "${seed}", "\\${seed}", "a\\", "\\'", "'", "", " ", "a,b", "[1]", "choice(a)"]
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tags=st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True), HARD_TEXTS, max_size=3),
+    mirrors=st.lists(HARD_TEXTS, max_size=3),
+    source=st.one_of(st.none(), HARD_TEXTS),
+    l2=st.floats(0, 1e6, allow_subnormal=False),
+    limit=st.one_of(st.none(), st.integers(1, 10**9)),
+)
+def test_values_of_params_yaml_arrive_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, tags: Any, mirrors: Any, source: Any, l2: float, limit: int | None
+) -> None:
+    content = {
+        "data": {"name": "fashion_mnist", "source": source, "mirrors": mirrors},
+        "regularization": {"l2": l2},
+        "prepare": {"limit": limit},
+        "tracking": {"tags": tags},
+    }
+    config = compose(CONF, write_params(tmp_path_factory.mktemp("params"), content), [])
+    assert (config.data.source, config.data.mirrors) == (source, mirrors)
+    assert (config.regularization.l2, config.prepare.limit, config.tracking.tags) == (l2, limit, tags)
+
+
+def test_params_yaml_wins_over_conf_and_the_command_line_over_both(tmp_path: Path) -> None:
+    params = write_params(tmp_path, {"train": {"max_epochs": 7, "batch_size": 8}})
+    config = compose(CONF, params, ["train.max_epochs=9"])
+    assert (config.train.max_epochs, config.train.batch_size, config.train.monitor) == (9, 8, "val/loss")
+
+
+def test_a_group_chosen_on_the_command_line_drops_its_keys_of_params_yaml(tmp_path: Path) -> None:
+    params = write_params(tmp_path, {"model": {"name": "convnet", "width": 8}, "seed": 3})
+    assert compose(CONF, params, []).model.width == 8
+    assert compose(CONF, params, ["model=lenet"]).model.name == "lenet"
+    assert compose(CONF, params, ["model=convnet"]).model.width == 32
+    assert compose(CONF, params, ["model=lenet"]).seed == 3
+
+
+def test_an_experiment_chosen_on_the_command_line_wins_over_params_yaml(tmp_path: Path) -> None:
+    params = write_params(tmp_path, {"data": {"name": "fashion_mnist"}, "train": {"max_epochs": 50, "batch_size": 8}})
+    config = compose(CONF, params, ["experiment=debug"])
+    assert (config.data.name, config.train.max_epochs, config.train.batch_size) == ("digits", 2, 8)
+
+
+def test_a_bare_string_chooses_an_option(tmp_path: Path) -> None:
+    assert compose(CONF, write_params(tmp_path, {"model": "convnet"}), []).model.name == "convnet"
+
+
+def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
+    params = write_params(tmp_path, {"model": {"dropout": 0.3}})
+    with pytest.raises(ConfigError, match=r"model in params.yaml must have a name, one of convnet, lenet; got .*Write"):
+        compose(CONF, params, [])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.widht=2", r"model\.widht is not a configuration key; got model\.widht=2\..* The keys of model are"),
+        ("+model.droput=2", r"model\.droput is not a configuration key.*Did you mean 'dropout'\?"),
+        ("++model.droput=2", r"model\.droput is not a configuration key.*Did you mean 'dropout'\?"),
+        ("mdoel=convnet", r"mdoel is not a configuration key.*Did you mean 'model'\?"),
+        ("model=lenett", r"model must be one of convnet, lenet; got 'lenett'\. Did you mean 'lenet'\?"),
+        (
+            "optimizer.lr=-1",
+            r"optimizer\.lr must be a number > 0; got -1\. Change it in params\.yaml or on the command",
+        ),
+        ("optimizer.lr=nan", r"optimizer\.lr must be a number > 0; got nan"),
+        ("train.max_epochs=1.5", r"train\.max_epochs must be a whole number >= 1; got 1\.5"),
+        ("train.max_epochs=true", r"train\.max_epochs must be a whole number >= 1; got True"),
+        ("train.monitor=val/los", r"train\.monitor must be one of .*; got 'val/los'\. Did you mean 'val/loss'\?"),
+        ("prepare.limit=0", r"prepare\.limit must be a whole number >= 1 or null; got 0"),
+        ("prepare.fit=padd", r"prepare\.fit must be one of pad, resize; got 'padd'\. Did you mean 'pad'\?"),
+        ("model.dropout=1", r"model\.dropout must be a number in \[0, 1\); got 1"),
+        ("tracking.tags=3", r"tracking\.tags must be a mapping of texts to texts; got 3"),
+        ("train=3", r"train must be a mapping of max_epochs, .*; got 3"),
+        ("prepare.confirm_fraction=0.9", r"val_fraction \+ prepare\.confirm_fraction must be a number < 1; got 1"),
+    ],
+)
+def test_what_does_not_fit_the_schema_is_refused_in_one_sentence(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose(CONF, write_params(tmp_path, {}), [override])
+
+
+def test_a_key_that_hydra_cannot_express_is_refused(tmp_path: Path) -> None:
+    params = write_params(tmp_path, {"tracking": {"tags": {"a b": "c"}}})
+    with pytest.raises(ConfigError, match=r"a key must be a word of letters.*; got 'a b'\. Rename it"):
+        compose(CONF, params, [])
+
+
+def test_params_yaml_that_is_not_yaml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("model: [")
+    with pytest.raises(ConfigError, match=r"params\.yaml must be YAML; "):
+        compose(CONF, path, [])
+    path.write_text("- a list")
+    with pytest.raises(ConfigError, match=r"params\.yaml must hold a mapping of keys to values; got \['a list'\]"):
+        compose(CONF, path, [])
+    with pytest.raises(ConfigError, match=r"other\.yaml does not exist"):
+        compose(CONF, tmp_path / "other.yaml", [])
+
+
+def test_every_option_composes(tmp_path: Path) -> None:
+    params = write_params(tmp_path, {})
+    choices = [f"{group}={name}" for group, names in option_names(CONF).items() for name in names]
+    assert len(choices) == len([path for path in CONF.rglob("*.yaml") if path.parent != CONF]) >= 14
+    for choice in choices:
+        compose(CONF, params, [choice])
+
+
+def test_sweep_values_of_plain_keys_stay_sweeps(tmp_path: Path) -> None:
+    params = write_params(tmp_path, {"model": {"name": "lenet", "dropout": 0.1}})
+    overrides = hydra_overrides(CONF, params, ["model.dropout=0,0.3", "model=lenet,convnet", "hydra.verbose=true"])
+    assert overrides == ["++model.dropout=0,0.3", "model=lenet,convnet", "hydra.verbose=true"]

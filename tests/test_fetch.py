@@ -1,0 +1,115 @@
+"""The fetch stage: raw files and `source.json`, the same bytes whoever served them."""
+
+import hashlib
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from idx_files import CLASSES, gzipped, idx_files, sha256s, write_files
+from loopback import web_server
+
+from pipeline.config.errors import DataError
+from pipeline.config.schema import Config, Digits, FashionMNIST
+from pipeline.config.stage import Job
+from pipeline.data.download import Patience
+from pipeline.fetch import fetch_digits, fetch_fashion_mnist, main
+
+CONTENT = idx_files()
+
+
+def fetch(out: Path, cache: Path, mirrors: list[str], source: str | None = None) -> dict[str, bytes]:
+    out.mkdir()
+    fetch_fashion_mnist(
+        source=source,
+        mirrors=mirrors,
+        files=sha256s(CONTENT),
+        classes=CLASSES,
+        licence="MIT",
+        out=out,
+        cache=cache,
+        fingerprint="0123456789abcdef",
+        patience=Patience(connect_seconds=1, read_seconds=1, retry_seconds=0),
+    )
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_fetch_describes_what_it_got(tmp_path: Path) -> None:
+    mirror = write_files(tmp_path / "mirror", gzipped(CONTENT))
+    made = fetch(tmp_path / "out", tmp_path / "cache", [str(mirror)])
+    about = json.loads(made.pop("source.json"))
+    assert made == CONTENT
+    assert about == {
+        "name": "fashion_mnist",
+        "layout": "idx",
+        "classes": CLASSES,
+        "licence": "MIT",
+        "source": "Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747",
+        "files": sha256s(CONTENT),
+        "fingerprint": "0123456789abcdef",
+    }
+
+
+def test_output_is_the_same_whichever_mirror_served(tmp_path: Path) -> None:
+    mirror = write_files(tmp_path / "mirror", CONTENT)
+    with web_server() as server:
+        server.files = gzipped(CONTENT)
+        from_web = fetch(tmp_path / "web", tmp_path / "cache", [server.url])
+    assert fetch(tmp_path / "folder", tmp_path / "cache", [str(tmp_path / "none"), str(mirror)]) == from_web
+
+
+def test_source_is_the_only_place_that_is_asked(tmp_path: Path) -> None:
+    mirror = write_files(tmp_path / "mirror", CONTENT)
+    with pytest.raises(DataError, match=r"data\.source must name .* got .*/none: there is no such folder"):
+        fetch(tmp_path / "out", tmp_path / "cache", [str(mirror)], source=str(tmp_path / "none"))
+
+
+def test_empty_source_is_refused_and_not_taken_for_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_files(tmp_path / "mirror", CONTENT))
+    with pytest.raises(DataError, match=r"data\.source must name .*; got '': it must be a folder"):
+        fetch(tmp_path / "out", tmp_path / "cache", [], source="")
+
+
+def test_digits_are_scaled_to_bytes(tmp_path: Path) -> None:
+    fetch_digits(out=tmp_path, fingerprint="0123456789abcdef")
+    images, labels = np.load(tmp_path / "images.npy"), np.load(tmp_path / "labels.npy")
+    assert images.dtype == np.uint8 and images.shape == (1797, 8, 8, 1)
+    assert labels.dtype == np.int64 and labels.shape == (1797,)
+    assert set(np.unique(images)) == {value * 255 // 16 for value in range(17)}
+    about = json.loads((tmp_path / "source.json").read_text())
+    assert about["layout"] == "arrays" and about["classes"] == list("0123456789")
+    assert about["files"]["images.npy"] == hashlib.sha256((tmp_path / "images.npy").read_bytes()).hexdigest()
+
+
+def test_digits_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    fetch_digits(out=tmp_path, fingerprint="0123456789abcdef")
+
+
+def job(tmp_path: Path, data: Any) -> Job:
+    (tmp_path / "out").mkdir()
+    config = replace(Config(), data=data)
+    return Job(config, tmp_path / "out", "0123456789abcdef", tmp_path / "cache", lambda stage: tmp_path / stage)
+
+
+def test_main_fetches_what_the_configuration_names(tmp_path: Path) -> None:
+    mirror = write_files(tmp_path / "mirror", gzipped(CONTENT))
+    data = FashionMNIST(
+        name="fashion_mnist", source=str(mirror), mirrors=[], files=sha256s(CONTENT), classes=CLASSES, licence="MIT"
+    )
+    main(job(tmp_path, data))
+    assert json.loads((tmp_path / "out" / "source.json").read_text())["fingerprint"] == "0123456789abcdef"
+    assert (tmp_path / "out" / "train-labels-idx1-ubyte").read_bytes() == CONTENT["train-labels-idx1-ubyte"]
+
+
+def test_main_fetches_digits(tmp_path: Path) -> None:
+    main(job(tmp_path, Digits(name="digits")))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"images.npy", "labels.npy", "source.json"}

@@ -1,0 +1,85 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.errors import BusyError
+from pipeline.storage import atomic, lineage, lock
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with atomic.folder(target) as scratch:
+        (scratch / "a").write_text("new")
+        assert not target.exists()
+    assert (target / "a").read_text() == "new" and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "a").write_text("old")
+    with pytest.raises(RuntimeError, match="broken"), atomic.folder(target) as scratch:
+        (scratch / "a").write_text("half")
+        raise RuntimeError("broken")
+    assert (target / "a").read_text() == "old" and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one_and_of_a_killed_attempt(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    for folder in (target, tmp_path / ".out.partial"):
+        folder.mkdir()
+        (folder / "left over").touch()
+    with atomic.folder(target) as scratch:
+        (scratch / "a").touch()
+    assert os.listdir(target) == ["a"] and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    atomic.write_text(path, "old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        atomic.write_text(path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pipeline.storage import lock
+with lock.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "train"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        expected = rf"train must be free; got a lock on it held by process {holder.pid} \(-c .*kill {holder.pid}"
+        with pytest.raises(BusyError, match=expected), lock.held(path):
+            pass
+        holder.send_signal(signal.SIGKILL)
+    with lock.held(path):
+        pass
+    assert not (tmp_path / ".train.holder").exists()
+
+
+def test_the_hash_of_a_folder_depends_on_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("1")
+    first = lineage.hash_folder(tmp_path / "a")
+    (tmp_path / "a" / "x").rename(tmp_path / "a" / "y")
+    renamed = lineage.hash_folder(tmp_path / "a")
+    (tmp_path / "a" / "y").write_text("2")
+    assert len({first, renamed, lineage.hash_folder(tmp_path / "a")}) == 3

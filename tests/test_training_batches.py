@@ -1,0 +1,79 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.training.batches import EpochOrder, ImageBatches, probe_indices
+
+
+@given(num_images=st.integers(1, 300), batch_size=st.integers(1, 64), epoch=st.integers(0, 5), world=st.integers(1, 3))
+def test_an_epoch_shows_every_image_once(num_images: int, batch_size: int, epoch: int, world: int) -> None:
+    seen: list[int] = []
+    for rank in range(world):
+        order = EpochOrder(num_images, batch_size, seed=7, rank=rank, world_size=world)
+        order.set_epoch(epoch)
+        batches = list(order)
+        assert len(batches) == len(order) and all(len(indices) <= batch_size for _, _, indices in batches)
+        seen += [int(index) for _, _, indices in batches for index in indices]
+    assert sorted(seen) == list(range(num_images))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    def first(seed: int, epoch: int) -> list[int]:
+        order = EpochOrder(50, 50, seed)
+        order.set_epoch(epoch)
+        return next(iter(order))[2].tolist()
+
+    assert first(1, 0) == first(1, 0)
+    assert len({tuple(first(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
+
+
+def test_no_batch_is_left_with_a_single_image() -> None:
+    assert {len(indices) for _, _, indices in EpochOrder(257, 256, seed=0)} == {128, 129}
+
+
+def test_each_image_is_the_original_or_one_of_its_copies(
+    make_prepared: Callable[..., Path], make_augmented: Callable[..., Path]
+) -> None:
+    prepared = make_prepared()
+    augmented = make_augmented(prepared, num_copies=2)
+    batches = ImageBatches(prepared, augmented, batch_size=64, seed=0)
+    originals = np.load(prepared / "train" / "images.npy")
+    copies = np.load(augmented / "images.npy")
+    versions = np.concatenate([originals[None], copies])
+    indices = np.arange(64)
+    images, labels = batches.train[(0, 0, indices)]
+    matches = [[bool((images.numpy()[i] == version[i]).all()) for version in versions] for i in indices]
+    drawn = [row.index(True) for row in matches]
+    assert set(drawn) == {0, 1, 2}
+    assert torch.equal(labels, torch.from_numpy(np.load(prepared / "train" / "labels.npy")))
+    again, _ = batches.train[(0, 0, indices)]
+    later, _ = batches.train[(1, 0, indices)]
+    assert torch.equal(images, again) and not torch.equal(images, later)
+    assert (np.load(prepared / "train" / "images.npy") == originals).all(), "drawing must not change the stored images"
+
+
+@pytest.mark.parametrize("num_copies", [0, 2])
+def test_online_augmentation_gets_a_seed_of_its_own_for_each_batch(
+    make_prepared: Callable[..., Path], make_augmented: Callable[..., Path], num_copies: int
+) -> None:
+    prepared = make_prepared()
+    seeds: list[int] = []
+
+    def brighten(images: np.ndarray, seed: int) -> np.ndarray:
+        seeds.append(seed)
+        return np.full_like(images, 255)
+
+    batches = ImageBatches(prepared, make_augmented(prepared, num_copies), batch_size=16, seed=0, augment=brighten)
+    first = [batches.train[key][0] for key in ((0, 0, np.arange(4)), (0, 1, np.arange(4)), (1, 0, np.arange(4)))]
+    assert len(set(seeds)) == 3 and all((images == 255).all() for images in first)
+
+
+def test_the_probe_is_as_large_as_validation_and_fixed() -> None:
+    chosen = probe_indices(100, 30, seed=0)
+    assert len(set(chosen.tolist())) == 30 and (chosen == probe_indices(100, 30, seed=0)).all()
+    assert len(probe_indices(20, 30, seed=0)) == 20
