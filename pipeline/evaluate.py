@@ -10,7 +10,9 @@ predicted class of each test image), `per_class.csv`, `mistakes.png` and `confus
 
 import csv
 import json
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +65,15 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path) -> d
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(labels)), predicted]
 
-    metrics = _test_metrics(labels, probabilities, predicted) | _fit_metrics(training, run)
-    matrix = scores.confusion(labels, predicted, len(classes))
+    metrics = _test_metrics(labels, probabilities) | _fit_metrics(training, run)
+    matrix = scores.confusion(labels, probabilities)
     atomic.write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _write_predictions(out / "predictions.parquet", prepared / "test" / "ids.parquet", labels, predicted, probabilities)
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
     _write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
-    _write_csv(out / "per_class.csv", ("class", "count", "precision", "recall", "f1"), scores.per_class(matrix, classes))
+    per_class = zip(classes, scores.per_class(labels, probabilities), strict=True)
+    lines = ((name, score.count, score.precision, score.recall, score.f1) for name, score in per_class)
+    _write_csv(out / "per_class.csv", ("class", "count", "precision", "recall", "f1"), lines)
     worst = figures.most_confident_mistakes(labels, predicted, confidence, NUM_MISTAKES)
     shown = figures.mistakes(images[worst], labels[worst], predicted[worst], confidence[worst], classes)
     atomic.write_bytes(out / "mistakes.png", shown)
@@ -111,17 +115,15 @@ def _probabilities(classifier: "Classifier", images: NDArray[np.uint8], batch_si
     return np.concatenate(batches)
 
 
-def _test_metrics(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float32], predicted: NDArray[np.int64]
-) -> dict[str, float]:
-    low, high = wilson(int((labels == predicted).sum()), len(labels))
+def _test_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, float]:
+    low, high = wilson(int((labels == probabilities.argmax(axis=1)).sum()), len(labels))
     return {
-        "test/accuracy": scores.accuracy(labels, predicted),
+        "test/accuracy": scores.accuracy(labels, probabilities),
         "test/accuracy_low": low,
         "test/accuracy_high": high,
-        "test/balanced_accuracy": scores.balanced_accuracy(labels, predicted),
+        "test/balanced_accuracy": scores.balanced_accuracy(labels, probabilities),
         "test/loss": scores.negative_log_likelihood(labels, probabilities),
-        "test/f1_macro": scores.f1_macro(labels, predicted),
+        "test/f1_macro": scores.f1_macro(labels, probabilities),
         "test/ece": scores.expected_calibration_error(labels, probabilities),
     }
 
@@ -173,13 +175,29 @@ def _few(names: list[str]) -> str:
 def main(job: Job) -> None:
     chosen = job.config.evaluate.training
     training = Path(chosen) if chosen else job.locate("train")
-    prepared = input_folder(read_run(training, KEY), "prepare", job.locate)
+    prepared = input_folder(read_run(training, KEY), "prepare")
     metrics = evaluate(training=training, prepared=prepared, batch_size=job.config.evaluate.batch_size, out=job.out)
     accuracy, low, high = (metrics[f"test/accuracy{end}"] for end in ("", "_low", "_high"))
     print(
         f"Test accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] (95 % interval), loss {metrics['test/loss']:.3f}; "
         f"training {metrics[history.CLEAN_ACCURACY]:.3f}, validation {metrics[history.VAL_ACCURACY]:.3f}."
     )
+    _track(job, training, metrics)
+
+
+def _track(job: Job, training: Path, metrics: dict[str, float]) -> None:
+    """Add the results to the MLflow run of the training; a store that is away costs a line on the terminal, no more."""
+    from pipeline.tracking.publish import attach
+    from pipeline.tracking.store import Settings
+
+    settings = Settings(**asdict(job.config.tracking))
+    if not settings.enabled:
+        return
+    measured = {key: value for key, value in metrics.items() if not key.startswith(("train_clean/", "val/"))}
+    try:
+        print(attach(settings, training, "evaluate", job.fingerprint, measured, sorted(job.out.iterdir())))
+    except Exception as error:
+        print(f"tracking: not sent ({error}); `dvc repro -f -s evaluate` sends it again", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -68,13 +68,15 @@ def main(job: Job) -> None:
     training = Path(chosen.training) if chosen.training else job.locate("train")
     evaluation = Path(chosen.evaluation) if chosen.evaluation else job.locate("evaluate")
     run = read_run(training, TRAINING_KEY)
-    prepared, augmented = (input_folder(run, stage, job.locate) for stage in ("prepare", "augment"))
+    prepared, augmented = (input_folder(run, stage) for stage in ("prepare", "augment"))
     artefacts = report(training=training, evaluation=evaluation, prepared=prepared, augmented=augmented, out=job.out)
-    print(summary.fit_line(artefacts))
-    print(summary.test_line(artefacts))
     place = "build/report/index.html" if job.out.parent.name == "build" else "index.html in the folder named below"
-    print(f"Look at {place}, compare runs with `mlflow ui`, or try:")
-    print(f"    {summary.next_command(run)}")
+    closing = (
+        f"{summary.fit_line(artefacts)}\n{summary.test_line(artefacts)}\n"
+        f"Look at {place}, compare runs with `mlflow ui`, or try:\n    {summary.next_command(run)}\n"
+    )
+    atomic.write_text(job.out / "summary.txt", closing)
+    print(closing, end="")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What a finished training says of itself, and the folders that it was made from."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import validate
 from pipeline.config.errors import DataError
 from pipeline.storage import lineage
 
@@ -29,17 +29,18 @@ def read_run(training: Path, key: str) -> dict[str, Any]:
     return run
 
 
-def input_folder(run: dict[str, Any], stage: str, locate: Callable[[str], Path]) -> Path:
-    """The folder of `stage` that the training `run` was made from, wherever its configuration has gone since.
+def input_folder(run: dict[str, Any], stage: str) -> Path:
+    """The folder of `stage` that the training `run` was made from: DVC's, a cached one, or one made again.
 
     Args:
         run: The content of `run.json`.
         stage: `"prepare"` or `"augment"`.
-        locate: Gives the folder that fits today's configuration; asked only where the training's own has gone.
     """
-    own = Path(run.get(f"{stage}_folder", ""))
-    fits = lineage.recorded_fingerprint(stage, own) == run[f"{stage}_fingerprint"]
-    return own if fits else locate(stage)
+    wanted = run[f"{stage}_fingerprint"]
+    for folder in (lineage.dvc_folder(stage), lineage.CACHE / f"{stage}-{wanted}"):
+        if lineage.recorded_fingerprint(stage, folder) == wanted:
+            return folder
+    return lineage.locate(stage, validate.validate(run["config"]))
 
 
 def check_input(run: dict[str, Any], stage: str, folder: Path, key: str) -> None:
