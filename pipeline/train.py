@@ -161,6 +161,6 @@ def _online(transforms: list[Any], size: int, channels: int) -> Callable[[np.nda
 
 if __name__ == "__main__":
     from pipeline.config.entry import run
-    from pipeline.training.sweep import sweep
+    from pipeline.tracking.sweep import sweep
 
     run("train", main, sweep)

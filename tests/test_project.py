@@ -1,0 +1,86 @@
+"""Guards of the project as a whole: what dvc.yaml declares, what the README promises."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.config.schema import Config
+from pipeline.storage import lineage
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+
+# A new message, key or log line must not make anybody train again; what these rooms do is tested, not hashed.
+UNTRACKED = ("pipeline/tracking/", "pipeline/config/", "pipeline/storage/", "pipeline/__init__.py")
+
+
+def imports(path: Path) -> set[Path]:
+    """The files of `pipeline` that a file imports, at its top or in a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            base = ROOT / name.replace(".", "/")
+            found |= {file for file in (base.with_suffix(".py"), base / "__init__.py") if file.exists()}
+    return found
+
+
+def reachable(start: Path) -> set[str]:
+    """All files of `pipeline` behind the imports of `start`, not looking through those that are untracked."""
+    seen: set[Path] = set()
+    waiting = [start]
+    while waiting:
+        path = waiting.pop()
+        if path in seen or path.relative_to(ROOT).as_posix().startswith(UNTRACKED):
+            continue
+        seen.add(path)
+        waiting += imports(path)
+    return {path.relative_to(ROOT).as_posix() for path in seen if _has_code(path)}
+
+
+def _has_code(path: Path) -> bool:
+    return any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_file_that_it_imports(stage: str) -> None:
+    declared = [path for path in STAGES[stage]["deps"] if path.startswith("pipeline")]
+    assert all((ROOT / path).exists() for path in declared)
+    covered = {file for file in reachable(ROOT / "pipeline" / f"{stage}.py") if file.startswith(tuple(declared))}
+    missing = reachable(ROOT / "pipeline" / f"{stage}.py") - covered
+    assert not missing, f"dvc.yaml: deps of {stage} lack {sorted(missing)}"
+
+
+def test_a_change_of_the_page_does_not_train_again() -> None:
+    assert not [file for file in reachable(ROOT / "pipeline" / "train.py") if file.startswith("pipeline/page")]
+
+
+def test_stage_verb_module_and_folder_share_one_name() -> None:
+    for stage, declaration in STAGES.items():
+        assert f"python -m pipeline.{stage} " in declaration["cmd"]
+        outs = [next(iter(out)) if isinstance(out, dict) else out for out in declaration["outs"]]
+        expected = {"compose": ["build/config.yaml"], "fetch": ["downloads"]}.get(stage, [f"build/{stage}"])
+        assert outs == expected
+
+
+def test_every_key_that_a_stage_tracks_exists() -> None:
+    for stage in ("prepare", "augment", "train", "evaluate", "report"):
+        for key in lineage._declared_keys(STAGES[stage]):
+            assert key.split(".")[0] in Config.__dataclass_fields__, f"{stage} tracks {key}"
+
+
+def test_every_section_of_the_configuration_is_tracked_by_a_stage_or_harmless() -> None:
+    tracked = {key.split(".")[0] for stage in STAGES.values() for key in lineage._declared_keys(stage)}
+    assert set(Config.__dataclass_fields__) - tracked == {"fail_fast", "tracking"}
+
+
+def test_no_file_is_long() -> None:
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 320, f"{path} has grown too long"
