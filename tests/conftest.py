@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,38 +63,6 @@ def make_augmented(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the project as a fresh clone, a repository of git and DVC, that trains on digits."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    for name in PROJECT_FILES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, folder / name)
-    params = (folder / "params.yaml").read_text()
-    small = params.replace("name: fashion_mnist", "name: digits").replace("max_epochs: 15", "max_epochs: 2")
-    assert small.count("digits") == 1 and "max_epochs: 2" in small, "params.yaml no longer has the lines tests change"
-    (folder / "params.yaml").write_text(small)
-    pinned = (folder / "data.dvc").read_text().split("deps:")[0]
-    (folder / "data.dvc").write_text(pinned + "deps:\n- path: downloads\nouts:\n- path: data\n")
-    run = command_runner(folder)
-    run("git", "init", "-q", ".")
-    run("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-qm", "Start", "--allow-empty")
-    run("dvc", "init", "-q")
-    run("git", "add", "-A")
-    run("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-qm", "Copy the project")
-    return folder
-
-
-@pytest.fixture
-def run(project: Path) -> Command:
-    """Runs a command in the project's copy; a name that starts with `pipeline.` is a stage."""
-    return command_runner(project)
-
-
 def environment() -> dict[str, str]:
     """Of a user's shell with the virtual environment active, without what DVC, MLflow or the tests added."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "GOODFIT_"))}
@@ -106,6 +75,29 @@ def environment() -> dict[str, str]:
     }
 
 
+def copy_project(folder: Path) -> None:
+    """Copy the project to `folder`, as a fresh repository of git and DVC that trains on digits."""
+    folder.mkdir()
+    for name in PROJECT_FILES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name)
+    params = (folder / "params.yaml").read_text()
+    small = re.sub(r"max_epochs: \d+", "max_epochs: 2", params.replace("name: fashion_mnist", "name: digits"))
+    assert "digits" in small and "max_epochs: 2" in small, "params.yaml no longer has the lines that tests change"
+    (folder / "params.yaml").write_text(small)
+    (folder / "data.dvc").write_text("deps:\n- path: downloads\nouts:\n- path: data\n")
+    run = command_runner(folder)
+    run("git", "init", "-q", ".")
+    run("dvc", "init", "-q")
+    run("git", "config", "user.name", "Test")
+    run("git", "config", "user.email", "test@example.org")
+    run("git", "add", "-A")
+    run("git", "commit", "-qm", "Copy the project")
+
+
 def command_runner(folder: Path) -> Command:
     def run(program: str, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", program] if program.startswith("pipeline.") else [program]
@@ -116,3 +108,23 @@ def command_runner(folder: Path) -> Command:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which `dvc repro` has run on digits; tests copy it and leave it as it is."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    copy_project(folder)
+    command_runner(folder)("dvc", "repro")
+    return folder
+
+
+@pytest.fixture
+def ready(finished_project: Path, tmp_path: Path) -> Path:
+    """A copy of `finished_project` for one test, with an empty tracking store."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished_project, folder, symlinks=True)
+    for path in folder.glob("mlflow.db*"):
+        path.unlink()
+    shutil.rmtree(folder / "mlartifacts", ignore_errors=True)
+    return folder

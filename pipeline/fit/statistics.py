@@ -22,12 +22,11 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     proportion = successes / n
     center = (proportion + z**2 / (2 * n)) / (1 + z**2 / n)
     margin = z / (1 + z**2 / n) * sqrt(proportion * (1 - proportion) / n + z**2 / (4 * n**2))
-    return max(0.0, center - margin), min(1.0, center + margin)
+    # Without rounding errors the interval would hold the proportion, 0 and 1 included.
+    return max(0.0, min(proportion, center - margin)), min(1.0, max(proportion, center + margin))
 
 
-def newcombe(
-    successes_1: int, n_1: int, successes_2: int, n_2: int, confidence: float = 0.95
-) -> tuple[float, float]:
+def newcombe(successes_1: int, n_1: int, successes_2: int, n_2: int, confidence: float = 0.95) -> tuple[float, float]:
     """The interval for p₁ − p₂ of two independent samples (Newcombe 1998, method 10), from their Wilson intervals.
 
     Raises:

@@ -1,9 +1,10 @@
 """`model.ckpt`: a network's description, its weights and the names of its classes, without any code."""
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -34,15 +35,22 @@ def read(path: Path, build: Callable[..., Classifier]) -> tuple[Classifier, list
     """
     if not path.is_file():
         raise DataError(f"a model must be a file; got {str(path)!r}. Train one first: python -m pipeline.train")
+    if not is_zipfile(path):  # torch.load would also take older formats, which save never wrote
+        raise _refusal(path, "it is cut short or of another format")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
         classifier = build(**content["network"])
         classifier.load_state_dict(content["state_dict"])
         classes = [str(name) for name in content["classes"]]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"a model must be a model.ckpt that python -m pipeline.train wrote, whole; got {str(path)!r}: {reason}. "
-            "Train again, or copy the file again"
-        ) from error
+    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError) as error:
+        raise _refusal(path, str(error).splitlines()[0]) from error
     return classifier.eval(), classes
+
+
+def _refusal(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"a model must be a model.ckpt that python -m pipeline.train wrote, whole; got {str(path)!r}: "
+        f"{reason.rstrip('.')}. Train again, or copy the file again"
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.config.schema import Config
 from pipeline.fit import history
@@ -67,42 +68,30 @@ def results(folder: Path, monitor: str) -> list[JobResult]:
         if record["status"] == "finished":
             best_epoch = json.loads((path.parent / "run.json").read_text())["best_epoch"]
             best = history.read_csv(path.parent / "history.csv")[best_epoch - 1]
-        jobs.append(
-            JobResult(
-                int(path.parent.name),
-                path.parent,
-                tuple(record["overrides"]),
-                record["status"],
-                record["error"],
-                record["seconds"],
-                best,
-            )  # fmt: skip
-        )
+        number, overrides = int(path.parent.name), tuple(record["overrides"])
+        ending = record["status"], record["error"], record["seconds"]
+        jobs.append(JobResult(number, path.parent, overrides, *ending, best))
     sign = -1 if history.higher_is_better(monitor) else 1
     return sorted(jobs, key=lambda job: (job.best is None, sign * job.best[monitor] if job.best else 0, job.number))
 
 
 def print_table(jobs: list[JobResult], monitor: str) -> None:
     """Print the jobs, best first, with what set each apart and its measures at its best epoch."""
-    table = Table(title=f"{len(jobs)} jobs, sorted by {monitor} at the best epoch")
-    shown = dict.fromkeys((monitor, history.VAL_LOSS, history.VAL_ACCURACY, history.CLEAN_ACCURACY))
-    for column in ("job", "overrides", *shown, "epoch", "seconds"):
-        table.add_column(column, justify="left" if column == "overrides" else "right")
+    shown = list(dict.fromkeys((monitor, history.VAL_LOSS, history.VAL_ACCURACY, history.CLEAN_ACCURACY)))
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    table = Table(title=f"{len(jobs)} jobs, sorted by {monitor} at the best epoch", title_justify="left")
+    table.add_column("job", justify="right")
+    table.add_column("what sets it apart", overflow="fold")
+    for column in ("epoch", *shown, "seconds"):
+        table.add_column(column.replace("/", "\n"), justify="right")
     for job in jobs:
+        own = [override for override in job.overrides if override not in shared]
         if job.best is None:
-            cells = [job.status, str(job.error), *[""] * (len(shown) - 1)]
-            table.add_row(
-                str(job.number),
-                " ".join(job.overrides) + f"\n{cells[1]}",
-                cells[0],
-                *cells[2:],
-                "",
-                f"{job.seconds:.1f}",
-            )
+            cells = [job.status, *[""] * len(shown)]
+            own.append(str(job.error))
         else:
-            measures = [f"{job.best[column]:.4f}" for column in shown]
-            epoch = str(int(job.best["epoch"]))
-            table.add_row(str(job.number), " ".join(job.overrides), *measures, epoch, f"{job.seconds:.1f}")
+            cells = [str(int(job.best["epoch"])), *(f"{job.best[column]:.4f}" for column in shown)]
+        table.add_row(str(job.number), Text("\n".join(own)), *cells, f"{job.seconds:.1f}")
     Console().print(table)
 
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ def fit(
     devices: int = 1,
     precision: Any = "32-true",
     on_row: callbacks.OnRow = lambda row, time_ms: None,
+    extra_callbacks: Sequence[pl.Callback] = (),
 ) -> Outcome:
     """Train until `max_epochs`, or until `monitor` stops improving; go on from `folder` where it holds a checkpoint.
 
@@ -80,8 +81,9 @@ def fit(
                     rows,
                     *stopping,
                     *bar,
+                    *extra_callbacks,
                     callbacks.checkpointing(folder, monitor),
-                ],  # fmt: skip
+                ],
                 plugins=[callbacks.AtomicCheckpoints()],
                 logger=False,
                 enable_progress_bar=bool(bar),

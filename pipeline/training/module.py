@@ -92,8 +92,8 @@ class Fit(pl.LightningModule):
     def _refuse_bad_loss(self, loss: Tensor, batch_index: int) -> None:
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss must be finite; it became {loss.item()} at step {self.global_step}, batch {batch_index + 1} of "
-                f"epoch {self.current_epoch + 1}."
+                f"the loss must be finite; it became {loss.item()} at step {self.global_step}, "
+                f"batch {batch_index + 1} of epoch {self.current_epoch + 1}."
             )
 
     def epoch_row(self) -> dict[str, float]:

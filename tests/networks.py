@@ -1,0 +1,36 @@
+"""The networks that the tests of the model room share, with every option given."""
+
+from typing import Any
+
+import pipeline.model
+from pipeline.model import Classifier
+
+OPTIONS_OF: dict[str, dict[str, Any]] = {
+    "lenet": {"dropout": 0.0},
+    "convnet": {
+    "width": 8,
+    "depth": 3,
+    "kernel_size": 3,
+    "stride": 1,
+    "padding": None,
+    "pool_size": 2,
+    "normalization": "batch",
+    "hidden": 0,
+    "conv_dropout": 0.0,
+    "dropout": 0.0,
+    },
+}
+
+
+def description(
+    name: str, *, num_classes: int = 10, channels: int = 1, size: int = 32, **options: Any
+) -> dict[str, Any]:
+    """What `pipeline.model.build` takes."""
+    mean, std = [0.25] * channels, [0.5] * channels
+    shape = {"num_classes": num_classes, "channels": channels, "size": size, "mean": mean, "std": std}
+    return {"name": name, **shape, **OPTIONS_OF[name], **options}
+
+
+def network(name: str, **options: Any) -> Classifier:
+    """A network with `description(name, **options)`."""
+    return pipeline.model.build(**description(name, **options))

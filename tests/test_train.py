@@ -1,0 +1,186 @@
+"""Training as a user runs it: by hand, in a sweep, killed, and taken up again."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.fit import history
+from tests.conftest import command_runner, environment
+
+
+def all_runs(project: Path) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    return list(client.search_runs([client.get_experiment_by_name("goodfit").experiment_id]))
+
+
+def without_seconds(path: Path) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.read_csv(path)]
+
+
+def start(project: Path, *command: str) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own."""
+    return subprocess.Popen(
+        command, cwd=project, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_epoch(project: Path, epoch: int) -> None:
+    """Wait until an interrupted or running training has that many rows in its history."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for path in project.glob("build/cache/train-*/history.csv"):
+            if len(path.read_text().splitlines()) > epoch:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"no training reached epoch {epoch}")
+
+
+def test_a_sweep_is_a_parent_run_with_a_child_for_each_job(ready: Path) -> None:
+    run = command_runner(ready)
+    process = start(
+        ready, sys.executable, "-m", "pipeline.train", "-m",
+        "model.dropout=0,0.3", "optimizer.lr=0.003,1e30", "train.max_epochs=1",
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("written to"):  # the first job is over, three wait: what is edited now must not reach them
+            params = (ready / "params.yaml").read_text()
+            (ready / "params.yaml").write_text(params.replace("seed: 0", "seed: 77"))
+            for path in (ready / "conf" / "model").glob("*.yaml"):
+                path.write_text("broken: [")
+    output = "".join(lines)
+    assert process.wait() == 1
+    assert output.count("error: the loss must be finite") == 2 and "2 jobs of" not in output
+    assert re.search(r"error: every job of the sweep must finish; 1, 3 did not, see above and .*multirun", output)
+    table = output[output.index("4 jobs, sorted by val/loss") :]
+    assert "failed" in table and "TrainingError" in table and "model.dropout=0.3" in table
+    runs = all_runs(ready)
+    parent = next(run for run in runs if "goodfit.sweep" in run.data.tags)
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert parent.info.status == "FAILED" and len(runs) == 5 and len(children) == 4
+    assert sorted(child.info.status for child in children) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert {child.data.params["seed"] for child in children} == {"0"}
+    failed = next(child for child in children if child.info.status == "FAILED")
+    assert "the loss must be finite" in failed.data.tags["goodfit.error"]
+    best = min((child for child in children if child.info.status == "FINISHED"), key=lambda c: c.data.metrics["val/loss"])
+    assert parent.data.tags["goodfit.winner"] == best.info.run_id
+    assert run("git", "status", "--porcelain").stdout, "the edits are there"
+
+
+def test_fail_fast_stops_a_sweep_at_its_first_failure(ready: Path) -> None:
+    done = command_runner(ready)(
+        "pipeline.train", "-m", "optimizer.lr=1e30,0.003", "train.max_epochs=1", "fail_fast=true",
+        "tracking.enabled=false", check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "skipped" in done.stdout
+    assert "an earlier job failed and fail_fast is true" in done.stdout.replace("\n", " ").replace("│", " ") or (
+        "fail_fast" in done.stdout
+    )
+    assert not list(ready.glob("multirun/train/*/1/model.ckpt")) and not (ready / "mlflow.db").exists()
+
+
+def test_a_job_trains_on_data_made_with_its_own_configuration(ready: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (ready / "build" / "prepare").rglob("*")}
+    done = command_runner(ready)(
+        "pipeline.train", "prepare.limit=100", "augment=none", "train.max_epochs=1", "tracking.enabled=false"
+    )
+    assert "prepare has not run with this configuration yet" in done.stdout
+    out = next(ready.glob("outputs/train/*"))
+    record, signals = (json.loads((out / name).read_text()) for name in ("run.json", "signals.json"))
+    cached = ready / "build" / "cache" / f"prepare-{record['prepare_fingerprint']}"
+    assert signals["num_train"] == 100 == sum(json.loads((cached / "dataset.json").read_text())["counts"]["train"])
+    assert before == {path: path.stat().st_mtime_ns for path in (ready / "build" / "prepare").rglob("*")}
+    again = command_runner(ready)(
+        "pipeline.train", "prepare.limit=100", "augment=none", "train.max_epochs=1", "tracking.enabled=false"
+    )
+    assert "has not run" not in again.stdout
+    evaluated = command_runner(ready)("pipeline.evaluate", f"evaluate.training={out}", "tracking.enabled=false")
+    assert "Test accuracy" in evaluated.stdout
+
+
+@pytest.mark.parametrize(("number", "status", "code"), [(signal.SIGTERM, "KILLED", 143), (signal.SIGINT, "KILLED", 1)])
+def test_a_training_stopped_by_a_signal_leaves_its_run_killed_and_nothing_half_written(
+    ready: Path, number: int, status: str, code: int
+) -> None:
+    process = start(ready, sys.executable, "-m", "pipeline.train", "train.max_epochs=500", "train.early_stopping.patience=null")
+    wait_for_epoch(ready, 3)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode in (1, code, 130), output
+    assert [run.info.status for run in all_runs(ready)] == [status]
+    assert "Traceback" not in output
+    assert not list(ready.glob("outputs/train/*/*")) and not list(ready.glob("outputs/train/.*partial"))
+
+
+def kill_and_repeat(project: Path, kills: int, seed: int) -> None:
+    """Compare a training of `dvc repro` with one killed at random moments, in weights, history and its MLflow run."""
+    run = command_runner(project)
+    chances = random.Random(seed)
+    params = (project / "params.yaml").read_text()
+    longer = params.replace("max_epochs: 2", "max_epochs: 12")
+    (project / "params.yaml").write_text(longer)
+    run("dvc", "repro", "train")
+    undisturbed = {name: (project / "build" / "train" / name).read_bytes() for name in ("model.ckpt",)}
+    rows = without_seconds(project / "build" / "train" / "history.csv")
+    for path in project.glob("mlflow.db*"):
+        path.unlink()
+    for _ in range(kills):
+        process = start(project, "dvc", "repro", "--force", "--single-item", "train")
+        wait_for_training(project, process)
+        time.sleep(chances.uniform(0, 2.5))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = run("dvc", "repro", "--force", "--single-item", "train")
+    assert "going on after epoch" in done.stdout
+    assert (project / "build" / "train" / "model.ckpt").read_bytes() == undisturbed["model.ckpt"]
+    assert without_seconds(project / "build" / "train" / "history.csv") == rows
+    (tracked,) = all_runs(project)
+    assert tracked.info.status == "FINISHED"
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    points = client.get_metric_history(tracked.info.run_id, history.VAL_LOSS)
+    assert [(point.step, point.value) for point in points] == [(row["epoch"], row[history.VAL_LOSS]) for row in rows]
+    assert not list(project.glob("build/cache/train-*"))
+
+
+def wait_for_training(project: Path, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not list(project.glob("build/cache/train-*/run.json")) and time.monotonic() < deadline:
+        assert process.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.02)
+    if not list(project.glob("build/cache/train-*/last.ckpt")):
+        wait_for_epoch(project, 1)
+
+
+def test_a_training_killed_twice_ends_as_one_left_alone(ready: Path) -> None:
+    kill_and_repeat(ready, kills=2, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_training_killed_seven_times_ends_as_one_left_alone(ready: Path) -> None:
+    kill_and_repeat(ready, kills=7, seed=1)
+
+
+def test_an_orphaned_trainer_is_named_by_the_one_that_follows(ready: Path) -> None:
+    (ready / "params.yaml").write_text((ready / "params.yaml").read_text().replace("max_epochs: 2", "max_epochs: 3000"))
+    process = start(ready, "dvc", "repro")
+    wait_for_epoch(ready, 1)
+    os.kill(process.pid, signal.SIGKILL)  # dvc dies; its trainer lives on
+    refused = command_runner(ready)("dvc", "repro", check=False)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert refused.returncode != 0
+    assert re.search(r"error: .*build/train must be free; got a lock on it held by process \d+ .*kill \d+", refused.stderr)
