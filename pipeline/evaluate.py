@@ -9,6 +9,7 @@ predicted class of each test image), `per_class.csv`, `mistakes.png` and `confus
 """
 
 import csv
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -161,6 +162,11 @@ def _write_predictions(
         "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
     }
     pq.write_table(pa.table(columns), path)
+
+
+def _write_per_class(path: Path, per_class: list[scores.ClassScore], classes: list[str]) -> None:
+    rows = ((name, *dataclasses.astuple(score)) for name, score in zip(classes, per_class, strict=True))
+    _write_csv(path, ("class", *(field.name for field in dataclasses.fields(scores.ClassScore))), rows)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -8,16 +8,16 @@ from pipeline.model import Classifier
 OPTIONS_OF: dict[str, dict[str, Any]] = {
     "lenet": {"dropout": 0.0},
     "convnet": {
-    "width": 8,
-    "depth": 3,
-    "kernel_size": 3,
-    "stride": 1,
-    "padding": None,
-    "pool_size": 2,
-    "normalization": "batch",
-    "hidden": 0,
-    "conv_dropout": 0.0,
-    "dropout": 0.0,
+        "width": 8,
+        "depth": 3,
+        "kernel_size": 3,
+        "stride": 1,
+        "padding": None,
+        "pool_size": 2,
+        "normalization": "batch",
+        "hidden": 0,
+        "conv_dropout": 0.0,
+        "dropout": 0.0,
     },
 }
 

@@ -45,7 +45,7 @@ def test_idx_images_are_mapped_and_not_loaded(raw: Path) -> None:
     base = read(raw).train.images
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         assert base.base is not None
-        base = base.base  # type: ignore[assignment]
+        base = base.base
     assert isinstance(base, np.memmap) and base.mode == "r"
 
 

@@ -37,7 +37,7 @@ def test_unpack_refuses_a_truncated_gzip_file(tmp_path: Path, kept_bytes: int) -
 def test_unpack_refuses_a_damaged_gzip_file(tmp_path: Path) -> None:
     damaged = bytearray(gzip.compress(CONTENT))
     damaged[40] ^= 0xFF
-    with pytest.raises(BadBytesError, match="whole gzip file|SHA-256"):
+    with pytest.raises(BadBytesError, match=r"whole gzip file|SHA-256"):
         unpack(packed(tmp_path, bytes(damaged)), tmp_path / "file", SHA256)
     assert not (tmp_path / "file").exists()
 

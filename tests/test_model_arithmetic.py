@@ -6,8 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from networks import network
 from pipeline.model import Layer, layer_table, output_formula, output_size
+from tests.networks import network
 
 
 @settings(max_examples=60, deadline=None)

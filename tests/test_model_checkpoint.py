@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from networks import description, network
 from pipeline.config.errors import DataError
 from pipeline.model import load, save
+from tests.networks import description, network
 
 CLASSES = [f"class {index}" for index in range(10)]
 

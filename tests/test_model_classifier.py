@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 import pipeline.model
-from networks import OPTIONS_OF, network
 from pipeline.config.errors import ConfigError
 from pipeline.config.schema import OPTIONS
 from pipeline.model import Classifier, Normalize, evaluating
+from tests.networks import OPTIONS_OF, network
 
 
 def images(num_images: int, channels: int = 1, size: int = 32) -> Tensor:
@@ -75,7 +75,7 @@ def test_a_network_learns_a_few_images_by_heart(name: str) -> None:
     torch.manual_seed(0)
     model, labels = network(name), torch.arange(10)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(30):
+    for _ in range(25):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(images(10)), labels).backward()
         optimizer.step()

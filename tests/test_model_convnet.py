@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from networks import network
 from pipeline.config.errors import ConfigError, ShapeError, UserError
 from pipeline.model import Classifier
+from tests.networks import network
 
 
 def layers(model: Classifier, kind: type[nn.Module]) -> list[nn.Module]:

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from networks import network
 from pipeline.config.errors import ShapeError
 from pipeline.model import layer_table
+from tests.networks import network
 
 
 @pytest.mark.parametrize("channels", [1, 3])

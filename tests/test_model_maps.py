@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from networks import network
 from pipeline.model import activations, filters
+from tests.networks import network
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 1), dtype=np.uint8)
 

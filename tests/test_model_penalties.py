@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from networks import network
 from pipeline.model import decay_, l1, l2, penalized
+from tests.networks import network
 
 
 def parameters() -> list[nn.Parameter]:

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,18 @@ def without_seconds(path: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history.read_csv(path)]
 
 
-def start(project: Path, *command: str) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own."""
-    return subprocess.Popen(
+@contextmanager
+def started(project: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs in a process group of its own, which is killed at the end of the block."""
+    with subprocess.Popen(
         command, cwd=project, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,
-    )  # fmt: skip
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for_epoch(project: Path, epoch: int) -> None:
@@ -49,21 +57,18 @@ def wait_for_epoch(project: Path, epoch: int) -> None:
 
 def test_a_sweep_is_a_parent_run_with_a_child_for_each_job(ready: Path) -> None:
     run = command_runner(ready)
-    process = start(
-        ready, sys.executable, "-m", "pipeline.train", "-m",
-        "model.dropout=0,0.3", "optimizer.lr=0.003,1e30", "train.max_epochs=1",
-    )  # fmt: skip
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("written to"):  # the first job is over, three wait: what is edited now must not reach them
-            params = (ready / "params.yaml").read_text()
-            (ready / "params.yaml").write_text(params.replace("seed: 0", "seed: 77"))
-            for path in (ready / "conf" / "model").glob("*.yaml"):
-                path.write_text("broken: [")
-    output = "".join(lines)
-    assert process.wait() == 1
+    varied = ("model.dropout=0,0.3", "optimizer.lr=0.003,1e30", "train.max_epochs=1")
+    with started(ready, sys.executable, "-m", "pipeline.train", "-m", *varied) as process:
+        assert process.stdout is not None
+        output = ""
+        for line in process.stdout:
+            output += line
+            if line.startswith("written to"):  # the first job is over, others wait: edits must not reach them
+                params = (ready / "params.yaml").read_text()
+                (ready / "params.yaml").write_text(params.replace("seed: 0", "seed: 77"))
+                for path in (ready / "conf" / "model").glob("*.yaml"):
+                    path.write_text("broken: [")
+        assert process.wait() == 1
     assert output.count("error: the loss must be finite") == 2 and "2 jobs of" not in output
     assert re.search(r"error: every job of the sweep must finish; 1, 3 did not, see above and .*multirun", output)
     table = output[output.index("4 jobs, sorted by val/loss") :]
@@ -76,7 +81,9 @@ def test_a_sweep_is_a_parent_run_with_a_child_for_each_job(ready: Path) -> None:
     assert {child.data.params["seed"] for child in children} == {"0"}
     failed = next(child for child in children if child.info.status == "FAILED")
     assert "the loss must be finite" in failed.data.tags["goodfit.error"]
-    best = min((child for child in children if child.info.status == "FINISHED"), key=lambda c: c.data.metrics["val/loss"])
+    best = min(
+        (child for child in children if child.info.status == "FINISHED"), key=lambda c: c.data.metrics["val/loss"]
+    )
     assert parent.data.tags["goodfit.winner"] == best.info.run_id
     assert run("git", "status", "--porcelain").stdout, "the edits are there"
 
@@ -112,16 +119,19 @@ def test_a_job_trains_on_data_made_with_its_own_configuration(ready: Path) -> No
     assert "Test accuracy" in evaluated.stdout
 
 
-@pytest.mark.parametrize(("number", "status", "code"), [(signal.SIGTERM, "KILLED", 143), (signal.SIGINT, "KILLED", 1)])
+@pytest.mark.parametrize(
+    ("number", "status", "code"), [(signal.SIGTERM, "KILLED", 143), (signal.SIGINT, "KILLED", 130)]
+)
 def test_a_training_stopped_by_a_signal_leaves_its_run_killed_and_nothing_half_written(
     ready: Path, number: int, status: str, code: int
 ) -> None:
-    process = start(ready, sys.executable, "-m", "pipeline.train", "train.max_epochs=500", "train.early_stopping.patience=null")
-    wait_for_epoch(ready, 3)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode in (1, code, 130), output
-    assert [run.info.status for run in all_runs(ready)] == [status]
+    long = ("train.max_epochs=500", "train.early_stopping.patience=null")
+    with started(ready, sys.executable, "-m", "pipeline.train", *long) as process:
+        wait_for_epoch(ready, 3)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert [run.info.status for run in all_runs(ready)] == ["KILLED"]
     assert "Traceback" not in output
     assert not list(ready.glob("outputs/train/*/*")) and not list(ready.glob("outputs/train/.*partial"))
 
@@ -139,11 +149,9 @@ def kill_and_repeat(project: Path, kills: int, seed: int) -> None:
     for path in project.glob("mlflow.db*"):
         path.unlink()
     for _ in range(kills):
-        process = start(project, "dvc", "repro", "--force", "--single-item", "train")
-        wait_for_training(project, process)
-        time.sleep(chances.uniform(0, 2.5))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with started(project, "dvc", "repro", "--force", "--single-item", "train") as process:
+            wait_for_training(project, process)
+            time.sleep(chances.uniform(0, 2.5))
     done = run("dvc", "repro", "--force", "--single-item", "train")
     assert "going on after epoch" in done.stdout
     assert (project / "build" / "train" / "model.ckpt").read_bytes() == undisturbed["model.ckpt"]
@@ -177,10 +185,12 @@ def test_a_training_killed_seven_times_ends_as_one_left_alone(ready: Path) -> No
 
 def test_an_orphaned_trainer_is_named_by_the_one_that_follows(ready: Path) -> None:
     (ready / "params.yaml").write_text((ready / "params.yaml").read_text().replace("max_epochs: 2", "max_epochs: 3000"))
-    process = start(ready, "dvc", "repro")
-    wait_for_epoch(ready, 1)
-    os.kill(process.pid, signal.SIGKILL)  # dvc dies; its trainer lives on
-    refused = command_runner(ready)("dvc", "repro", check=False)
-    os.killpg(process.pid, signal.SIGKILL)
+    with started(ready, "dvc", "repro") as process:
+        wait_for_epoch(ready, 1)
+        os.kill(process.pid, signal.SIGKILL)  # dvc dies; its trainer lives on
+        os.waitpid(process.pid, 0)
+        refused = command_runner(ready)("dvc", "repro", check=False)
     assert refused.returncode != 0
-    assert re.search(r"error: .*build/train must be free; got a lock on it held by process \d+ .*kill \d+", refused.stderr)
+    assert re.search(
+        r"error: .*build/train must be free; got a lock on it held by process \d+ .*kill \d+", refused.stderr
+    )

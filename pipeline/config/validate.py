@@ -33,7 +33,7 @@ def as_yaml(config: Config) -> str:
     buffer = io.StringIO()
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.width = 1000
     writer.dump(asdict(config), buffer)
     return buffer.getvalue()

@@ -17,8 +17,8 @@ from pipeline.config.errors import ConfigError
 from pipeline.config.validate import nearest
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the package index for a newer version
-import albumentations as A  # noqa: E402
-from albumentations.core.transforms_interface import Transform3D  # noqa: E402
+import albumentations as A
+from albumentations.core.transforms_interface import Transform3D
 
 cv2.setNumThreads(0)  # for one small image a second thread doubles the processor time and gains nothing
 
@@ -82,7 +82,7 @@ def _build_one(key: str, entry: Mapping[str, Any] | str, size: int) -> A.BasicTr
             )
     try:
         # strict: albumentations would otherwise only warn of some values, and take its defaults instead
-        return known[name](**_with_pixels(arguments, size), strict=True)  # type: ignore[no-any-return]
+        return known[name](**_with_pixels(arguments, size), strict=True)
     except (ValueError, TypeError) as error:
         raise ConfigError(_why_refused(f"{key}.{name}", arguments, error, names)) from None
 

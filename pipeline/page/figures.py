@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pipeline.fit import history
@@ -122,7 +123,7 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, 
     axes.axvline(best, color=MUTED, lw=1, ls=":", label=f"best epoch ({best})")
     axes.set_title(title, loc="left", fontsize=11, color=INK, weight="bold")
     axes.set_xlabel("epoch", color=MUTED, fontsize=9)
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.02)
     axes.grid(axis="y", color=GRID, lw=0.8)
     axes.set_axisbelow(True)

@@ -19,9 +19,19 @@ from pipeline.page.artefacts import Artefacts
 NUM_PAIRS = 3
 
 SKETCHES = (
-    ("Underfitting", "M2 8 C14 18 30 20 94 22", "M2 6 C14 15 30 17 94 18", "both stay poor: more epochs, a larger network"),
+    (
+        "Underfitting",
+        "M2 8 C14 18 30 20 94 22",
+        "M2 6 C14 15 30 17 94 18",
+        "both stay poor: more epochs, a larger network",
+    ),
     ("Good fit", "M2 4 C16 34 30 38 94 40", "M2 3 C16 31 30 34 94 36", "small distance, both settled"),
-    ("Overfitting", "M2 4 C16 36 34 42 94 45", "M2 3 C14 30 26 34 40 30 S70 20 94 12", "they part: regularise, augment, stop"),
+    (
+        "Overfitting",
+        "M2 4 C16 36 34 42 94 45",
+        "M2 3 C14 30 26 34 40 30 S70 20 94 12",
+        "they part: regularise, augment, stop",
+    ),
 )
 """Name, training loss and validation loss as SVG paths in 96×48, and what to look for."""
 
@@ -110,7 +120,7 @@ def _heat(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
 
 def _most_confused(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
     """The commonest mistakes, the most frequent first."""
-    pairs = [
+    pairs: list[dict[str, Any]] = [
         {"actual": classes[label], "predicted": classes[guess], "count": count, "of": sum(counts)}
         for label, counts in enumerate(matrix)
         for guess, count in enumerate(counts)

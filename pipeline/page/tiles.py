@@ -83,6 +83,8 @@ def _sheet(pictures: NDArray[np.uint8], tile_pixels: int) -> bytes:
     sheet = np.zeros((rows * step_down - _GAP_PIXELS, columns * step_right - _GAP_PIXELS, 4), np.uint8)
     for index, tile in enumerate(tiles):
         top, left = index // columns * step_down, index % columns * step_right
-        sheet[top : top + height * factor, left : left + width * factor, :3] = tile[..., ::-1]  # OpenCV keeps blue first
+        sheet[top : top + height * factor, left : left + width * factor, :3] = tile[
+            ..., ::-1
+        ]  # OpenCV keeps blue first
         sheet[top : top + height * factor, left : left + width * factor, 3] = 255
     return bytes(cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1])

@@ -158,7 +158,7 @@ def _prune() -> None:
 
 @cache
 def _declarations() -> dict[str, Any]:
-    return YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text())["stages"]  # type: ignore[no-any-return]
+    return YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 
 def _declared_keys(declaration: dict[str, Any]) -> list[str]:

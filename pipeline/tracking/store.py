@@ -43,8 +43,6 @@ def connect(settings: Settings) -> Store:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     uri = settings.resolved_uri()
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///"))
@@ -62,6 +60,8 @@ def _open(uri: str, experiment: str, artifact_location: str | None) -> Store:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    for name in ("mlflow", "alembic"):  # after the import, which sets them
+        logging.getLogger(name).setLevel(logging.ERROR)
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
