@@ -7,7 +7,6 @@ made them, as albumentations reads it back), `augment.json` (the choice), `previ
     python -m pipeline.augment augment=strong augment.copies=8
 """
 
-import errno
 import io
 import json
 import shutil
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.config.errors import DataError
 from pipeline.config.stage import Job
 from pipeline.data.seeds import derive_seed
+from pipeline.storage import atomic
 
 if TYPE_CHECKING:
     import albumentations as A
@@ -101,7 +101,7 @@ def _write_copies(
         try:
             _fill(pipeline, source, target, begin, chunks, seed, workers)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in atomic.NO_ROOM:
                 raise
             raise _no_room(num_bytes, "the disk is full") from None
 

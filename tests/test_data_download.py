@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import WebServer, web_server
 
 from pipeline.config.errors import DataError
 from pipeline.data import download as module
 from pipeline.data.download import ATTEMPTS, NotFoundError, Patience, download
 from pipeline.data.unpack import MirrorError
+from tests.loopback import WebServer, web_server
 
 CONTENT = bytes(range(251)) * 2000  # 502,000 bytes: several pieces
 PATIENT = Patience(connect_seconds=1, read_seconds=0.2, retry_seconds=0)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx, idx_files, write_raw
 
 from pipeline.config.errors import DataError
 from pipeline.data.layouts import read
+from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx, idx_files, write_raw
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

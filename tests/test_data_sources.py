@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from idx_files import gzipped, write_files
-from loopback import WebServer, web_server
 
 from pipeline.config.errors import DataError
 from pipeline.data import sources
 from pipeline.data.download import Patience
 from pipeline.data.sources import fetch_files
 from pipeline.data.unpack import MirrorError
+from tests.idx_files import gzipped, write_files
+from tests.loopback import WebServer, web_server
 
 CONTENT = {"images": bytes(range(251)) * 1000, "labels": b"0123456789" * 30}
 FILES = {name: hashlib.sha256(data).hexdigest() for name, data in CONTENT.items()}

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from idx_files import CLASSES, gzipped, idx_files, sha256s, write_files
-from loopback import web_server
 
 from pipeline.config.errors import DataError
 from pipeline.config.schema import Config, Digits, FashionMNIST
 from pipeline.config.stage import Job
 from pipeline.data.download import Patience
 from pipeline.fetch import fetch_digits, fetch_fashion_mnist, main
+from tests.idx_files import CLASSES, gzipped, idx_files, sha256s, write_files
+from tests.loopback import web_server
 
 CONTENT = idx_files()
 

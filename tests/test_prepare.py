@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx_files, write_raw
 
 from pipeline.config.errors import ConfigError, DataError
 from pipeline.config.schema import Config, Prepare
 from pipeline.config.stage import Job
 from pipeline.prepare import SPLITS, main, prepare
+from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx_files, write_raw
 
 SETTINGS: dict[str, Any] = {
     "size": 8,

@@ -5,7 +5,6 @@ python -m pipeline.train model=convnet                  writes outputs/train/<ti
 python -m pipeline.train -m model=lenet,convnet         writes multirun/train/<time>/0, 1, …
 """
 
-import errno
 import json
 import os
 import shutil
@@ -34,6 +33,9 @@ Sweep = Callable[[Path, list[str], Config], AbstractContextManager[None]]
 
 JOB_FILE = "job.json"
 
+_signals: list[int] = []
+"""The signals that asked this process to stop."""
+
 
 def run(stage: str, main: Main, sweep: Sweep | None = None) -> None:
     """Run `main` as the process's whole work, with its errors as messages and its exit code.
@@ -45,7 +47,8 @@ def run(stage: str, main: Main, sweep: Sweep | None = None) -> None:
             without those that vary.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     with messages():
         if "--config" in sys.argv:
             _run_from_file(stage, main, sys.argv[1:])
@@ -140,6 +143,8 @@ def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], 
 def _deliver(main: Main, out: Path, job: Callable[[Path], Job]) -> None:
     with atomic.folder(out) as scratch:
         afterwards = main(job(scratch))
+        if _signals:  # it came where Python drops exceptions, such as in a library's callback
+            raise KeyboardInterrupt
     if afterwards is not None:
         afterwards()
 
@@ -195,11 +200,11 @@ def messages() -> Iterator[None]:
     except UserError as error:
         _show(error)
         sys.exit(1)
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         print("stopped; nothing half-written was kept", file=sys.stderr)
-        sys.exit(143 if stop.args else 130)
+        sys.exit(128 + _signals[-1] if _signals else 130)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in atomic.NO_ROOM:
             raise
         _show(error)
         sys.exit(1)
@@ -208,13 +213,14 @@ def messages() -> Iterator[None]:
 def _show(error: Exception) -> None:
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
-    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    elif isinstance(error, OSError) and error.errno in atomic.NO_ROOM:
         place = error.filename or "the disk"
         free = "Free some, or lower augment.copies or prepare.limit."
-        print(f"error: {place} must have room for the stage's output; the disk is full. {free}", file=sys.stderr)
+        print(f"error: {place} must have room for the stage's output; {error.strerror}. {free}", file=sys.stderr)
     else:
         traceback.print_exception(error)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
+    _signals.append(number)
     raise KeyboardInterrupt(signal.Signals(number).name)

@@ -1,6 +1,5 @@
 """Raw files as a mirror gives them, plain or gzipped, made into checked plain files."""
 
-import errno
 import gzip
 import hashlib
 import zlib
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.config.errors import DataError
+from pipeline.storage.atomic import NO_ROOM
 
 MAX_BYTES = 1 << 30
 """No raw file of ours comes near this; what unpacks to more, or is longer, is refused instead of filling the disk."""
@@ -36,7 +36,7 @@ def room_for(path: Path, num_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in NO_ROOM:
             raise
         raise DataError(
             f"{path} must have room for {num_bytes:,} bytes; the disk is full. Free some space and run it again."

@@ -14,6 +14,7 @@ from pipeline.fit import history
 
 TRAINING, VALIDATION, TRAIN_MODE = "#2f80c8", "#d9691e", "#6f86a3"
 """Colours of the curves: at least 3 : 1 against white and against the dark page (report.css holds the same)."""
+VALIDATION_TEXT = "#a94c0d"
 INK, MUTED, GRID = "#20262e", "#5b6570", "#e3e7eb"
 
 _RIGHT = LinearSegmentedColormap.from_list("right", ["#ffffff", TRAINING])
@@ -96,18 +97,20 @@ def mistakes(
         figure = Figure(figsize=(5, 1))
         figure.text(0.5, 0.5, "No test image was classified wrongly.", ha="center", va="center", color=INK)
         return _png(figure)
-    rows = -(-len(images) // _MISTAKE_COLUMNS)
-    figure = Figure(figsize=(1.55 * _MISTAKE_COLUMNS, 1.98 * rows), layout="constrained")
-    cells = figure.subplots(rows, _MISTAKE_COLUMNS, squeeze=False).ravel()
-    for axes in cells:
-        axes.axis("off")
-    for axes, image, label, guess, sure in zip(cells, images, labels, predicted, confidence, strict=False):
-        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(f"{_short(classes[label])}\n", fontsize=9, color=INK)
-        axes.text(
-            0.5, 1.04, f"→ {_short(classes[guess])} {sure:.2f}",
-            transform=axes.transAxes, ha="center", va="bottom", fontsize=9, color=VALIDATION, weight="bold",
-        )  # fmt: skip
+    columns = min(len(images), _MISTAKE_COLUMNS)
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.6 * columns, 1.95 * rows))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all images: six times as fast as one for each
+    axes.axis("off")
+    for index, (image, label, guess, sure) in enumerate(zip(images, labels, predicted, confidence, strict=True)):
+        left, top = 1.6 * (index % columns), 1.95 * (index // columns)
+        grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.shape[2] == 1 else {}
+        place = (left + 0.05, left + 1.55, top + 1.9, top + 0.4)
+        axes.imshow(image.squeeze(), extent=place, interpolation="nearest", aspect="auto", **grey)
+        axes.text(left + 0.8, top + 0.18, _short(classes[label]), ha="center", fontsize=9, color=INK)
+        said = f"→ {_short(classes[guess])} {sure:.2f}"
+        axes.text(left + 0.8, top + 0.35, said, ha="center", fontsize=9, color=VALIDATION_TEXT, weight="bold")
+    axes.set(xlim=(0, 1.6 * columns), ylim=(1.95 * rows, 0))
     return _png(figure)
 
 

@@ -95,7 +95,7 @@ def fit(
             try:
                 trainer.fit(module, batches, ckpt_path=None if last is None else str(folder / callbacks.LAST))
             except SystemExit:  # what Lightning makes of a signal
-                raise KeyboardInterrupt(*(["SIGTERM"] if trainer.received_sigterm else [])) from None
+                raise KeyboardInterrupt from None
             except TrainingError as error:
                 raise TrainingError(f"{error} {_ways_out(module, folder)}") from None
         last = _load(folder / callbacks.LAST)

@@ -1,0 +1,206 @@
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import augment as stage
+from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
+from pipeline.config.errors import ConfigError, DataError
+from pipeline.data.augmentation import augment_batch
+
+PAD_AND_CROP: list[Any] = [{"Pad": {"padding": 2}}, {"RandomCrop": {"height": "size", "width": "size"}}]
+Prepare = Callable[..., Path]
+
+
+def run(prepared: Path, out: Path, **changes: Any) -> np.ndarray:
+    """Run the stage into a new folder, and read the copies that it made."""
+    choice: dict[str, Any] = {
+        "name": "test", "mode": "materialized", "copies": 2, "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0,
+        "workers": 1, "fingerprint": "abc",
+    }  # fmt: skip
+    out.mkdir()
+    augment(prepared, out, **{**choice, **changes})
+    images: np.ndarray = np.load(out / "images.npy", mmap_mode="r")
+    return images
+
+
+def test_copies_differ_from_the_originals_and_from_each_other(make_prepared: Prepare, tmp_path: Path) -> None:
+    prepared = make_prepared()
+    originals = np.load(prepared / "train/images.npy")
+    images = run(prepared, tmp_path / "out")
+    assert images.shape == (2, *originals.shape) and images.dtype == np.uint8
+    assert (images[0] != images[1]).any() and (images[0] != originals).any()
+    differs = (images[0] != originals).any(axis=(1, 2, 3))
+    assert differs.mean() > 0.8, "nearly every image moves"
+
+
+def test_each_copy_shows_its_own_image(make_prepared: Prepare, tmp_path: Path) -> None:
+    prepared = make_prepared(num_train=2 * IMAGES_PER_CHUNK + 3, size=32)
+    originals = np.load(prepared / "train/images.npy")
+    images = run(prepared, tmp_path / "out", transforms=["HorizontalFlip"])
+    flipped = originals[:, :, ::-1]
+    either = (images == originals).all(axis=(2, 3, 4)) | (images == flipped).all(axis=(2, 3, 4))
+    assert either.all(), "also in the last chunk, which is not full"
+
+
+def test_the_seed_changes_the_copies_and_nothing_else_does(make_prepared: Prepare, tmp_path: Path) -> None:
+    prepared = make_prepared()
+    first, again = run(prepared, tmp_path / "1"), run(prepared, tmp_path / "2", fingerprint="other", name="another")
+    other, more = run(prepared, tmp_path / "3", seed=1), run(prepared, tmp_path / "4", copies=3)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert np.array_equal(more[:2], first), "one more copy leaves the others as they were"
+
+
+def test_labels_never_enter(make_prepared: Prepare, tmp_path: Path) -> None:
+    prepared = make_prepared()
+    first = np.array(run(prepared, tmp_path / "1"))
+    labels = np.load(prepared / "train/labels.npy")
+    np.save(prepared / "train/labels.npy", labels[::-1].copy())
+    assert np.array_equal(run(prepared, tmp_path / "2"), first)
+
+
+def test_chunks_may_be_written_in_any_order(make_prepared: Prepare, tmp_path: Path, monkeypatch: Any) -> None:
+    prepared = make_prepared(num_train=2 * IMAGES_PER_CHUNK + 3, size=8)
+    expected = np.array(run(prepared, tmp_path / "1"))
+    fill = stage._fill
+
+    def fill_backwards(
+        pipeline: Any, source: Path, target: Path, begin: int, chunks: list[tuple[int, int]], seed: int, workers: int
+    ) -> None:
+        fill(pipeline, source, target, begin, chunks[::-1], seed, workers)
+
+    monkeypatch.setattr(stage, "_fill", fill_backwards)
+    assert np.array_equal(run(prepared, tmp_path / "2"), expected)
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_bytes_as_one(make_prepared: Prepare, tmp_path: Path) -> None:
+    prepared = make_prepared(num_train=3 * IMAGES_PER_CHUNK + 7, size=16)
+    transforms = [*PAD_AND_CROP, {"Affine": {"rotate": [-9, 9]}}, "GaussNoise", "GridDistortion"]
+    for workers in (1, 2):
+        run(prepared, tmp_path / str(workers), workers=workers, transforms=transforms)
+    assert (tmp_path / "1/images.npy").read_bytes() == (tmp_path / "2/images.npy").read_bytes()
+
+
+def test_pipeline_json_and_the_recorded_seed_make_the_same_copies_again(make_prepared: Prepare, tmp_path: Path) -> None:
+    import albumentations as A
+
+    prepared = make_prepared(num_train=IMAGES_PER_CHUNK + 5)
+    images = run(prepared, tmp_path / "out", seed=7)
+    originals = np.load(prepared / "train/images.npy")
+    pipeline = A.from_dict(json.loads((tmp_path / "out/pipeline.json").read_text()))
+    seed = json.loads((tmp_path / "out/augment.json").read_text())["seed"]
+    for chunk in range(2):
+        part = slice(chunk * IMAGES_PER_CHUNK, (chunk + 1) * IMAGES_PER_CHUNK)
+        replayed = augment_batch(pipeline, originals[part], copy_seed(seed, 1, chunk))
+        assert np.array_equal(replayed, images[1, part])
+
+
+def test_the_record_tells_the_choice_as_it_was_written(make_prepared: Prepare, tmp_path: Path) -> None:
+    run(make_prepared(), tmp_path / "out", transforms=PAD_AND_CROP, seed=3)
+    assert json.loads((tmp_path / "out/augment.json").read_text()) == {
+        "name": "test", "mode": "materialized", "copies": 2, "seed": 3, "transforms": PAD_AND_CROP, "fingerprint": "abc"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{"transforms": []}, {"mode": "online"}, {"mode": "online", "transforms": []}])
+def test_without_transforms_and_online_there_are_no_copies(
+    make_prepared: Prepare, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    images = run(make_prepared(), tmp_path / "out", copies=4, **changes)
+    assert images.shape == (0, 64, 32, 32, 1) and images.dtype == np.uint8
+    assert json.loads((tmp_path / "out/augment.json").read_text())["copies"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_columns"), [({}, 3), ({"copies": 12}, 9), ({"mode": "online"}, 9), ({"transforms": []}, None)]
+)
+def test_the_preview_shows_each_class_beside_its_copies(
+    make_prepared: Prepare, tmp_path: Path, monkeypatch: Any, changes: dict[str, Any], num_columns: int | None
+) -> None:
+    drawn: list[Any] = []
+    draw = stage._draw
+
+    def draw_and_remember(*arguments: Any) -> bytes:
+        drawn.extend(arguments)
+        return draw(*arguments)
+
+    monkeypatch.setattr(stage, "_draw", draw_and_remember)
+    prepared = make_prepared()
+    run(prepared, tmp_path / "out", **changes)
+    cells, row_names, column_names, title = drawn
+    names, originals = ["class 0", "class 1", "class 2"], np.load(prepared / "train/images.npy")[:3]
+    assert (tmp_path / "out/preview.png").read_bytes().startswith(b"\x89PNG")
+    if num_columns is None:
+        assert column_names == names and title.startswith("No augmentation") and np.array_equal(cells[0], originals)
+    else:
+        assert row_names == names and cells.shape[:2] == (3, num_columns) and column_names[0] == "original"
+        assert np.array_equal(cells[:, 0], originals)
+        assert (cells[:, 1:] != cells[:, :1]).any(axis=(0, 2, 3, 4)).all(), "every copy shown is augmented"
+
+
+def test_the_preview_takes_colours_and_a_class_without_images(make_prepared: Prepare, tmp_path: Path) -> None:
+    prepared = make_prepared(num_train=2, num_classes=3, channels=3)
+    assert run(prepared, tmp_path / "out").shape == (2, 2, 32, 32, 3)
+
+
+def test_copies_that_do_not_fit_the_disk_are_refused_before_anything_is_written(
+    make_prepared: Prepare, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(
+        DataError, match=r"room for the 131,072 bytes of the copies; 1,000 are free\. Lower augment\.copies=…"
+    ):
+        run(make_prepared(), tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_disk_that_fills_meanwhile_says_how_much_was_needed(
+    make_prepared: Prepare, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def fill(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stage, "_fill", fill)
+    with pytest.raises(DataError, match=r"131,072 bytes of the copies; the disk is full\. .* augment\.mode=online"):
+        run(make_prepared(), tmp_path / "out")
+
+
+def test_another_failure_of_the_disk_is_not_taken_for_a_full_one(
+    make_prepared: Prepare, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def fill(*arguments: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(stage, "_fill", fill)
+    with pytest.raises(OSError, match="Input/output error"):
+        run(make_prepared(), tmp_path / "out")
+
+
+def test_a_wrong_transform_stops_before_anything_is_written(make_prepared: Prepare, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"augment\.transforms\[0\] \(Pad\) makes 36×36×1 uint8 of 32×32×1 uint8"):
+        run(make_prepared(), tmp_path / "out", transforms=PAD_AND_CROP[:1])
+    assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cores", "expected"), [(0.1, 8, 1), (9, 8, 1), (11, 8, 2), (600, 8, 8), (600, 1, 1)]
+)
+def test_no_more_processes_start_than_have_enough_to_do(
+    seconds: float, cores: int, expected: int, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    assert stage._workers_that_pay_off(seconds) == expected
+
+
+def test_a_run_that_is_not_watched_prints_one_line(make_prepared: Prepare, tmp_path: Path, capsys: Any) -> None:
+    run(make_prepared(), tmp_path / "out")
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1 and printed[0].startswith("augment: 128 images in ") and printed[0].endswith("1 process")
