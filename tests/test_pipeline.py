@@ -79,12 +79,21 @@ def test_experiments_belong_together(ready: Path) -> None:
     assert "test/accuracy" in run("dvc", "metrics", "diff", "HEAD").stdout
     assert "index.html" in run("dvc", "plots", "show").stdout
     assert all(stage in run("dvc", "dag").stdout for stage in STAGES)
-    done = run("dvc", "exp", "run", "--temp", "--name", "third", "-S", "seed=5")
-    assert done.returncode == 0
-    client = MlflowClient(f"sqlite:///{ready / 'mlflow.db'}")
-    tags = [client.get_run(run.info.run_id).data.tags.get("goodfit.dvc_experiment") for run in all_runs(ready)]
-    assert sorted(filter(None, tags)) == ["first", "second", "third"]
-    assert not (ready / "build" / "cache").exists() or not list((ready / "build" / "cache").glob("train-*"))
+
+
+@pytest.mark.slow
+def test_experiments_in_copies_log_to_the_same_store(ready: Path) -> None:
+    run = command_runner(ready)
+    run("git", "add", "-A")
+    run("git", "commit", "-qm", "Reproduce")
+    run("dvc", "exp", "run", "--temp", "--name", "copied", "-S", "seed=5")
+    run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "seed=6")
+    run("dvc", "queue", "start")
+    while "Running" in (status := run("dvc", "queue", "status").stdout) or "Queued" in status:
+        time.sleep(1)
+    assert "Success" in status, status
+    assert sorted(run.data.tags["goodfit.dvc_experiment"] for run in all_runs(ready)) == ["copied", "queued"]
+    assert not list(ready.glob("build/cache/train-*"))
 
 
 def test_a_deleted_store_is_rebuilt_from_the_training(ready: Path) -> None:

@@ -97,6 +97,18 @@ def test_the_best_weights_are_kept_not_the_last(train: Train) -> None:
     assert outcome.stop_reason == "it reached train.max_epochs"
 
 
+def test_epochs_that_gain_nothing_are_kept_and_counted(train: Train) -> None:
+    never_gains = history.PENALTY  # 0 in every epoch
+    whole = train("whole", monitor=never_gains)
+    assert len(whole.rows) == 5 and whole.best_epoch == 1
+    stopped = train("stopped", monitor=never_gains, patience=2)
+    assert len(stopped.rows) == 3 and stopped.stop_reason == "train/penalty had not improved for 2 epochs"
+    with pytest.raises(Crash):
+        train("crashed", monitor=never_gains, patience=2, on_row=crash_after(2))
+    assert_same(stopped, train("crashed", monitor=never_gains, patience=2))
+    assert_same(stopped, train("crashed", monitor=never_gains, patience=2))
+
+
 def test_an_accuracy_is_maximised(train: Train) -> None:
     outcome = train("run", monitor=history.VAL_ACCURACY)
     accuracies = [row[history.VAL_ACCURACY] for row in outcome.rows]

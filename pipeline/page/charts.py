@@ -135,8 +135,11 @@ def _chart(
 
 
 def _range(values: dict[str, list[float]]) -> tuple[float, float]:
-    """Lowest and highest value of all series, with a little air."""
-    numbers = [number for series in values.values() for number in series]
+    """Lowest and highest value, with a little air; of the series while learning the last value only.
+
+    That one begins far off, and would press the other two together, whose distance is what the chart is for.
+    """
+    numbers = [*values["clean"], *values["val"], values["train"][-1]]
     low, high = min(numbers), max(numbers)
     air = 0.06 * (high - low) or 0.05
     return low - air, high + air

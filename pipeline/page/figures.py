@@ -104,9 +104,9 @@ def mistakes(
     axes.axis("off")
     for index, (image, label, guess, sure) in enumerate(zip(images, labels, predicted, confidence, strict=True)):
         left, top = 1.6 * (index % columns), 1.95 * (index // columns)
-        grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.shape[2] == 1 else {}
+        colour = np.broadcast_to(image, (*image.shape[:2], 3))
         place = (left + 0.05, left + 1.55, top + 1.9, top + 0.4)
-        axes.imshow(image.squeeze(), extent=place, interpolation="nearest", aspect="auto", **grey)
+        axes.imshow(colour, extent=place, interpolation="nearest", aspect="auto")
         axes.text(left + 0.8, top + 0.18, _short(classes[label]), ha="center", fontsize=9, color=INK)
         said = f"→ {_short(classes[guess])} {sure:.2f}"
         axes.text(left + 0.8, top + 0.35, said, ha="center", fontsize=9, color=VALIDATION_TEXT, weight="bold")
@@ -128,6 +128,9 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, 
     axes.set_xlabel("epoch", color=MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.02)
+    shown = [*clean, *val, train[-1]]  # the start of the series while learning lies far off
+    air = 0.06 * (max(shown) - min(shown)) or 0.05
+    axes.set_ylim(min(shown) - air, max(shown) + air)
     axes.grid(axis="y", color=GRID, lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=9, labelcolor=MUTED)

@@ -7,10 +7,21 @@
   const format = (number) => number.toFixed(4);
   let shown = null; // index of the epoch under the crosshair
 
-  function rows(values, index) {
-    const gap = values.val[index] - values.clean[index];
-    const numbers = Object.keys(labels).map((name) => [name, labels[name], format(values[name][index])]);
-    return [...numbers, ["gap", "gap", format(Math.abs(gap))]];
+  // Name, label and number of each line of the tooltip; the gap is positive where training is better than validation.
+  function rows(name, index) {
+    const values = data.charts[name].values;
+    const gap = (values.clean[index] - values.val[index]) * (name === "loss" ? 1 : 1);
+    const numbers = Object.keys(labels).map((series) => [series, labels[series], format(values[series][index])]);
+    return [...numbers, ["gap", "gap", format(gap)]];
+  }
+
+  // Beside the crosshair, inside the chart, and away from the curves: at the bottom where they run high.
+  function place(plot, tooltip, x, curve) {
+    const [width, height] = [plot.clientWidth, plot.clientHeight];
+    const scale = width / data.width;
+    const beside = x > 0.55 * data.width ? x * scale - tooltip.offsetWidth - 12 : x * scale + 12;
+    tooltip.style.left = `${Math.max(0, Math.min(width - tooltip.offsetWidth, beside))}px`;
+    tooltip.style.top = curve * scale < height / 2 ? `${height - tooltip.offsetHeight - 50 * scale}px` : "6px";
   }
 
   function fill(plot, index) {
@@ -31,7 +42,7 @@
     const tooltip = plot.querySelector(".tooltip");
     const title = document.createElement("b");
     title.textContent = `epoch ${data.epochs[index]}${best}`;
-    const lines = rows(chart.values, index).map(([name, label, value]) => {
+    const lines = rows(plot.dataset.chart, index).map(([name, label, value]) => {
       const row = document.createElement("div");
       row.className = name;
       const term = document.createElement("span");
@@ -43,11 +54,9 @@
     });
     tooltip.replaceChildren(title, ...lines);
     tooltip.hidden = false;
-    const share = x / data.width;
-    tooltip.classList.toggle("before", share > 0.55);
-    tooltip.style.setProperty("--x", `${100 * share}%`);
+    place(plot, tooltip, x, chart.y.val[index]);
     plot.setAttribute("aria-valuenow", data.epochs[index]);
-    const spoken = rows(chart.values, index).map(([, label, value]) => `${label} ${value}`);
+    const spoken = rows(plot.dataset.chart, index).map(([, label, value]) => `${label} ${value}`);
     plot.setAttribute("aria-valuetext", `epoch ${data.epochs[index]}${best}: ${spoken.join(", ")}`);
   }
 

@@ -59,8 +59,8 @@ def checks(artefacts: Artefacts) -> list[Check]:
 def commands(run: dict[str, Any]) -> list[str]:
     """What makes this training again, to be typed in the project's folder."""
     checkout = [f"git checkout {run['git_commit']}"] if run.get("git_commit") else []
-    by_hand = [f"python -m pipeline.train {run['overrides']}"] if run.get("overrides") else []
-    return [*checkout, "dvc repro", *by_hand]
+    overrides = run.get("overrides")
+    return [*checkout, f"python -m pipeline.train {overrides}" if overrides else "dvc repro"]
 
 
 def next_command(run: dict[str, Any]) -> str:

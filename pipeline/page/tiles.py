@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 _COOL, _WHITE, _WARM = np.array([31, 104, 176]), np.array([247, 247, 245]), np.array([201, 84, 16])
 _DARK, _MIDDLE, _LIGHT = np.array([13, 27, 62]), np.array([47, 128, 200]), np.array([255, 233, 184])
-_GAP_PIXELS = 4
+_GAP_PIXELS = 6
 MOST_MAPS = 128
 
 
@@ -83,8 +83,7 @@ def _sheet(pictures: NDArray[np.uint8], tile_pixels: int) -> bytes:
     sheet = np.zeros((rows * step_down - _GAP_PIXELS, columns * step_right - _GAP_PIXELS, 4), np.uint8)
     for index, tile in enumerate(tiles):
         top, left = index // columns * step_down, index % columns * step_right
-        sheet[top : top + height * factor, left : left + width * factor, :3] = tile[
-            ..., ::-1
-        ]  # OpenCV keeps blue first
+        blue_first = tile[..., ::-1]  # as OpenCV has it
+        sheet[top : top + height * factor, left : left + width * factor, :3] = blue_first
         sheet[top : top + height * factor, left : left + width * factor, 3] = 255
     return bytes(cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1])

@@ -91,17 +91,14 @@ class DrawAgain(pl.Callback):
         torch.manual_seed(derive_seed(self.seed, f"epoch {trainer.current_epoch} of process {trainer.global_rank}"))
 
 
-def checkpointing(folder: Path, monitor: str) -> ModelCheckpoint:
-    """Keeps `last.ckpt`, from which a killed run goes on, and `best.ckpt`, the best epoch by `monitor`."""
-    return ModelCheckpoint(
-        folder,
-        filename=BEST.removesuffix(".ckpt"),
-        monitor=monitor,
-        mode=mode(monitor),
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
+def checkpointing(folder: Path, monitor: str) -> list[ModelCheckpoint]:
+    """Keeps `best.ckpt`, the best epoch by `monitor`, and `last.ckpt`, from which a killed run goes on.
+
+    Two callbacks, as `save_last` of one writes only in epochs that are also the best so far.
+    """
+    every_epoch = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+    best = ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, mode=mode(monitor), **every_epoch)
+    return [best, ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **every_epoch)]
 
 
 def early_stopping(monitor: str, patience: int, min_delta: float) -> EarlyStopping:

@@ -82,7 +82,7 @@ def fit(
                     *stopping,
                     *bar,
                     *extra_callbacks,
-                    callbacks.checkpointing(folder, monitor),
+                    *callbacks.checkpointing(folder, monitor),
                 ],
                 plugins=[callbacks.AtomicCheckpoints()],
                 logger=False,

@@ -1,0 +1,151 @@
+"""The evaluate stage: the test split, the best weights, and nothing else."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline import model
+from pipeline.config.errors import DataError
+from pipeline.evaluate import evaluate
+from pipeline.fit import history
+from pipeline.fit.statistics import newcombe
+from tests.page_artefacts import BEST_EPOCH, CLASSES, COUNTS, NETWORK, make_all, rows
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = make_all(tmp_path_factory.mktemp("made"))
+    folders["evaluation"] = folders["training"].parent / "evaluation"
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=7, out=folders["evaluation"])
+    return folders
+
+
+@pytest.fixture
+def training(made: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(made["training"], tmp_path / "training"))
+
+
+@pytest.fixture
+def evaluation(made: dict[str, Path]) -> Path:
+    return made["evaluation"]
+
+
+def expected_probabilities(made: dict[str, Path]) -> np.ndarray:
+    classifier, _ = model.load(made["training"] / "model.ckpt")
+    with torch.no_grad():
+        images = torch.from_numpy(np.load(made["prepared"] / "test" / "images.npy"))
+        return classifier(images).softmax(dim=1).numpy()
+
+
+def test_predictions_are_those_of_the_best_weights_in_order(made: dict[str, Path]) -> None:
+    table = pq.read_table(made["evaluation"] / "predictions.parquet").to_pydict()
+    expected = expected_probabilities(made)
+    assert np.allclose(table["probabilities"], expected, atol=1e-6)
+    assert table["predicted"] == expected.argmax(axis=1).tolist()
+    assert np.allclose(table["confidence"], expected.max(axis=1), atol=1e-6)
+    assert table["id"] == [f"test/{index:05d}" for index in range(COUNTS["test"])]
+    assert table["label"] == np.load(made["prepared"] / "test" / "labels.npy").tolist()
+    correct = [label == guess for label, guess in zip(table["label"], table["predicted"], strict=True)]
+    assert table["correct"] == correct
+
+
+def test_metrics_of_the_test_split_agree_with_the_predictions(evaluation: Path) -> None:
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    table = pq.read_table(evaluation / "predictions.parquet").to_pydict()
+    right = [row[label] for row, label in zip(table["probabilities"], table["label"], strict=True)]
+    assert metrics["test/accuracy"] == pytest.approx(np.mean(table["correct"]))
+    assert metrics["test/accuracy_low"] < metrics["test/accuracy"] < metrics["test/accuracy_high"]
+    assert metrics["test/loss"] == pytest.approx(-np.log(right).mean())
+
+
+def test_fit_metrics_are_those_of_the_best_epoch(evaluation: Path) -> None:
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    best = rows()[BEST_EPOCH - 1]
+    for key in (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS):
+        assert metrics[key] == best[key]
+    assert metrics["gap"] == best[history.CLEAN_ACCURACY] - best[history.VAL_ACCURACY] == 0.0625
+    assert (metrics["gap_low"], metrics["gap_high"]) == newcombe(21, 24, 20, 24)
+
+
+def test_tables_count_every_test_image(evaluation: Path) -> None:
+    with (evaluation / "confusion.csv").open(newline="") as file:
+        pairs = list(csv.DictReader(file))
+    with (evaluation / "per_class.csv").open(newline="") as file:
+        per_class = list(csv.DictReader(file))
+    assert [row["class"] for row in per_class] == CLASSES
+    for row in per_class:
+        found = [pair for pair in pairs if pair["actual"] == row["class"]]
+        assert int(row["count"]) == len(found) == 10
+        assert float(row["recall"]) == pytest.approx(sum(pair["predicted"] == row["class"] for pair in found) / 10)
+
+
+def test_pictures_are_written(evaluation: Path) -> None:
+    for name in ("mistakes.png", "confusion.png"):
+        assert (evaluation / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_batch_size_changes_nothing(made: dict[str, Path], tmp_path: Path) -> None:
+    again = evaluate(training=made["training"], prepared=made["prepared"], batch_size=1000, out=tmp_path)
+    assert again == pytest.approx(json.loads((made["evaluation"] / "metrics.json").read_text()), abs=1e-6)
+
+
+def test_only_the_test_split_is_read(made: dict[str, Path], tmp_path: Path) -> None:
+    prepared = Path(shutil.copytree(made["prepared"], tmp_path / "prepared"))
+    for split in ("train", "val", "confirm"):
+        shutil.rmtree(prepared / split)
+    metrics = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
+    assert metrics["test/accuracy"] > 0
+
+
+def refuse(training: Path, prepared: Path, out: Path, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        evaluate(training=training, prepared=prepared, batch_size=16, out=out)
+    assert not (out / "metrics.json").exists()
+
+
+def test_missing_weights_are_refused(made: dict[str, Path], training: Path, tmp_path: Path) -> None:
+    (training / "model.ckpt").unlink()
+    refuse(training, made["prepared"], tmp_path, "a model must be a file; got .*model.ckpt")
+
+
+def test_truncated_weights_are_refused(made: dict[str, Path], training: Path, tmp_path: Path) -> None:
+    whole = (training / "model.ckpt").read_bytes()
+    (training / "model.ckpt").write_bytes(whole[: len(whole) // 2])
+    refuse(training, made["prepared"], tmp_path, "a model must be a model.ckpt .*, whole")
+
+
+def test_weights_of_another_dataset_are_refused(made: dict[str, Path], training: Path, tmp_path: Path) -> None:
+    model.save(training / "model.ckpt", NETWORK, model.build(**NETWORK).state_dict(), ["cat", "dog", "cow"])
+    refuse(training, made["prepared"], tmp_path, "for the classes circle, square, .*; got one for cat, dog, cow")
+
+
+def test_weights_of_another_network_are_refused(made: dict[str, Path], training: Path, tmp_path: Path) -> None:
+    wider = {**NETWORK, "width": 6}
+    model.save(training / "model.ckpt", wider, model.build(**wider).state_dict(), CLASSES)
+    refuse(training, made["prepared"], tmp_path, r"must hold the weights of its run.json, \d+ parameters; got \d+")
+
+
+def test_training_on_other_data_is_refused(made: dict[str, Path], training: Path, tmp_path: Path) -> None:
+    run = json.loads((training / "run.json").read_text())
+    (training / "run.json").write_text(json.dumps({**run, "prepare_fingerprint": "prepare-2"}))
+    message = r"evaluate.training must be a training on the output of prepare .*prepare-1\); got one on prepare-2"
+    refuse(training, made["prepared"], tmp_path, message)
+
+
+def test_folder_without_a_training_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
+    refuse(tmp_path, made["prepared"], tmp_path, "evaluate.training must be the folder of a finished training; got")
+
+
+def test_empty_test_split_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
+    prepared = Path(shutil.copytree(made["prepared"], tmp_path / "prepared"))
+    for name in ("images", "labels"):
+        path = prepared / "test" / f"{name}.npy"
+        np.save(path, np.load(path)[:0])
+    refuse(made["training"], prepared, tmp_path, "the test split must hold at least one image; got none")

@@ -1,0 +1,190 @@
+"""The page in a real browser, from disk and without a network. Needs Debian's chromium: apt-get install chromium."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.evaluate import evaluate
+from pipeline.fit import history
+from pipeline.report import report
+from tests.page_artefacts import BEST_EPOCH, make_all, rows
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("made")
+    folders = make_all(root)
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=root / "evaluation")
+    report(evaluation=root / "evaluation", out=root / "report", **folders)
+    return (root / "report" / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.fail("tests marked browser need chromium, and none is on the PATH: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the page wrote to the console, threw, or asked the network for."""
+    return []
+
+
+def open_page(
+    browser: "Browser", address: str, complaints: list[str], *, scheme: str = "light", width_pixels: int = 1200
+) -> "Page":
+    context = browser.new_context(viewport={"width": width_pixels, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    context.set_offline(True)
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
+    page.goto(address)
+    return page
+
+
+def tooltip(page: "Page", chart: str) -> list[str]:
+    """Its lines: the title, then label and number of each series and of the gap."""
+    return [line.strip() for line in page.locator(f"#plot-{chart} .tooltip").inner_text().splitlines() if line.strip()]
+
+
+def expected(epoch: int, chart: str) -> list[str]:
+    row = rows()[epoch - 1]
+    clean, val, train = (f"{row[f'{series}/{chart}']:.4f}" for series in ("train_clean", "val", "train"))
+    gap = (row[f"train_clean/{chart}"] - row[f"val/{chart}"]) * (-1 if chart == "loss" else 1)
+    title = f"epoch {epoch}" + (", the best" if epoch == BEST_EPOCH else "")
+    return [title, "training", clean, "validation", val, "while learning", train, "gap", f"{gap:.4f}"]
+
+
+def test_page_opens_without_a_complaint_and_shows_every_picture(
+    browser: "Browser", address: str, complaints: list[str]
+) -> None:
+    page = open_page(browser, address, complaints)
+    widths = page.evaluate("[...document.images].map((image) => image.complete ? image.naturalWidth : 0)")
+    assert len(widths) >= 7 and all(width > 0 for width in widths)
+    for button in page.locator(".legend button").all():
+        button.click()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("chart", ["loss", "accuracy"])
+def test_pointer_shows_the_values_of_the_nearest_epoch(
+    browser: "Browser", address: str, complaints: list[str], chart: str
+) -> None:
+    page = open_page(browser, address, complaints)
+    plot = page.locator(f"#plot-{chart}")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None and plot.locator(".tooltip").is_hidden()
+    for epoch in (1, 3, 6):
+        x = (50 + (epoch - 1) / 5 * 456) / 520 * box["width"]
+        page.mouse.move(box["x"] + x + 3, box["y"] + box["height"] / 2)
+        for other in ("loss", "accuracy"):
+            assert tooltip(page, other) == expected(epoch, other)
+    page.mouse.move(0, 0)
+    assert plot.locator(".tooltip").is_hidden() and complaints == []
+
+
+def test_keyboard_walks_over_the_epochs(browser: "Browser", address: str, complaints: list[str]) -> None:
+    page = open_page(browser, address, complaints)
+    plot = page.locator("#plot-loss")
+    plot.focus()
+    assert tooltip(page, "loss") == expected(BEST_EPOCH, "loss")
+    for key, epoch in [("ArrowRight", 5), ("End", 6), ("ArrowRight", 6), ("Home", 1), ("ArrowLeft", 1)]:
+        page.keyboard.press(key)
+        assert plot.get_attribute("aria-valuenow") == str(epoch), key
+        assert tooltip(page, "loss") == expected(epoch, "loss")
+    spoken = plot.get_attribute("aria-valuetext")
+    assert spoken is not None and f"validation {rows()[0][history.VAL_LOSS]:.4f}" in spoken
+    page.keyboard.press("Escape")
+    assert page.locator("#plot-loss .tooltip").is_hidden()
+
+
+def test_legend_hides_and_shows_a_series(browser: "Browser", address: str, complaints: list[str]) -> None:
+    page = open_page(browser, address, complaints)
+    button, line = page.locator("button.val"), page.locator("#plot-accuracy polyline.val")
+    assert line.is_visible()
+    button.click()
+    assert line.is_hidden() and button.get_attribute("aria-pressed") == "false"
+    assert page.locator("#plot-accuracy polyline.clean").is_visible()
+    button.press("Enter")
+    assert line.is_visible() and button.get_attribute("aria-pressed") == "true"
+
+
+def test_best_epoch_is_marked_where_it_lies(browser: "Browser", address: str, complaints: list[str]) -> None:
+    page = open_page(browser, address, complaints)
+    mark = float(page.locator("#plot-loss .best").get_attribute("x1") or "nan")
+    assert mark == pytest.approx(50 + (BEST_EPOCH - 1) / 5 * 456)
+
+
+BACKGROUNDS = "[document.body, document.querySelector('section')].map((item) => getComputedStyle(item).backgroundColor)"
+
+CONTRASTS = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgb = (colour) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = (colour) => {
+    const linear = (part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    const [red, green, blue] = rgb(colour).map((part) => linear(part / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const behind = (item) => {
+    for (; item; item = item.parentElement) {
+      const colour = getComputedStyle(item).backgroundColor;
+      if (rgb(colour)[3] === 255) return colour;
+    }
+  };
+  const texts = [...document.querySelectorAll("p, dt, dd, small, th, td, a, li, figcaption, summary, code, b, button, footer")];
+  return texts.filter((item) => item.innerText.trim()).map((item) => {
+    const [low, high] = [luminance(getComputedStyle(item).color), luminance(behind(item))].sort((a, b) => a - b);
+    return [(high + 0.05) / (low + 0.05), item.outerHTML.slice(0, 120)];
+  });
+}"""
+
+
+def test_dark_mode_changes_the_colours(browser: "Browser", address: str, complaints: list[str]) -> None:
+    light, dark = (
+        open_page(browser, address, complaints, scheme=scheme).evaluate(BACKGROUNDS) for scheme in ("light", "dark")
+    )
+    for bright, dim in zip(light, dark, strict=True):
+        numbers = [sum(map(int, re.findall(r"\d+", colour))) for colour in (bright, dim)]
+        assert numbers[0] > 700 and numbers[1] < 150
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(browser: "Browser", address: str, complaints: list[str], scheme: str) -> None:
+    page = open_page(browser, address, complaints, scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((item) => item.open = true)")
+    measured = page.evaluate(CONTRASTS)
+    assert len(measured) > 100
+    assert [(round(ratio, 2), html) for ratio, html in measured if ratio < 4.5] == []
+
+
+@pytest.mark.parametrize("width_pixels", [320, 375, 768])
+def test_page_fits_a_phone(browser: "Browser", address: str, complaints: list[str], width_pixels: int) -> None:
+    page = open_page(browser, address, complaints, width_pixels=width_pixels)
+    page.evaluate("document.querySelectorAll('details').forEach((item) => item.open = true)")
+    page.locator("#plot-loss").focus()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels
+    for index in range(6):
+        page.keyboard.press("Home" if index == 0 else "ArrowRight")
+        box = page.locator("#plot-loss .tooltip").bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width_pixels

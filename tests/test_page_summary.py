@@ -1,0 +1,77 @@
+"""The sentences of the report."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.evaluate import evaluate
+from pipeline.page import summary
+from pipeline.page.artefacts import Artefacts, read
+from tests.page_artefacts import make_all
+
+
+@pytest.fixture(scope="module")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Artefacts:
+    folders = make_all(tmp_path_factory.mktemp("made"))
+    evaluation = Path(folders["training"].parent / "evaluation")
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=evaluation)
+    return read(evaluation=evaluation, **folders)
+
+
+def test_fit_line_tells_both_accuracies_the_gap_and_why_it_stopped(artefacts: Artefacts) -> None:
+    line = summary.fit_line(artefacts)
+    assert line.startswith("Fit so far: training 0.875, validation 0.812, gap 0.062 [-")
+    assert line.endswith("stopped at epoch 6 of 15 because val/loss had not improved for 2 epochs.")
+
+
+def test_test_line_tells_the_interval_and_the_number_of_images(artefacts: Artefacts) -> None:
+    metrics = artefacts.metrics
+    interval = f"[{metrics['test/accuracy_low']:.3f}, {metrics['test/accuracy_high']:.3f}]"
+    assert summary.test_line(artefacts) == f"Test accuracy: {metrics['test/accuracy']:.3f} {interval} on 30 images."
+
+
+def changed(artefacts: Artefacts, **signals: Any) -> Artefacts:
+    other = copy.deepcopy(artefacts)
+    other.signals.update(signals)
+    return other
+
+
+def test_checks_pass_near_chance_and_with_one_batch_learned(artefacts: Artefacts) -> None:
+    start, batch = summary.checks(artefacts)
+    assert start.passed and "the first loss is 1.100, and guessing among 3 classes gives ln 3 = 1.099" in start.text
+    assert batch.passed and "loss from 1.090 to 0.010 in 20 steps, 100% of that batch right" in batch.text
+
+
+@pytest.mark.parametrize("loss", [0.9, 1.3])
+def test_check_fails_where_the_first_loss_is_far_from_chance(artefacts: Artefacts, loss: float) -> None:
+    start, _ = summary.checks(changed(artefacts, initial_loss=loss))
+    assert not start.passed
+
+
+def test_check_fails_where_one_batch_was_not_learned(artefacts: Artefacts) -> None:
+    one_batch = {**artefacts.signals["one_batch"], "passed": False, "accuracy_after": 0.5, "steps": 1}
+    _, batch = summary.checks(changed(artefacts, one_batch=one_batch))
+    assert not batch.passed and "in 1 step, 50% of that batch right" in batch.text
+
+
+def test_commands_go_back_to_the_commit_and_repeat_what_was_typed(artefacts: Artefacts) -> None:
+    assert summary.commands(artefacts.run) == ["git checkout 0123abc", "python -m pipeline.train model=convnet"]
+    assert summary.commands({**artefacts.run, "overrides": ""}) == ["git checkout 0123abc", "dvc repro"]
+    assert summary.commands({**artefacts.run, "overrides": "", "git_commit": None}) == ["dvc repro"]
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "command"),
+    [
+        ("convnet", 6, "dvc exp run -S model.name=lenet"),
+        ("lenet", 6, "dvc exp run -S model.name=convnet"),
+        ("lenet", 15, "dvc exp run -S train.max_epochs=30"),
+    ],
+)
+def test_next_command_asks_for_more_epochs_only_where_they_ran_out(
+    artefacts: Artefacts, name: str, epochs: int, command: str
+) -> None:
+    config = {**artefacts.run["config"], "model": {"name": name}}
+    assert summary.next_command({**artefacts.run, "epochs": epochs, "config": config}) == command

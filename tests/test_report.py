@@ -1,0 +1,210 @@
+"""The report stage: one page that holds everything, made of outputs that belong together."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.errors import DataError
+from pipeline.config.schema import Config, Report
+from pipeline.config.stage import Job
+from pipeline.evaluate import evaluate
+from pipeline.report import main, report
+from tests.page_artefacts import CLASSES, make_all
+
+VOID = {"meta", "img", "br", "line", "path", "circle", "polygon", "polyline", "rect"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = make_all(tmp_path_factory.mktemp("made"))
+    made["evaluation"] = made["training"].parent / "evaluation"
+    evaluate(training=made["training"], prepared=made["prepared"], batch_size=30, out=made["evaluation"])
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("report")
+    report(out=out, **folders)
+    return (out / "index.html").read_text()
+
+
+class Reader(HTMLParser):
+    """Notes the elements of a page, and that each one is closed where it should be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open and self._open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def close(self) -> None:
+        super().close()
+        assert self._open == []
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    return reader
+
+
+def test_page_needs_no_other_file(page: str) -> None:
+    addresses = [value for _, attrs in read(page).elements for name, value in attrs.items() if name in ("src", "href")]
+    assert len(addresses) > 8
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in addresses)
+    assert "url(" not in page.replace("url(#clip-", "") and "@import" not in page
+
+
+def test_page_forbids_itself_the_network(page: str) -> None:
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_page_is_small(page: str) -> None:
+    assert len(page.encode()) < 2_000_000
+
+
+def test_page_tells_the_fit_the_test_and_the_checks(page: str) -> None:
+    text = " ".join(read(page).text.split())
+    assert "Fit so far: training 0.875, validation 0.812, gap 0.062" in text
+    assert "because val/loss had not improved for 2 epochs." in text
+    assert "On 30 test images: accuracy" in text
+    assert page.count('<li class="passed">') == 2 and '<li class="failed">' not in page
+    assert "trained in 1 min 15 s" in text
+    assert "python -m pipeline.train model=convnet" in text
+    assert "one among every training image and its 4 copies, made by HorizontalFlip, Affine." in text
+
+
+def test_page_tells_the_layers_with_their_formula(page: str) -> None:
+    text = read(page).text
+    assert "(16 + 2·1 − 3)/1 + 1 = 16" in text and "4×16×16" in text
+
+
+def test_class_names_are_shown_as_text_and_never_run(page: str) -> None:
+    assert CLASSES[2] not in page and CLASSES[2] in read(page).text
+
+
+def test_confusion_table_counts_every_test_image(page: str) -> None:
+    table = re.search(r'<table class="confusion">(.*?)</table>', page, re.S)
+    assert table is not None
+    assert sum(int(count) for count in re.findall(r"<td[^>]*>(\d+)</td>", table[1])) == 30
+
+
+def test_pictures_have_texts_and_tables_have_headers(page: str) -> None:
+    elements = read(page).elements
+    assert all(attrs["alt"] for tag, attrs in elements if tag == "img")
+    assert all(attrs.get("scope") in ("col", "row") for tag, attrs in elements if tag == "th")
+    identities = [attrs["id"] for _, attrs in elements if "id" in attrs]
+    assert len(identities) == len(set(identities))
+
+
+def test_passwords_in_addresses_stay_out_of_the_page(page: str) -> None:
+    assert "example.org" in page and "secret" not in page and "ana:" not in page
+
+
+def copied(folders: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    return {name: Path(shutil.copytree(folder, tmp_path / name)) for name, folder in folders.items()}
+
+
+def spoil(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_failed_check_is_shown_as_failed(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    spoil(mine["training"] / "signals.json", initial_loss=9.0)
+    report(out=tmp_path, **mine)
+    assert '<li class="failed">' in (tmp_path / "index.html").read_text()
+
+
+def test_training_without_augmentation_is_shown(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    spoil(mine["augmented"] / "augment.json", name="none", transforms=[], copies=0)
+    report(out=tmp_path, **mine)
+    assert "The training images are used as they are." in (tmp_path / "index.html").read_text()
+
+
+def test_online_augmentation_is_told_as_such(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    spoil(mine["augmented"] / "augment.json", mode="online")
+    report(out=tmp_path, **mine)
+    text = " ".join(read((tmp_path / "index.html").read_text()).text.split())
+    assert "Each epoch draws every training image anew through HorizontalFlip, Affine." in text
+
+
+def test_uncommitted_changes_are_told(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    spoil(mine["training"] / "run.json", git_dirty=True)
+    report(out=tmp_path, **mine)
+    assert "Files had been changed since that commit" in (tmp_path / "index.html").read_text()
+
+
+def test_evaluation_of_another_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    spoil(mine["evaluation"] / "metrics.json", **{"val/loss": 0.1})
+    with pytest.raises(
+        DataError, match=r"report.evaluation must be an evaluation of the training in .*; got .*evaluation"
+    ):
+        report(out=tmp_path, **mine)
+
+
+def test_folder_without_an_evaluation_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    (mine["evaluation"] / "metrics.json").unlink()
+    with pytest.raises(DataError, match=r"report.evaluation must be the folder of a finished evaluation; got"):
+        report(out=tmp_path, **mine)
+
+
+@pytest.mark.parametrize(("key", "stage"), [("prepare_fingerprint", "prepare"), ("augment_fingerprint", "augment")])
+def test_inputs_of_another_training_are_refused(folders: dict[str, Path], tmp_path: Path, key: str, stage: str) -> None:
+    mine = copied(folders, tmp_path)
+    spoil(mine["training"] / "run.json", **{key: "another"})
+    with pytest.raises(
+        DataError, match=f"report.training must be a training on the output of {stage} .*; got one on another"
+    ):
+        report(out=tmp_path, **mine)
+
+
+def test_folder_without_a_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"report.training must be the folder of a finished training; got"):
+        report(out=tmp_path, **{**folders, "training": tmp_path})
+
+
+def test_closing_lines_say_how_it_fits_and_where_to_look(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = {"prepare": folders["prepared"], "augment": folders["augmented"]}
+    monkeypatch.setattr("pipeline.report.input_folder", lambda run, stage: inputs[stage])
+    chosen = Report(training=str(folders["training"]), evaluation=str(folders["evaluation"]))
+    out = tmp_path / "build" / ".report.partial"
+    out.mkdir(parents=True)
+
+    def locate(stage: str) -> Path:
+        raise AssertionError(f"{stage} is named by the configuration")
+
+    main(Job(Config(report=chosen), out, "report-1", tmp_path, locate))
+    first, second, third, fourth = capsys.readouterr().out.splitlines()
+    assert first.startswith("Fit so far: training 0.875") and second.startswith("Test accuracy: 0.")
+    assert third == "Look at build/report/index.html, compare runs with `mlflow ui`, or try:"
+    assert fourth == "    dvc exp run -S model.name=lenet"
+    assert (out / "index.html").exists()

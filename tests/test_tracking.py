@@ -1,0 +1,156 @@
+"""Runs in a real MLflow server over HTTP, which also goes away."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.fit import history
+from pipeline.tracking import record as records
+from pipeline.tracking.live import LiveRun
+from pipeline.tracking.store import Settings
+from tests.conftest import command_runner, environment
+from tests.test_train import all_runs, started, wait_for_epoch
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A tracking server on loopback that keeps its store in `folder`."""
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    variables = {**environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*command, *store], cwd=folder, env=variables, start_new_session=True, **quiet) as process:
+        try:
+            for _ in range(600):
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                        break
+                except (urllib.error.URLError, OSError):
+                    time.sleep(0.1)
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_server_that_goes_away_costs_the_training_nothing_and_gets_the_rest_later(
+    ready: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    uri = f"tracking.uri=http://127.0.0.1:{port}"
+    longer = ("train.max_epochs=40", "train.early_stopping.patience=null")
+    with mlflow_server(tmp_path, port) as server:
+        with started(ready, "python", "-m", "pipeline.train", *longer, uri) as process:
+            wait_for_epoch(ready, 1)
+            wait_for_run_id(ready)
+            os.killpg(server.pid, signal.SIGKILL)
+            output, _ = process.communicate(timeout=120)
+        assert (
+            process.returncode == 0 and "does not answer" in output and "the next stage sends what is missing" in output
+        )
+    out = next(ready.glob("outputs/train/*"))
+    rows, run_id = history.read_csv(out / "history.csv"), json.loads((out / "run.json").read_text())["mlflow_run_id"]
+    assert len(rows) == 40 and run_id is not None
+    with mlflow_server(tmp_path, port):
+        done = command_runner(ready)("pipeline.evaluate", f"evaluate.training={out}", uri)
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        points = client.get_metric_history(run_id, history.VAL_LOSS)
+        run = client.get_run(run_id)
+    assert f"({run_id}): the run of this training" in done.stdout
+    assert [(point.step, point.value) for point in points] == [(row["epoch"], row[history.VAL_LOSS]) for row in rows]
+    assert run.info.status == "FINISHED" and run.data.metrics["test/accuracy"] > 0
+
+
+def wait_for_run_id(project: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        records = [json.loads(path.read_text()) for path in project.glob("build/cache/train-*/run.json")]
+        if any(record["mlflow_run_id"] for record in records):
+            return
+        time.sleep(0.01)
+    raise AssertionError("the training has found no run")
+
+
+def test_a_run_over_http_holds_everything(ready: Path, tmp_path: Path) -> None:
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    with mlflow_server(tmp_path, port):
+        command_runner(ready)("pipeline.train", "model.dropout=0.1", MLFLOW_TRACKING_URI=uri)
+        client = MlflowClient(uri)
+        (run,) = client.search_runs([client.get_experiment_by_name("goodfit").experiment_id])
+        names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        rows = history.read_csv(next(ready.glob("outputs/train/*/history.csv")))
+        points = client.get_metric_history(run.info.run_id, history.VAL_LOSS)
+    assert run.info.status == "FINISHED" and not (ready / "mlflow.db").exists()
+    assert run.data.params["model.dropout"] == "0.1" and run.data.params["data.name"] == "digits"
+    assert run.data.tags["goodfit.overrides"] == "model.dropout=0.1"
+    assert run.inputs.dataset_inputs[0].dataset.name == "digits"
+    assert names == {"training", "pictures"} and [point.value for point in points] == [row["val/loss"] for row in rows]
+
+
+def test_the_logged_model_gives_probabilities_without_pickle(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command_runner(ready)("pipeline.train", "train.max_epochs=1")
+    (run,) = all_runs(ready)
+    uri = f"sqlite:///{ready / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    script = (
+        f"import mlflow, numpy as np; mlflow.set_tracking_uri({uri!r})\n"
+        f"model = mlflow.pyfunc.load_model('runs:/{run.info.run_id}/model')\n"
+        "images = np.zeros((5, 32, 32, 1), np.uint8)\n"
+        "print(model.predict(images).sum(axis=1).round(4).tolist(), model.metadata.metadata['classes'][0])"
+    )
+    done = command_runner(ready)("python", "-W", "ignore", "-c", script, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false")
+    assert "[1.0, 1.0, 1.0, 1.0, 1.0] 0" in done.stdout
+    assert np.isfinite(run.data.metrics["best_epoch"])
+
+
+def test_a_store_that_never_answers_is_told_and_held_against_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.tracking.live.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.tracking.live.RETRY_SECONDS", 0.1)
+    settings = Settings(True, f"http://127.0.0.1:{free_port()}", "goodfit", {})
+    begin = time.monotonic()
+    live = LiveRun(settings, {"mlflow_run_id": None}, lambda run_id: None)
+    live.log_row({"epoch": 1, "val/loss": 1.0}, 0)
+    assert time.monotonic() - begin < 0.5, "logging must not wait for the store"
+    assert live.close() is None and live.run_id is None
+    assert live.failure is not None and time.monotonic() - begin < 60
+
+
+def test_parameters_are_flat_and_tags_leave_out_what_is_unknown() -> None:
+    config = {
+        section: {"name": "x", "list": [1, {"a": None}]} for section in records.PARAMETER_SECTIONS if section != "seed"
+    }
+    config["augment"]["workers"] = None
+    flat = records.parameters({"config": {**config, "seed": 3}})
+    assert flat["seed"] == "3" and flat["model.list"] == '[1, {"a": null}]' and "augment.workers" not in flat
+    record = dict.fromkeys(
+        ("fingerprint", "prepare_fingerprint", "augment_fingerprint", "git_dirty", "data_hash", "dvc_experiment",
+         "overrides", "git_commit", "parent_run_id"),
+    )  # fmt: skip
+    assert records.tags({**record, "id": "a"}, {"team": "b"})["team"] == "b"
+    assert "mlflow.parentRunId" not in records.tags({**record, "id": "a"}, {})
