@@ -56,6 +56,7 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_costs_the_training_nothing_and_gets_the_rest_later(
     ready: Path, tmp_path: Path
 ) -> None:

@@ -95,7 +95,7 @@ def round_steps(low: float, high: float, count: int) -> list[float]:
 
     >>> round_steps(0.13, 0.97, 4)
     [0.2, 0.4, 0.6, 0.8]
-    >>> round_steps(1, 15, 4)
+    >>> round_steps(1, 15, 3)
     [5.0, 10.0, 15.0]
     """
     rough = (high - low) / count

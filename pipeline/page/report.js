@@ -10,7 +10,7 @@
   // Name, label and number of each line of the tooltip; the gap is positive where training is better than validation.
   function rows(name, index) {
     const values = data.charts[name].values;
-    const gap = (values.clean[index] - values.val[index]) * (name === "loss" ? 1 : 1);
+    const gap = (values.clean[index] - values.val[index]) * (name === "loss" ? -1 : 1);
     const numbers = Object.keys(labels).map((series) => [series, labels[series], format(values[series][index])]);
     return [...numbers, ["gap", "gap", format(gap)]];
   }

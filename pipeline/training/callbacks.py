@@ -96,7 +96,7 @@ def checkpointing(folder: Path, monitor: str) -> list[ModelCheckpoint]:
 
     Two callbacks, as `save_last` of one writes only in epochs that are also the best so far.
     """
-    every_epoch = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+    every_epoch: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
     best = ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, mode=mode(monitor), **every_epoch)
     return [best, ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **every_epoch)]
 
