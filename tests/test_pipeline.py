@@ -34,6 +34,13 @@ def test_only_what_changed_runs_again(ready: Path) -> None:
     assert ran(nothing) == set() and "up to date" in nothing.stdout
     edit(ready / "params.yaml", "max_epochs: 2", "max_epochs: 1")
     assert ran(run("dvc", "repro")) == {"compose", "train", "evaluate", "report"}
+
+
+@pytest.mark.slow
+def test_what_was_trained_before_comes_back_from_the_cache_and_edits_reach_their_stages(ready: Path) -> None:
+    run = command_runner(ready)
+    edit(ready / "params.yaml", "max_epochs: 2", "max_epochs: 1")
+    run("dvc", "repro")
     (first,) = all_runs(ready)
     edit(ready / "params.yaml", "max_epochs: 1", "max_epochs: 3")
     run("dvc", "repro")
@@ -47,6 +54,7 @@ def test_only_what_changed_runs_again(ready: Path) -> None:
     assert ran(run("dvc", "repro")) == {"train", "evaluate", "report"}
 
 
+@pytest.mark.slow
 def test_experiments_belong_together(ready: Path) -> None:
     run = command_runner(ready)
     run("git", "add", "-A")
