@@ -47,7 +47,6 @@ def run(stage: str, main: Main, sweep: Sweep | None = None) -> None:
             without those that vary.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait give way to whatever else runs here
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     with messages():
