@@ -61,7 +61,7 @@ class LiveRun:
                 closed = closed or following is None
                 batch += [following] if following is not None else []
             metrics = [metric for row, time_ms in batch for metric in metrics_of(row, time_ms)]
-            if not self._until_given_up(lambda metrics=metrics: _send(store, str(self.run_id), metrics)) or closed:
+            if not self._until_given_up(lambda metrics=metrics: send(store, str(self.run_id), metrics)) or closed:
                 return
 
     def _open(self) -> Store:
@@ -124,7 +124,8 @@ def metrics_of(row: Row, time_ms: int) -> list["Metric"]:
     return [Metric(key, value, time_ms, int(row["epoch"])) for key, value in row.items() if key != "epoch"]
 
 
-def _send(store: Store, run_id: str, metrics: list["Metric"]) -> bool:
+def send(store: Store, run_id: str, metrics: list["Metric"]) -> bool:
+    """Log metrics in batches of the size that MLflow takes; sending one again changes nothing. True once all are sent."""
     for begin in range(0, len(metrics), 1000):
         store.client.log_batch(run_id, metrics[begin : begin + 1000])
     return True

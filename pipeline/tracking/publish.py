@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.fit.history import read_csv
-from pipeline.tracking.live import describe, metrics_of, open_run
+from pipeline.tracking.live import describe, metrics_of, open_run, send
 from pipeline.tracking.store import Settings, Store, connect
 
 COMPLETE = "goodfit.complete"
@@ -31,8 +31,7 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
     ]
     once = {"best_epoch": record["best_epoch"], "num_parameters": record["num_parameters"]}
     metrics += [Metric(key, value, record["times_ms"][-1], record["best_epoch"]) for key, value in once.items()]
-    for begin in range(0, len(metrics), 1000):
-        store.client.log_batch(run_id, metrics[begin : begin + 1000])
+    send(store, run_id, metrics)
     for name in ("model.ckpt", "history.csv", "signals.json", "run.json"):
         store.client.log_artifact(run_id, str(folder / name), "training")
     picture = figures.curves(rows, record["best_epoch"])
