@@ -9,7 +9,6 @@ predicted class of each test image), `per_class.csv`, `mistakes.png` and `confus
 """
 
 import csv
-import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from pipeline.config.errors import DataError
 from pipeline.config.stage import Job
 from pipeline.fit import history, scores
 from pipeline.fit.statistics import newcombe, wilson
-from pipeline.storage import atomic
+from pipeline.storage import atomic, lineage
 from pipeline.storage.trainings import check_input, input_folder, read_run
 
 if TYPE_CHECKING:
@@ -93,11 +92,11 @@ def _best_weights(training: Path, run: dict[str, Any], classes: list[str]) -> "C
             f"{str(path)!r} must hold a network for the classes {_few(classes)}; got one for {_few(names)}. "
             "Run `dvc repro train` to train on these data."
         )
-    num_parameters = sum(parameter.numel() for parameter in classifier.parameters())
-    if num_parameters != run["num_parameters"]:
+    found = lineage.hash_file(path)
+    if found != run["weights_sha256"]:
         raise DataError(
-            f"{str(path)!r} must hold the weights of its run.json, {run['num_parameters']:,} parameters; got "
-            f"{num_parameters:,}. The file is of another training: run `dvc repro train`."
+            f"{str(path)!r} must hold the weights of its run.json (SHA-256 {run['weights_sha256'][:12]}…); got "
+            f"{found[:12]}…. The file is of another training: run `dvc repro train`."
         )
     return classifier
 
@@ -162,11 +161,6 @@ def _write_predictions(
         "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
     }
     pq.write_table(pa.table(columns), path)
-
-
-def _write_per_class(path: Path, per_class: list[scores.ClassScore], classes: list[str]) -> None:
-    rows = ((name, *dataclasses.astuple(score)) for name, score in zip(classes, per_class, strict=True))
-    _write_csv(path, ("class", *(field.name for field in dataclasses.fields(scores.ClassScore))), rows)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

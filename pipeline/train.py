@@ -12,6 +12,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def train(
         "seconds": sum(row["seconds"] for row in outcome.rows),
         "times_ms": outcome.times_ms,
         "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "weights_sha256": lineage.hash_file(out / "model.ckpt"),
     }
 
 
@@ -155,8 +157,7 @@ def _online(transforms: list[Any], size: int, channels: int) -> Callable[[np.nda
     """The augmentation of `augment.mode=online`, for one batch and its seed."""
     from pipeline.data import augmentation
 
-    compose = augmentation.build(transforms, size, channels)
-    return lambda images, seed: augmentation.augment_batch(compose, images, seed)
+    return partial(augmentation.augment_batch, augmentation.build(transforms, size, channels))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""A web server on this machine that serves files from memory and fails when it is told to."""
+"""Servers on this machine: one for files from memory that fails when it is told to, and a port for others."""
 
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,3 +87,10 @@ def web_server() -> Iterator[WebServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def free_port() -> int:
+    """A port that nothing listens on right now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

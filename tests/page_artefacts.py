@@ -13,6 +13,7 @@ import torch
 
 from pipeline import model
 from pipeline.fit import history
+from pipeline.storage import lineage
 
 CLASSES = ["circle", "square", "<b>bold & sharp</b>"]
 SIZE, BEST_EPOCH = 16, 4
@@ -97,6 +98,7 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
         "prepare_folder": str(prepared), "augment_folder": str(augmented),
         "best_epoch": BEST_EPOCH, "epochs": 6, "stop_reason": "val/loss had not improved for 2 epochs", "seconds": 75.2,
         "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "weights_sha256": lineage.hash_file(folder / "model.ckpt"),
         "git_commit": "0123abc", "git_dirty": False, "overrides": "model=convnet",
         "config": {
             "model": {"name": "convnet"}, "train": {"max_epochs": 15},

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from pipeline.config import validate
 from pipeline.config.composing import compose
 from pipeline.config.errors import ConfigError
 from pipeline.config.params import hydra_overrides, option_names
@@ -15,9 +16,10 @@ CONF = ROOT / "conf"
 
 
 def write_params(folder: Path, content: Any) -> Path:
-    path = folder / "params.yaml"
+    path, writer = folder / "params.yaml", YAML(typ="safe", pure=True)
+    writer.default_flow_style = False  # in the other style, {a: :b} is written that no reader takes
     with path.open("w") as file:
-        YAML(typ="safe", pure=True).dump(content, file)
+        writer.dump(content, file)
     return path
 
 
@@ -46,7 +48,10 @@ def test_values_of_params_yaml_arrive_as_they_were(
         "prepare": {"limit": limit},
         "tracking": {"tags": tags},
     }
-    config = compose(CONF, write_params(tmp_path_factory.mktemp("params"), content), [])
+    folder = tmp_path_factory.mktemp("params")
+    config = compose(CONF, write_params(folder, content), [])
+    (folder / "config.yaml").write_text(validate.as_yaml(config))
+    assert validate.load(folder / "config.yaml") == config
     assert (config.data.source, config.data.mirrors) == (source, mirrors)
     assert (config.regularization.l2, config.prepare.limit, config.tracking.tags) == (l2, limit, tags)
 

@@ -171,7 +171,7 @@ def test_evaluation_of_another_training_is_refused(folders: dict[str, Path], tmp
 def test_folder_without_an_evaluation_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
     (mine["evaluation"] / "metrics.json").unlink()
-    with pytest.raises(DataError, match=r"report.evaluation must be the folder of a finished evaluation; got"):
+    with pytest.raises(DataError, match=r"report.evaluation must be a folder that evaluate finished; got"):
         report(out=tmp_path, **mine)
 
 
@@ -186,7 +186,7 @@ def test_inputs_of_another_training_are_refused(folders: dict[str, Path], tmp_pa
 
 
 def test_folder_without_a_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"report.training must be the folder of a finished training; got"):
+    with pytest.raises(DataError, match=r"report.training must be a folder that train finished; got"):
         report(out=tmp_path, **{**folders, "training": tmp_path})
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -21,13 +20,8 @@ from pipeline.tracking import record as records
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.store import Settings
 from tests.conftest import command_runner, environment
+from tests.loopback import free_port
 from tests.test_train import all_runs, started, wait_for_epoch
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -93,8 +93,13 @@ def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
 
 def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
     def task(composed: Any, overrides: tuple[str, ...]) -> None:
-        with messages():
-            _run_job(stage, main, composed, overrides, _output_folder())
+        out = _output_folder()
+        try:
+            with messages():
+                _run_job(stage, main, composed, overrides, out)
+        finally:
+            with suppress(OSError):
+                out.rmdir()  # empty, where Hydra made it for a job that was refused
 
     _hydra(stage, task, lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", arguments)
 

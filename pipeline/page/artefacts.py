@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config.errors import DataError
 from pipeline.fit import history
-from pipeline.storage.trainings import check_input, read_run
+from pipeline.storage.trainings import check_input, read_metrics, read_run
 
 TRAINING_KEY, EVALUATION_KEY = "report.training", "report.evaluation"
 
@@ -54,7 +54,7 @@ def read(*, training: Path, evaluation: Path, prepared: Path, augmented: Path) -
     check_input(run, "augment", augmented, TRAINING_KEY)
     rows = history.read_csv(training / "history.csv")
     best = next(row for row in rows if row["epoch"] == run["best_epoch"])
-    metrics = _metrics(evaluation)
+    metrics = read_metrics(evaluation, EVALUATION_KEY)
     measured = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
     if any(metrics[key] != best[key] for key in measured):
         raise DataError(
@@ -78,17 +78,6 @@ def read(*, training: Path, evaluation: Path, prepared: Path, augmented: Path) -
             "mistakes": (evaluation / "mistakes.png").read_bytes(),
         },
     )
-
-
-def _metrics(evaluation: Path) -> dict[str, float]:
-    try:
-        content: dict[str, float] = json.loads((evaluation / "metrics.json").read_text())
-    except (OSError, ValueError):
-        raise DataError(
-            f"{EVALUATION_KEY} must be the folder of a finished evaluation; got {str(evaluation)!r}, which has no readable "
-            f"metrics.json. Run `dvc repro evaluate`, or name another folder with {EVALUATION_KEY}=…."
-        ) from None
-    return content
 
 
 def _matrix(path: Path, classes: list[str]) -> list[list[int]]:

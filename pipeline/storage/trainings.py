@@ -1,4 +1,4 @@
-"""What a finished training says of itself, and the folders that it was made from."""
+"""What a finished training and its evaluation say of themselves, and the folders that it was made from."""
 
 import json
 from pathlib import Path
@@ -19,14 +19,20 @@ def read_run(training: Path, key: str) -> dict[str, Any]:
     Raises:
         DataError: The folder holds no finished training.
     """
-    try:
-        run: dict[str, Any] = json.loads((training / "run.json").read_text())
-    except (OSError, ValueError):
-        raise DataError(
-            f"{key} must be the folder of a finished training; got {str(training)!r}, which has no readable run.json. "
-            f"Run `dvc repro train`, or name another folder with {key}=…."
-        ) from None
-    return run
+    return _read("train", training / "run.json", key)
+
+
+def read_metrics(evaluation: Path, key: str) -> dict[str, float]:
+    """The content of `metrics.json`.
+
+    Args:
+        evaluation: The folder of an evaluation.
+        key: The configuration key that names this folder, for the message.
+
+    Raises:
+        DataError: The folder holds no finished evaluation.
+    """
+    return _read("evaluate", evaluation / "metrics.json", key)
 
 
 def input_folder(run: dict[str, Any], stage: str) -> Path:
@@ -61,3 +67,14 @@ def check_input(run: dict[str, Any], stage: str, folder: Path, key: str) -> None
             f"{key} must be a training on the output of {stage} in {str(folder)!r} (fingerprint {found}); got one on "
             f"{run[f'{stage}_fingerprint']}. Run `dvc repro`, or go back to the configuration of that training."
         )
+
+
+def _read(stage: str, record: Path, key: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(record.read_text())
+    except (OSError, ValueError):
+        raise DataError(
+            f"{key} must be a folder that {stage} finished; got {str(record.parent)!r}, which has no readable "
+            f"{record.name}. Run `dvc repro {stage}`, or name another folder with {key}=…."
+        ) from None
+    return content
