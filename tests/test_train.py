@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -98,6 +99,21 @@ def test_fail_fast_stops_a_sweep_at_its_first_failure(ready: Path) -> None:
     assert first["status"] == "failed" and first["error"].startswith("TrainingError: the loss must be finite")
     assert second["status"] == "skipped" and second["error"] == "an earlier job failed and fail_fast is true"
     assert not list(ready.glob("multirun/train/*/1/model.ckpt")) and not (ready / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_fifty_jobs_in_one_process_need_little_more_memory_than_one(ready: Path) -> None:
+    megabytes: list[float] = []
+    jobs = ("seed=range(50)", "train.max_epochs=1")
+    with started(ready, sys.executable, "-m", "pipeline.train", "-m", *jobs) as process:
+        watched = psutil.Process(process.pid)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("written to"):
+                megabytes.append(watched.memory_info().rss / 1e6)
+        assert process.wait() == 0
+    assert len(megabytes) == 50
+    assert megabytes[-1] - megabytes[0] < 100, megabytes
 
 
 def test_a_job_trains_on_data_made_with_its_own_configuration(ready: Path) -> None:

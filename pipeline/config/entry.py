@@ -5,6 +5,7 @@ python -m pipeline.train model=convnet                  writes outputs/train/<ti
 python -m pipeline.train -m model=lenet,convnet         writes multirun/train/<time>/0, 1, …
 """
 
+import gc
 import json
 import os
 import shutil
@@ -123,6 +124,7 @@ def _run_sweep(stage: str, main: Main, arguments: list[str], sweep: Sweep) -> No
         except Exception as error:
             record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
             _show(error)
+        gc.collect()  # the trainer and the network refer to each other, and hold mapped files and memory until then
         record["seconds"] = time.monotonic() - begin
         atomic.write_text(out / JOB_FILE, json.dumps(record))
 
