@@ -1,6 +1,10 @@
 """Guards of the project as a whole: what dvc.yaml declares, what the README promises."""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +83,25 @@ def test_every_key_that_a_stage_tracks_exists() -> None:
 def test_every_section_of_the_configuration_is_tracked_by_a_stage_or_harmless() -> None:
     tracked = {key.split(".")[0] for stage in STAGES.values() for key in lineage._declared_keys(stage)}
     assert set(Config.__dataclass_fields__) - tracked == {"fail_fast", "tracking"}
+
+
+def test_packages_that_are_imported_are_declared_and_no_others() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {_canonical(re.split(r"[<>=\[]", line)[0]) for line in project["dependencies"]}
+    owners, used = packages_distributions(), {"dvc"}  # a program, which nothing imports
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in {name.split(".")[0] for name in names} - {"pipeline", *sys.stdlib_module_names}:
+                owned = {_canonical(owner) for owner in owners[name]}
+                assert owned & declared, f"{path} imports {name} of {owned}, which pyproject.toml does not declare"
+                used |= owned
+    assert sorted(declared - used) == [], "pyproject.toml declares what nothing imports"
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_no_file_is_long() -> None:
