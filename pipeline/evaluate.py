@@ -33,7 +33,7 @@ KEY = "evaluate.training"
 NUM_MISTAKES = 24
 
 
-def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path) -> dict[str, float]:
+def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta: str = "none") -> dict[str, float]:
     """Evaluate one training.
 
     Args:
@@ -41,6 +41,7 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path) -> d
         prepared: Output of the prepare stage that the training was made from.
         batch_size: Images at a time; changes speed and memory, not the result.
         out: Folder to fill.
+        tta: Over which views of each test image to average: `none`, `flip` or `flip_shift`.
 
     Returns:
         The content of `metrics.json`.
@@ -48,6 +49,7 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path) -> d
     Raises:
         DataError: The training or its weights are missing, damaged or not of this dataset, or the test split is empty.
     """
+    from pipeline import model
     from pipeline.page import figures
 
     run = read_run(training, KEY)
@@ -61,7 +63,7 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path) -> d
             f"the test split must hold at least one image; got none in {str(prepared)!r}. Set prepare.test_fraction above "
             "0, or add images to the source's own test split."
         )
-    probabilities = _probabilities(classifier, images, batch_size)
+    probabilities = model.probabilities(classifier, images, tta=tta, batch_size=batch_size)
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(labels)), predicted]
 
@@ -99,20 +101,6 @@ def _best_weights(training: Path, run: dict[str, Any], classes: list[str]) -> "C
             f"{found[:12]}…. The file is of another training: run `dvc repro train`."
         )
     return classifier
-
-
-def _probabilities(classifier: "Classifier", images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
-    """The probability of each class, of shape (n, num_classes), for images as they lie on disk."""
-    import torch
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = classifier.to(device).eval()
-    batches = []
-    with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-            batches.append(classifier(batch).float().softmax(dim=1).cpu().numpy())
-    return np.concatenate(batches)
 
 
 def _test_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, float]:
@@ -176,10 +164,14 @@ def main(job: Job) -> None:
     chosen = job.config.evaluate.training
     training = Path(chosen) if chosen else job.locate("train")
     prepared = input_folder(read_run(training, KEY), "prepare")
-    metrics = evaluate(training=training, prepared=prepared, batch_size=job.config.evaluate.batch_size, out=job.out)
+    settings = job.config.evaluate
+    metrics = evaluate(
+        training=training, prepared=prepared, batch_size=settings.batch_size, out=job.out, tta=settings.tta
+    )
+    views = "" if settings.tta == "none" else f" with evaluate.tta={settings.tta}"
     accuracy, low, high = (metrics[f"test/accuracy{end}"] for end in ("", "_low", "_high"))
     print(
-        f"Test accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] (95 % interval), loss {metrics['test/loss']:.3f}; "
+        f"Test accuracy{views} {accuracy:.3f} [{low:.3f}, {high:.3f}] (95 % interval), loss {metrics['test/loss']:.3f}; "
         f"training {metrics[history.CLEAN_ACCURACY]:.3f}, validation {metrics[history.VAL_ACCURACY]:.3f}."
     )
     _track(job, training, metrics)

@@ -12,118 +12,17 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipeline.config.schema import Config
 from pipeline.config.stage import Job
 from pipeline.storage import atomic, lineage, lock
-
-
-def train(
-    prepared: Path,
-    augmented: Path,
-    working: Path,
-    out: Path,
-    config: Config,
-    on_row: Callable[[dict[str, float], int], None],
-) -> dict[str, Any]:
-    """Train one network and write what it learned.
-
-    Args:
-        prepared: Output of the prepare stage.
-        augmented: Output of the augment stage.
-        working: Where checkpoints lie; a training that was killed goes on from what it finds there.
-        out: Folder to fill.
-        config: Of which `seed`, `model`, `regularization`, `optimizer`, `scheduler` and `train` count.
-        on_row: Takes each row of the history once its checkpoint is safe, and when its epoch ended.
-
-    Returns:
-        What `run.json` tells of the training's course.
-
-    Raises:
-        ShapeError: The images are too small for the network.
-        TrainingError: A loss was not finite.
-    """
-    import torch
-
-    from pipeline import model
-    from pipeline.data.seeds import derive_seed
-    from pipeline.fit import history
-    from pipeline.training.batches import ImageBatches
-    from pipeline.training.checks import signals
-    from pipeline.training.fit import fit
-    from pipeline.training.module import Fit
-
-    if config.train.threads is not None:
-        torch.set_num_threads(config.train.threads)
-    dataset = json.loads((prepared / "dataset.json").read_text())
-    augmentation = json.loads((augmented / "augment.json").read_text())
-    description = {
-        **dataclasses.asdict(config.model),
-        "num_classes": len(dataset["classes"]),
-        "channels_last": config.train.channels_last,
-        **{key: dataset[key] for key in ("channels", "size", "mean", "std")},
-    }
-    torch.manual_seed(derive_seed(config.seed, "weights"))
-    network = model.build(**description)
-    batches = ImageBatches(
-        prepared,
-        augmented,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        loader_workers=config.train.loader_workers,
-        augment=_online(augmentation["transforms"], dataset["size"], dataset["channels"])
-        if augmentation["mode"] == "online"
-        else None,
-    )
-    if not (working / "signals.json").exists():
-        measured = signals(network, batches.probe[0], len(dataset["classes"]), derive_seed(config.seed, "checks"))
-        measured |= {
-            "num_train": len(batches.train.labels),
-            "num_probe": len(batches.probe.labels),
-            "num_val": len(batches.val.labels),
-        }
-        atomic.write_text(working / "signals.json", json.dumps(measured, indent=2))
-    module = Fit(
-        network,
-        optimizer=dataclasses.asdict(config.optimizer),
-        scheduler=dataclasses.asdict(config.scheduler),
-        **dataclasses.asdict(config.regularization),
-    )
-    outcome = fit(
-        module,
-        batches,
-        working,
-        seed=config.seed,
-        max_epochs=config.train.max_epochs,
-        monitor=config.train.monitor,
-        **dataclasses.asdict(config.train.early_stopping),
-        accelerator=config.train.accelerator,
-        devices=config.train.devices,
-        precision=config.train.precision,
-        on_row=on_row,
-    )
-    model.save(out / "model.ckpt", description, outcome.state, dataset["classes"])
-    (out / "history.csv").write_text(history.to_csv(outcome.rows))
-    shutil.copy2(working / "signals.json", out)
-    return {
-        "best_epoch": outcome.best_epoch,
-        "epochs": len(outcome.rows),
-        "stop_reason": outcome.stop_reason,
-        "seconds": sum(row["seconds"] for row in outcome.rows),
-        "times_ms": outcome.times_ms,
-        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "weights_sha256": lineage.hash_file(out / "model.ckpt"),
-    }
 
 
 def main(job: Job) -> Callable[[], None]:
     from pipeline.tracking.store import Settings
     from pipeline.tracking.training import begin, tracked
+    from pipeline.training.run import train
 
     prepared, augmented = job.locate("prepare"), job.locate("augment")
     working = job.cache / f"train-{job.fingerprint}"
@@ -151,13 +50,6 @@ def _origin(job: Job, prepared: Path, augmented: Path, uri: str) -> dict[str, An
         "overrides": " ".join(job.overrides),
         "config": dataclasses.asdict(job.config),
     }
-
-
-def _online(transforms: list[Any], size: int, channels: int) -> Callable[[np.ndarray, int], np.ndarray]:
-    """The augmentation of `augment.mode=online`, for one batch and its seed."""
-    from pipeline.data import augmentation
-
-    return partial(augmentation.augment_batch, augmentation.build(transforms, size, channels))
 
 
 if __name__ == "__main__":

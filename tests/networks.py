@@ -6,20 +6,21 @@ import pipeline.model
 from pipeline.model import Classifier
 
 OPTIONS_OF: dict[str, dict[str, Any]] = {
-    "lenet": {"dropout": 0.0},
+    "lenet": {
+        "width": 1.0, "depth": 1, "activation": "relu", "pooling": "max", "conv_dropout": 0.0, "dropout": 0.0,
+    },
     "convnet": {
-        "width": 8,
-        "depth": 3,
-        "kernel_size": 3,
-        "stride": 1,
-        "padding": None,
-        "pool_size": 2,
-        "normalization": "batch",
-        "hidden": 0,
-        "conv_dropout": 0.0,
+        "width": 8, "depth": 3, "kernel_size": 3, "stride": 1, "padding": None, "dilation": 1, "pooling": "max",
+        "pool_size": 2, "normalization": "batch", "activation": "relu", "head": "average", "hidden": 0,
+        "conv_dropout": 0.0, "dropout": 0.0,
+    },
+    "resnet": {
+        "width": 8, "depth": 1, "stages": 3, "normalization": "batch", "activation": "relu", "conv_dropout": 0.0,
         "dropout": 0.0,
     },
-}
+}  # fmt: skip
+OWN = list(OPTIONS_OF)
+"""The networks that need no further package."""
 
 
 def description(

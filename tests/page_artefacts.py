@@ -19,8 +19,9 @@ CLASSES = ["circle", "square", "<b>bold & sharp</b>"]
 SIZE, BEST_EPOCH = 16, 4
 COUNTS = {"train": 40, "val": 24, "confirm": 12, "test": 30}
 NETWORK: dict[str, Any] = {
-    "name": "convnet", "width": 4, "depth": 2, "kernel_size": 3, "stride": 1, "padding": None, "pool_size": 2,
-    "normalization": "batch", "hidden": 0, "conv_dropout": 0.0, "dropout": 0.0,
+    "name": "convnet", "width": 4, "depth": 2, "kernel_size": 3, "stride": 1, "padding": None, "dilation": 1,
+    "pooling": "max", "pool_size": 2, "normalization": "batch", "activation": "relu", "head": "average", "hidden": 0,
+    "conv_dropout": 0.0, "dropout": 0.0,
     "num_classes": len(CLASSES), "channels": 1, "size": SIZE, "mean": [0.4], "std": [0.3],
 }  # fmt: skip
 
@@ -86,6 +87,7 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
     network = model.build(**NETWORK)
     model.save(folder / "model.ckpt", NETWORK, network.state_dict(), CLASSES)
     (folder / "history.csv").write_text(history.to_csv(rows()))
+    (folder / "weights.csv").write_text("layer,weights,zeros,norm\nblock_1_convolution,36,5,1.5\nclasses,24,0,1.0\n")
     batch = {"steps": 20, "loss_before": 1.09, "loss_after": 0.01, "accuracy_after": 1.0, "passed": True}
     signals = {
         "initial_loss": 1.1, "initial_loss_expected": math.log(3), "one_batch": batch,
@@ -96,12 +98,18 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
         "id": "6d1f", "tracking_uri": "sqlite:///mlflow.db", "mlflow_run_id": None, "fingerprint": "train-1",
         "prepare_fingerprint": "prepare-1", "augment_fingerprint": "augment-1",
         "prepare_folder": str(prepared), "augment_folder": str(augmented),
-        "best_epoch": BEST_EPOCH, "epochs": 6, "stop_reason": "val/loss had not improved for 2 epochs", "seconds": 75.2,
+        "best_epoch": BEST_EPOCH, "epochs": 6, "lr": 0.003,
+        "early_stopping": {"saved_epochs": 9, "saved_seconds": 112.8},
+        "stop_reason": "val/loss had not improved for 2 epochs", "seconds": 75.2,
         "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
         "weights_sha256": lineage.hash_file(folder / "model.ckpt"),
         "git_commit": "0123abc", "git_dirty": False, "overrides": "model=convnet",
         "config": {
-            "model": {"name": "convnet"}, "train": {"max_epochs": 15},
+            "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
+            "train": {
+                "max_epochs": 15, "monitor": "val/loss",
+                "early_stopping": {"patience": 2, "min_delta": 0.0, "warmup_epochs": 0},
+            },
             "tracking": {"uri": "https://ana:secret@example.org"},
         },
     }  # fmt: skip

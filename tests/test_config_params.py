@@ -82,7 +82,9 @@ def test_a_bare_string_chooses_an_option(tmp_path: Path) -> None:
 
 def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
     params = write_params(tmp_path, {"model": {"dropout": 0.3}})
-    with pytest.raises(ConfigError, match=r"model in params.yaml must have a name, one of convnet, lenet; got .*Write"):
+    with pytest.raises(
+        ConfigError, match=r"model in params.yaml must have a name, one of convnet, lenet, .*; got .*Write"
+    ):
         compose(CONF, params, [])
 
 
@@ -93,12 +95,12 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
         ("+model.droput=2", r"model\.droput is not a configuration key.*Did you mean 'dropout'\?"),
         ("++model.droput=2", r"model\.droput is not a configuration key.*Did you mean 'dropout'\?"),
         ("mdoel=convnet", r"mdoel is not a configuration key.*Did you mean 'model'\?"),
-        ("model=lenett", r"model must be one of convnet, lenet; got 'lenett'\. Did you mean 'lenet'\?"),
+        ("model=lenett", r"model must be one of convnet, lenet, resnet, timm; got 'lenett'\. Did you mean 'lenet'\?"),
         (
             "optimizer.lr=-1",
-            r"optimizer\.lr must be a number > 0; got -1\. Change it in params\.yaml or on the command",
+            r"optimizer\.lr must be a number > 0 or auto; got -1\. Change it in params\.yaml or on the command",
         ),
-        ("optimizer.lr=nan", r"optimizer\.lr must be a number > 0; got nan"),
+        ("optimizer.lr=nan", r"optimizer\.lr must be a number > 0 or auto; got nan"),
         ("train.max_epochs=1.5", r"train\.max_epochs must be a whole number >= 1; got 1\.5"),
         ("train.max_epochs=true", r"train\.max_epochs must be a whole number >= 1; got True"),
         ("train.monitor=val/los", r"train\.monitor must be one of .*; got 'val/los'\. Did you mean 'val/loss'\?"),
@@ -106,6 +108,7 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
         ("prepare.fit=padd", r"prepare\.fit must be one of pad, resize; got 'padd'\. Did you mean 'pad'\?"),
         ("model.dropout=1", r"model\.dropout must be a number in \[0, 1\); got 1"),
         ("tracking.tags=3", r"tracking\.tags must be a mapping of texts to texts; got 3"),
+        ("optimizer.lr=fast", r"optimizer\.lr must be a number > 0 or auto; got 'fast'"),
         ("train=3", r"train must be a mapping of max_epochs, .*; got 3"),
         ("prepare.confirm_fraction=0.9", r"val_fraction \+ prepare\.confirm_fraction must be a number < 1; got 1"),
     ],

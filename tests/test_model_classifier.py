@@ -9,7 +9,7 @@ import pipeline.model
 from pipeline.config.errors import ConfigError
 from pipeline.config.schema import OPTIONS
 from pipeline.model import Classifier, Normalize, evaluating
-from tests.networks import OPTIONS_OF, network
+from tests.networks import OPTIONS_OF, OWN, network
 
 
 def images(num_images: int, channels: int = 1, size: int = 32) -> Tensor:
@@ -38,7 +38,7 @@ def test_convolutions_run_in_the_layout_that_was_asked_for(
     assert list(convolved.stride()[1:]) == strides
 
 
-@pytest.mark.parametrize("name", ["lenet", "convnet"])
+@pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_layout_changes_no_result(name: str, channels: int) -> None:
     first, second = (network(name, channels=channels, channels_last=layout).eval() for layout in (True, False))
@@ -60,6 +60,10 @@ def test_a_channel_that_never_changes_stays_finite() -> None:
         ("convnet", {"normalization": "batch"}),
         ("convnet", {"normalization": "group"}),
         ("convnet", {"normalization": "none", "depth": 5, "hidden": 32}),
+        ("convnet", {"head": "flatten", "activation": "tanh", "pooling": "average"}),
+        ("lenet", {"width": 0.15, "depth": 3, "activation": "silu"}),
+        ("resnet", {}),
+        ("resnet", {"depth": 3, "normalization": "group", "activation": "gelu"}),
     ],
 )
 def test_the_first_loss_is_near_that_of_even_guesses(name: str, options: dict[str, object], num_classes: int) -> None:
@@ -70,7 +74,7 @@ def test_the_first_loss_is_near_that_of_even_guesses(name: str, options: dict[st
     assert loss == pytest.approx(math.log(num_classes), rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["lenet", "convnet"])
+@pytest.mark.parametrize("name", OWN)
 def test_a_network_learns_a_few_images_by_heart(name: str) -> None:
     torch.manual_seed(0)
     model, labels = network(name), torch.arange(10)
@@ -83,7 +87,7 @@ def test_a_network_learns_a_few_images_by_heart(name: str) -> None:
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-@pytest.mark.parametrize("name", ["lenet", "convnet"])
+@pytest.mark.parametrize("name", OWN)
 def test_an_exported_network_takes_batches_of_any_size(name: str, channels_last: bool) -> None:
     model = network(name, channels_last=channels_last).eval()
     batch = {0: torch.export.Dim("batch")}
@@ -92,15 +96,19 @@ def test_an_exported_network_takes_batches_of_any_size(name: str, channels_last:
         torch.testing.assert_close(exported(images(num_images)), model(images(num_images)), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", list(OPTIONS["model"]))
+@pytest.mark.parametrize("name", OWN)
 def test_every_network_of_the_configuration_can_be_built_with_its_keys(name: str) -> None:
     options = set(OPTIONS["model"][name].__dataclass_fields__) - {"name"}
     assert options == set(OPTIONS_OF[name])
     assert isinstance(network(name), Classifier)
 
 
+def test_only_timm_needs_a_package_of_its_own() -> None:
+    assert set(OPTIONS["model"]) - set(OWN) == {"timm"}
+
+
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model must be one of lenet, convnet; got 'alexnet'. Set model=lenet or"):
+    with pytest.raises(ConfigError, match=r"model must be one of lenet, convnet, resnet, timm; got 'alexnet'. Set"):
         pipeline.model.build("alexnet", num_classes=2, channels=1, size=32, mean=[0.0], std=[1.0])
 
 

@@ -153,8 +153,11 @@ def test_a_full_disk_is_told_in_one_sentence(ready: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("model=lenett",), "error: model must be one of convnet, lenet; got 'lenett'. Did you mean 'lenet'?"),
-        (("optimizer.lr=-1",), "error: optimizer.lr must be a number > 0; got -1."),
+        (
+            ("model=lenett",),
+            "error: model must be one of convnet, lenet, resnet, timm; got 'lenett'. Did you mean 'lenet'?",
+        ),
+        (("optimizer.lr=-1",), "error: optimizer.lr must be a number > 0 or auto; got -1."),
         (("++model.widht=2",), "error: model.widht is not a configuration key"),
         (("data=fashion_mnist", "data.source=/nowhere"), "data.source"),
         (("model=convnet", "model.depth=9"), "error: block 6 pooling cannot take 1×1"),

@@ -1,17 +1,19 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from pipeline import model
 from pipeline.config.errors import TrainingError
 from pipeline.fit import history
-from pipeline.training import callbacks
+from pipeline.training import callbacks, mixing
 from pipeline.training.batches import ImageBatches
 from pipeline.training.fit import Outcome, fit
 from pipeline.training.module import Fit
+from tests.networks import network as build
 
 Train = Callable[..., Outcome]
 
@@ -25,11 +27,20 @@ def train(make_prepared: Callable[..., Path], make_augmented: Callable[..., Path
     prepared = make_prepared()
     augmented = make_augmented(prepared)
 
-    def run(folder: str, lr: float = 3e-3, loader_workers: int = 0, seed: int = 0, **settings: Any) -> Outcome:
+    def run(
+        folder: str,
+        lr: float = 3e-3,
+        loader_workers: int = 0,
+        seed: int = 0,
+        name: str = "lenet",
+        regularization: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Outcome:
         torch.manual_seed(seed)
-        network = model.build("lenet", num_classes=3, channels=1, size=32, mean=[0.25], std=[0.2], dropout=0.5)
+        network = build(name, num_classes=3, dropout=0.5)
         optimizer = {"name": "adamw", "lr": lr, "beta1": 0.9, "beta2": 0.999}
-        module = Fit(network, optimizer=optimizer, scheduler={"name": "one_cycle", "warmup_fraction": 0.25})
+        schedule = {"name": "one_cycle", "warmup_fraction": 0.25}
+        module = Fit(network, optimizer=optimizer, scheduler=schedule, **(regularization or {}))
         batches = ImageBatches(prepared, augmented, batch_size=16, seed=seed, loader_workers=loader_workers)
         working = tmp_path / folder
         working.mkdir(exist_ok=True)
@@ -78,6 +89,67 @@ def test_a_training_that_crashed_twice_ends_as_one_that_did_not(train: Train, lo
     assert passed_on == list(zip([1, 2, 3, 4, 5], resumed.times_ms, strict=True))
 
 
+EVERYTHING = {
+    "name": "resnet", "ema_decay": 0.9, "gradient_clip_norm": 0.5,
+    "regularization": {
+        "l1": 1e-3, "l2": 1e-2, "label_smoothing": 0.1,
+        "mix": partial(mixing.mix, num_classes=3, mixup=0.4, cutmix=0.4, erasing=0.3),
+    },
+}  # fmt: skip
+
+
+def test_a_training_with_every_remedy_goes_on_bit_for_bit(train: Train) -> None:
+    undisturbed = train("undisturbed", **EVERYTHING)
+    for epoch in (1, 3):
+        with pytest.raises(Crash):
+            train("crashed", on_row=crash_after(epoch), **EVERYTHING)
+    assert_same(undisturbed, train("crashed", **EVERYTHING))
+
+
+def test_what_is_kept_of_an_average_is_what_was_measured(
+    train: Train, make_prepared: Callable[..., Path], tmp_path: Path
+) -> None:
+    outcome = train("run", name="resnet", ema_decay=0.9)
+    network = build("resnet", num_classes=3, dropout=0.5).eval()
+    network.load_state_dict(outcome.state)
+    images, labels = (torch.from_numpy(np.load(tmp_path / f"prepare/val/{name}.npy")) for name in ("images", "labels"))
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(network(images), labels)
+    assert float(loss) == pytest.approx(outcome.rows[outcome.best_epoch - 1][history.VAL_LOSS], rel=1e-4)
+    raw = train("raw", name="resnet")
+    assert without_seconds(raw.rows) != without_seconds(outcome.rows)
+    assert raw.rows[0][history.TRAIN_LOSS] == outcome.rows[0][history.TRAIN_LOSS], "the average never trains"
+
+
+def test_an_average_follows_its_formula() -> None:
+    weights = torch.nn.Linear(1, 1, bias=False)
+    average = callbacks.Average(0.7)
+    averaged = torch.optim.swa_utils.AveragedModel(weights, **average._kwargs)
+    expected = 0.0
+    for number, value in enumerate([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]):
+        with torch.no_grad():
+            weights.weight.fill_(value)
+        averaged.update_parameters(weights)
+        decay = min(0.7, (1 + number) / (10 + number))
+        expected = value if number == 0 else decay * expected + (1 - decay) * value
+    assert averaged.module.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were(train: Train) -> None:
+    free, clipped = train("free", max_epochs=1), train("clipped", max_epochs=1, gradient_clip_norm=1e-12)
+    assert clipped.rows[0][history.GRADIENT_NORM] > 0.01, "measured before it was clipped"
+    assert clipped.rows[0][history.UPDATE_RATIO] < 0.01 * free.rows[0][history.UPDATE_RATIO]
+
+
+def test_early_stopping_waits_for_its_warm_up_and_says_what_it_saved(train: Train) -> None:
+    stopped = train("run", max_epochs=30, patience=1, min_delta=10.0, warmup_epochs=3)
+    assert len(stopped.rows) == 4 and stopped.saved_epochs == 26
+    seconds = sorted(row["seconds"] for row in stopped.rows)
+    assert stopped.saved_seconds == pytest.approx(26 * (seconds[1] + seconds[2]) / 2, abs=1e-3)
+    whole = train("whole", max_epochs=2)
+    assert (whole.saved_epochs, whole.saved_seconds) == (0, 0)
+
+
 def test_a_finished_training_trains_nothing_more(train: Train) -> None:
     first = train("run")
     assert_same(first, train("run"))
@@ -110,7 +182,7 @@ def test_epochs_that_gain_nothing_are_kept_and_counted(train: Train) -> None:
 
 
 def test_an_accuracy_is_maximised(train: Train) -> None:
-    outcome = train("run", monitor=history.VAL_ACCURACY)
+    outcome = train("run", lr=1e-3, monitor=history.VAL_ACCURACY)
     accuracies = [row[history.VAL_ACCURACY] for row in outcome.rows]
     assert accuracies[outcome.best_epoch - 1] == max(accuracies) > min(accuracies)
 

@@ -10,15 +10,16 @@ from torch import nn
 from pipeline import model
 from pipeline.fit import history
 from pipeline.training.batches import ImageBatches
-from pipeline.training.module import Fit, _DeadUnits, _scheduler
+from pipeline.training.module import Fit, _DeadUnits
+from tests.networks import network as build
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False}
-CONSTANT = {"name": "constant"}
+CONSTANT = {"name": "constant", "warmup_fraction": 0.0}
 
 
 def network() -> model.Classifier:
     torch.manual_seed(0)
-    return model.build("lenet", num_classes=3, channels=1, size=32, mean=[0.25], std=[0.2], dropout=0.0)
+    return build("lenet", num_classes=3)
 
 
 def run_epochs(fit: Fit, batches: ImageBatches, folder: Path, epochs: int = 1) -> dict[str, float]:
@@ -73,19 +74,61 @@ def test_decoupled_decay_shrinks_weights_and_nothing_else(batches: ImageBatches,
         assert torch.allclose(with_decay, expected, atol=1e-6), name
 
 
+def weights_of(network: model.Classifier) -> list[torch.Tensor]:
+    return [weight.detach().double() for weight in model.penalized(network)]
+
+
 @quiet
-def test_penalties_are_reported_apart_from_the_data_loss(batches: ImageBatches, tmp_path: Path) -> None:
-    start = network()
-    weights = [weight.detach().double() for weight in model.penalized(start)]
-    absolute = sum(weight.abs().sum().item() for weight in weights)
-    squared = sum((weight**2).sum().item() for weight in weights)
+@pytest.mark.parametrize("settings", [{}, {"l1_as": "subgradient", "l2_as": "penalty"}])
+def test_penalties_are_reported_apart_from_the_data_loss(
+    batches: ImageBatches, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    fit = Fit(network(), optimizer=SGD, scheduler=CONSTANT, l1=1e-3, l2=1e-2, **settings)
+    row = run_epochs(fit, batches, tmp_path)
+    absolute = sum(weight.abs().sum().item() for weight in weights_of(fit.network))
+    squared = sum((weight**2).sum().item() for weight in weights_of(fit.network))
+    assert row[history.PENALTY_L1] == pytest.approx(1e-3 * absolute, rel=1e-4)
+    assert row[history.PENALTY_L2] == pytest.approx(1e-2 * squared / 2, rel=1e-4)
+    assert row[history.PENALTY] == row[history.PENALTY_L1] + row[history.PENALTY_L2]
+    assert row[history.WEIGHTS_NORM] == pytest.approx(squared**0.5, rel=1e-4)
     without = run_epochs(Fit(network(), optimizer=SGD, scheduler=CONSTANT), batches, tmp_path)
-    row = run_epochs(
-        Fit(start, optimizer=SGD, scheduler=CONSTANT, l1=1e-3, l2=1e-2, l2_as="penalty"), batches, tmp_path
-    )
-    assert row[history.PENALTY] == pytest.approx(1e-3 * absolute + 1e-2 * squared / 2, rel=1e-4)
-    assert row[history.TRAIN_LOSS] == pytest.approx(without[history.TRAIN_LOSS], rel=1e-6)
-    assert without[history.PENALTY] == 0
+    assert row[history.TRAIN_LOSS] == pytest.approx(without[history.TRAIN_LOSS], rel=1e-6), "one batch, one step"
+    assert without[history.PENALTY] == without[history.WEIGHTS_SPARSITY] == 0
+
+
+@quiet
+def test_only_the_proximal_step_makes_exact_zeros_and_only_in_weights(batches: ImageBatches, tmp_path: Path) -> None:
+    zeros = {}
+    for way in ("proximal", "subgradient"):
+        fit = Fit(network(), optimizer={**SGD, "lr": 0.02}, scheduler=CONSTANT, l1=0.05, l1_as=way)
+        row = run_epochs(fit, batches, tmp_path, epochs=8)
+        zeros[way] = row[history.WEIGHTS_SPARSITY]
+        counted = sum(int((weight == 0).sum()) for weight in weights_of(fit.network))
+        assert zeros[way] == counted / sum(weight.numel() for weight in weights_of(fit.network))
+        biases = [value for name, value in fit.network.named_parameters() if name.endswith("bias")]
+        assert biases[0].all(), "a bias is never thresholded"
+    assert zeros["proximal"] > 0.05 and zeros["subgradient"] == 0
+
+
+@quiet
+def test_mixed_targets_are_learnt_and_counted_by_their_shares(batches: ImageBatches, tmp_path: Path) -> None:
+    seen: list[torch.Tensor] = []
+
+    def mix(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(images)
+        return images.float(), 0.75 * nn.functional.one_hot(labels, 3) + 0.25 * nn.functional.one_hot(labels * 0, 3)
+
+    fit = Fit(network(), optimizer={**SGD, "lr": 0.0}, scheduler=CONSTANT, mix=mix)
+    row = run_epochs(fit, batches, tmp_path)
+    pixels = torch.from_numpy(batches.train.images.copy())
+    labels = torch.from_numpy(batches.train.labels)
+    with torch.no_grad():
+        logits = fit.network.train()(pixels)
+    targets = mix(pixels, labels)[1]
+    assert seen[0].dtype == torch.uint8
+    assert row[history.TRAIN_LOSS] == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), rel=1e-5)
+    expected = targets.gather(1, logits.argmax(1)[:, None]).mean().item()
+    assert row[history.TRAIN_ACCURACY] == pytest.approx(expected, rel=1e-6)
 
 
 def test_dead_units_are_counted() -> None:
@@ -96,24 +139,3 @@ def test_dead_units_are_counted() -> None:
     with _DeadUnits(layer, watch=True) as dead:
         layer(torch.zeros(5, 1))
     assert dead.share is not None and dead.share.item() == 0.5
-
-
-@pytest.mark.parametrize(
-    ("settings", "first", "peak_at", "last"),
-    [
-        ({"name": "constant"}, 1.0, 0, 1.0),
-        ({"name": "one_cycle", "warmup_fraction": 0.25}, 1 / 25, 25, 1e-5),
-        ({"name": "cosine", "final_fraction": 0.01}, 1.0, 0, 0.01),
-    ],
-)
-def test_schedules_go_where_their_names_say(settings: dict[str, Any], first: float, peak_at: int, last: float) -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
-    scheduler = _scheduler(optimizer, 100, **settings)
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if len(rates) < 100:
-            scheduler.step()
-    assert rates[0] == pytest.approx(first) and max(rates) == pytest.approx(1.0, abs=1e-3)
-    assert rates.index(max(rates)) == peak_at and rates[-1] == pytest.approx(last, abs=2e-3)

@@ -25,6 +25,10 @@ def _at_least(bound: float) -> Any:
     return _checked(f"a number >= {bound}", lambda value: bound <= value < math.inf)
 
 
+def _positive(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < math.inf
+
+
 def _fraction() -> Any:
     return _checked("a number in [0, 1)", lambda value: 0 <= value < 1)
 
@@ -73,9 +77,17 @@ class Augment:
     workers: int | None = _at_least(1)
 
 
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
+
+
 @dataclass
 class LeNet:
     name: str = MISSING
+    width: float = _above(0)
+    depth: int = _at_least(0)
+    activation: str = _one_of(*ACTIVATIONS)
+    pooling: str = _one_of("max", "average")
+    conv_dropout: float = _fraction()
     dropout: float = _fraction()
 
 
@@ -87,9 +99,34 @@ class ConvNet:
     kernel_size: int = _at_least(1)
     stride: int = _at_least(1)
     padding: int | None = _at_least(0)
+    dilation: int = _at_least(1)
+    pooling: str = _one_of("max", "average")
     pool_size: int = _at_least(1)
     normalization: str = _one_of("batch", "group", "none")
+    activation: str = _one_of(*ACTIVATIONS)
+    head: str = _one_of("average", "flatten")
     hidden: int = _at_least(0)
+    conv_dropout: float = _fraction()
+    dropout: float = _fraction()
+
+
+@dataclass
+class ResNet:
+    name: str = MISSING
+    width: int = _at_least(1)
+    depth: int = _at_least(1)
+    stages: int = _at_least(1)
+    normalization: str = _one_of("batch", "group")
+    activation: str = _one_of(*ACTIVATIONS)
+    conv_dropout: float = _fraction()
+    dropout: float = _fraction()
+
+
+@dataclass
+class Timm:
+    name: str = MISSING
+    architecture: str = MISSING
+    pretrained: bool = MISSING
     conv_dropout: float = _fraction()
     dropout: float = _fraction()
 
@@ -97,15 +134,19 @@ class ConvNet:
 @dataclass
 class Regularization:
     l1: float = _at_least(0)
+    l1_as: str = _one_of("proximal", "subgradient")
     l2: float = _at_least(0)
     l2_as: str = _one_of("decay", "penalty")
     label_smoothing: float = _fraction()
+    mixup: float = _at_least(0)
+    cutmix: float = _at_least(0)
+    erasing: float = _checked("a number in [0, 1]", lambda value: 0 <= value <= 1)
 
 
 @dataclass
 class SGD:
     name: str = MISSING
-    lr: float = _above(0)
+    lr: float | str = _checked("a number > 0 or auto", lambda value: value == "auto" or _positive(value))
     momentum: float = _fraction()
     nesterov: bool = MISSING
 
@@ -113,7 +154,7 @@ class SGD:
 @dataclass
 class AdamW:
     name: str = MISSING
-    lr: float = _above(0)
+    lr: float | str = _checked("a number > 0 or auto", lambda value: value == "auto" or _positive(value))
     beta1: float = _fraction()
     beta2: float = _fraction()
 
@@ -121,6 +162,7 @@ class AdamW:
 @dataclass
 class Constant:
     name: str = MISSING
+    warmup_fraction: float = _fraction()
 
 
 @dataclass
@@ -132,6 +174,7 @@ class OneCycle:
 @dataclass
 class Cosine:
     name: str = MISSING
+    warmup_fraction: float = _fraction()
     final_fraction: float = _fraction()
 
 
@@ -139,6 +182,7 @@ class Cosine:
 class EarlyStopping:
     patience: int | None = _at_least(1)
     min_delta: float = _at_least(0)
+    warmup_epochs: int = _at_least(0)
 
 
 @dataclass
@@ -147,6 +191,8 @@ class Train:
     batch_size: int = _at_least(1)
     monitor: str = MISSING
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    ema_decay: float = _fraction()
+    gradient_clip_norm: float | None = _above(0)
     accelerator: str = _one_of("auto", "cpu", "gpu", "mps")
     devices: int = _at_least(1)
     precision: str = _one_of("32-true", "bf16-mixed", "16-mixed")
@@ -158,6 +204,7 @@ class Train:
 @dataclass
 class Evaluate:
     batch_size: int = _at_least(1)
+    tta: str = _one_of("none", "flip", "flip_shift")
     training: str | None = MISSING
 
 
@@ -196,7 +243,7 @@ class Config:
 
 OPTIONS: dict[str, dict[str, type]] = {
     "data": {"fashion_mnist": FashionMNIST, "digits": Digits},
-    "model": {"lenet": LeNet, "convnet": ConvNet},
+    "model": {"lenet": LeNet, "convnet": ConvNet, "resnet": ResNet, "timm": Timm},
     "optimizer": {"sgd": SGD, "adamw": AdamW},
     "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},
 }

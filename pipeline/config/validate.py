@@ -17,6 +17,7 @@ from pipeline.config.schema import OPTIONS, Config
 from pipeline.fit.history import METRICS
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_PLURALS = {str: "texts", list[str]: "lists of texts"}
 
 
 def load(path: Path) -> Config:
@@ -120,12 +121,10 @@ def _option(group: str, value: Any) -> type:
 
 def _leaf(expected: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
     optional = isinstance(expected, types.UnionType) and types.NoneType in typing.get_args(expected)
-    if optional:
-        if value is None:
-            return None
-        expected = next(kind for kind in typing.get_args(expected) if kind is not types.NoneType)
+    if optional and value is None:
+        return None
     coerced, kind = _coerce(expected, value)
-    expectation = metadata.get("expected", kind).replace("a number", kind if expected is int else "a number")
+    expectation = metadata.get("expected", kind).replace("a number", kind if kind == _TYPE_NAMES[int] else "a number")
     expectation += " or null" if optional else ""
     if coerced is None or ("accepts" in metadata and not metadata["accepts"](coerced)):
         raise _refused(key, expectation, value, expectation.removeprefix("one of ").split(", "))
@@ -135,13 +134,19 @@ def _leaf(expected: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> A
 def _coerce(expected: Any, value: Any) -> tuple[Any, str]:
     """The value as the expected type, or None where it is not of it; and the type in words."""
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is types.UnionType:
+        alternatives = [_coerce(kind, value) for kind in arguments if kind is not types.NoneType]
+        coerced = next((found for found, _ in alternatives if found is not None), None)
+        return coerced, " or ".join(kind for _, kind in alternatives)
     if origin is list:
-        items = [_coerce(arguments[0], item)[0] for item in value] if isinstance(value, list) else None
-        whole = items is not None and (arguments[0] is Any or None not in items)
-        return (items if whole else None), "a list" + ("" if arguments[0] is Any else " of texts")
+        members = [_coerce(arguments[0], item)[0] for item in value] if isinstance(value, list) else None
+        whole = members is not None and (arguments[0] is Any or None not in members)
+        return (members if whole else None), "a list" + ("" if arguments[0] is Any else " of texts")
     if origin is dict:
-        whole = isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair)
-        return (dict(value) if whole else None), "a mapping of texts to texts"
+        pairs = value.items() if isinstance(value, Mapping) else [(None, None)]
+        items = {key: _coerce(arguments[1], item)[0] for key, item in pairs if isinstance(key, str)}
+        whole = len(items) == len(pairs) and None not in items.values()
+        return (items if whole else None), f"a mapping of texts to {_PLURALS[arguments[1]]}"
     if expected is Any:
         return value, "anything"
     if expected is float and isinstance(value, int) and not isinstance(value, bool):

@@ -6,22 +6,24 @@ from pathlib import Path
 TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"
 CLEAN_LOSS, CLEAN_ACCURACY = "train_clean/loss", "train_clean/accuracy"
 VAL_LOSS, VAL_ACCURACY = "val/loss", "val/accuracy"
-PENALTY, UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU = "train/penalty", "update_ratio", "gradient_norm", "dead_relu"
+PENALTY, PENALTY_L1, PENALTY_L2 = "train/penalty", "train/penalty_l1", "train/penalty_l2"
+WEIGHTS_NORM, WEIGHTS_SPARSITY = "weights/norm", "weights/sparsity"
+UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU = "update_ratio", "gradient_norm", "dead_relu"
 
 METRICS = (
     TRAIN_LOSS, TRAIN_ACCURACY, CLEAN_LOSS, CLEAN_ACCURACY, VAL_LOSS, VAL_ACCURACY,
-    PENALTY, UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU,
+    PENALTY, PENALTY_L1, PENALTY_L2, WEIGHTS_NORM, WEIGHTS_SPARSITY, UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU,
 )  # fmt: skip
 COLUMNS = ("epoch", "lr", *METRICS, "seconds")
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a gain in `metric` is a rise.
+    """Whether a gain in `metric` is a rise: so it is for accuracies and for the share of weights that are 0.
 
     >>> higher_is_better("val/accuracy"), higher_is_better("val/loss")
     (True, False)
     """
-    return metric.endswith("/accuracy")
+    return metric.endswith(("/accuracy", "/sparsity"))
 
 
 def to_csv(rows: list[dict[str, float]]) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from pipeline.config.errors import ConfigError
-from pipeline.model import checkpoint, convnet, lenet
+from pipeline.model import checkpoint, convnet, lenet, pretrained, resnet
 from pipeline.model.arithmetic import Layer, layer_table, output_formula, output_size
 from pipeline.model.checkpoint import save
 from pipeline.model.classifier import Classifier, Normalize, evaluating
 from pipeline.model.maps import activations, filters
-from pipeline.model.penalties import decay_, l1, l2, penalized
+from pipeline.model.penalties import decay_, l1, l2, penalized, soft_threshold_
+from pipeline.model.views import probabilities
 
 __all__ = [
     "Classifier",
@@ -30,10 +31,17 @@ __all__ = [
     "output_formula",
     "output_size",
     "penalized",
+    "probabilities",
     "save",
+    "soft_threshold_",
 ]
 
-NETWORKS: dict[str, Callable[..., Classifier]] = {"lenet": lenet.build, "convnet": convnet.build}
+NETWORKS: dict[str, Callable[..., Classifier]] = {
+    "lenet": lenet.build,
+    "convnet": convnet.build,
+    "resnet": resnet.build,
+    "timm": pretrained.build,
+}
 
 
 def build(
@@ -64,7 +72,7 @@ def build(
         ShapeError: The layers do not fit the size of the images.
     """
     if name not in NETWORKS:
-        raise ConfigError(f"model must be one of {', '.join(NETWORKS)}; got {name!r}. Set model=lenet or model=convnet")
+        raise ConfigError(f"model must be one of {', '.join(NETWORKS)}; got {name!r}. Set model=lenet, for example")
     normalize = Normalize(mean, std, channels_last=channels_last)
     classifier = NETWORKS[name](normalize, num_classes=num_classes, channels=channels, size=size, **options)
     if channels_last:
@@ -79,4 +87,9 @@ def load(path: Path) -> tuple[Classifier, list[str]]:
         DataError: There is no such file, or it is truncated, or is not such a checkpoint. A file that would run code
             when it is read is refused, unread.
     """
-    return checkpoint.read(path, build)
+    return checkpoint.read(path, _rebuild)
+
+
+def _rebuild(**description: Any) -> Classifier:
+    """What `description` builds, but for weights from elsewhere: those of the file take their place."""
+    return build(**description | ({"pretrained": False} if "pretrained" in description else {}))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,15 +46,15 @@ class Layer:
     """One row of the table of a network's layers; shapes are without the batch.
 
     Attributes:
-        name: Within the network, such as `convolution_1`.
+        name: Within the network, such as `convolution_1` or `stage_1_block_1_convolution_1`.
         kind: The name of its class.
         input_shape: `(channels, height, width)`, or `(units,)` once the map is flattened.
         output_shape: Likewise.
         formula: How the output's height follows from the input's, for a convolution or a pooling; else empty.
         num_parameters: That training changes.
         multiply_adds: For one image; 0 for layers without weights and for normalisation.
-        receptive_field: Pixels on a side of the image that one output sees; the whole image once maps are averaged or
-            flattened.
+        receptive_field: Pixels on a side of the image that one output sees, by the way that sees most; the whole image
+            once maps are averaged or flattened.
     """
 
     name: str
@@ -76,25 +76,34 @@ def layer_table(classifier: Classifier, image_shape: tuple[int, int, int]) -> li
         ValueError: The formula does not describe a layer, such as a pooling that rounds up.
     """
     table = []
-    field, jump = 1, 1  # pixels of the image that one output spans, and between two neighbouring outputs
-    for name, layer, taken, given in _forward_shapes(classifier, image_shape):
+    views = {0: _View(1, 1)}  # of each tensor, by its id; one that no layer made is the image, or a block's sum
+    for name, layer, inputs, output in _forward(classifier, image_shape):
+        taken, given = tuple(inputs.shape[1:]), tuple(output.shape[1:])
+        view = views.get(id(inputs)) or max(views.values(), key=lambda view: view.field)
         formula, multiply_adds = "", 0
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            kernel, stride, padding, dilation = (_height(getattr(layer, key)) for key in _GEOMETRY)
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            kernel, stride, padding, dilation = (_height(getattr(layer, key, 1)) for key in _GEOMETRY)
             formula = output_formula(taken[1], kernel, stride, padding, dilation)
             if output_size(taken[1], kernel, stride, padding, dilation) != given[1]:
                 raise ValueError(f"{name} gives {given[1]} pixels, which is not {formula}")
-            field += dilation * (kernel - 1) * jump
-            jump *= stride
+            view = _View(view.field + dilation * (kernel - 1) * view.jump, view.jump * stride)
         elif isinstance(layer, nn.AdaptiveAvgPool2d | nn.Flatten | nn.Linear):
-            field = max(image_shape[:2])
+            view = _View(max(image_shape[:2]), view.jump)
+        views[id(output)] = view
         if isinstance(layer, nn.Conv2d | nn.Linear):
             num_outputs_per_channel = given[1] * given[2] if len(given) == 3 else 1
             multiply_adds = layer.weight.numel() * num_outputs_per_channel
         num_parameters = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
-        seen = min(field, max(image_shape[:2]))
+        seen = min(view.field, max(image_shape[:2]))
         table.append(Layer(name, type(layer).__name__, taken, given, formula, num_parameters, multiply_adds, seen))
     return table
+
+
+class _View(NamedTuple):
+    """Pixels of the image that one output spans, and between two neighbouring outputs."""
+
+    field: int
+    jump: int
 
 
 _GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
@@ -105,20 +114,22 @@ def _height(value: Any) -> int:
     return int(value[0] if isinstance(value, tuple) else value)
 
 
-def _forward_shapes(
-    classifier: Classifier, image_shape: tuple[int, int, int]
-) -> list[tuple[str, nn.Module, tuple[int, ...], tuple[int, ...]]]:
-    """Name, layer, input shape and output shape of each layer of `features` and `head`, as one image passes through."""
+def _forward(classifier: Classifier, image_shape: tuple[int, int, int]) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+    """Name, layer, input and output of each innermost layer of `features` and `head`, as one image passes through.
+
+    All tensors are kept until the end, so that no two of them share an id.
+    """
     steps = []
 
     def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            steps.append((name, layer, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
+            steps.append((name, layer, inputs[0], output))
 
         return hook
 
-    layers = [*classifier.features.named_children(), *classifier.head.named_children()]
-    handles = [layer.register_forward_hook(remember(name)) for name, layer in layers]
+    layers = [*classifier.features.named_modules(), *classifier.head.named_modules()]
+    innermost = [(name.replace(".", "_"), layer) for name, layer in layers if not any(layer.children())]
+    handles = [layer.register_forward_hook(remember(name)) for name, layer in innermost]
     try:
         with evaluating(classifier):
             classifier(torch.zeros((1, *image_shape), dtype=torch.uint8, device=classifier.normalize.mean.device))

@@ -42,14 +42,25 @@ class Classifier(nn.Module):
         normalize: Pixels to standardised channels; part of the network, so that nobody who uses it can forget it.
         features: Convolutions and what stands between them, by name, in the order of the computation.
         head: From the last feature map to the logits, by name.
+
+    Args:
+        initialized: Whether the layers come with the weights that they should start from.
     """
 
-    def __init__(self, normalize: Normalize, features: Mapping[str, nn.Module], head: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        normalize: Normalize,
+        features: Mapping[str, nn.Module],
+        head: Mapping[str, nn.Module],
+        *,
+        initialized: bool = False,
+    ) -> None:
         super().__init__()
         self.normalize = normalize
         self.features = _sequence(features)
         self.head = _sequence(head)
-        _initialize(self)
+        if not initialized:
+            _initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits, not normalised, of uint8 images `(batch, height, width, channels)`."""

@@ -3,38 +3,66 @@
 from torch import nn
 
 from pipeline.config.errors import ShapeError
+from pipeline.model import layers
 from pipeline.model.arithmetic import output_formula
 from pipeline.model.classifier import Classifier, Normalize
 
 SIZE = 32
+CHANNELS, UNITS = (8, 16, 120), 84
+"""At width 1, those of the document."""
 
 
-def build(normalize: Normalize, *, num_classes: int, channels: int, size: int, dropout: float) -> Classifier:
-    """32×32 → 28×28×8 → 14×14×8 → 10×10×16 → 5×5×16 → 120 → 84 → classes.
+def build(
+    normalize: Normalize,
+    *,
+    num_classes: int,
+    channels: int,
+    size: int,
+    width: float,
+    depth: int,
+    activation: str,
+    pooling: str,
+    conv_dropout: float,
+    dropout: float,
+) -> Classifier:
+    """32×32 → 28×28×8 → 14×14×8 → 10×10×16 → 5×5×16 → 120 → 84 → classes, for width 1 and one hidden layer.
 
     Raises:
         ShapeError: The images are not 32×32.
+        ConfigError: `width` asks for more channels than a machine can hold.
     """
     _check_size(size)
-    # Pooling comes before ReLU: the maximum of ReLUs is the ReLU of the maximum, at a quarter of the elements.
-    features: dict[str, nn.Module] = {
-        "convolution_1": nn.Conv2d(channels, 8, kernel_size=5),  # 28×28
-        "pooling_1": nn.MaxPool2d(2),  # 14×14
-        "relu_1": nn.ReLU(),
-        "convolution_2": nn.Conv2d(8, 16, kernel_size=5),  # 10×10
-        "pooling_2": nn.MaxPool2d(2),  # 5×5
-        "relu_2": nn.ReLU(),
-        "convolution_3": nn.Conv2d(16, 120, kernel_size=5),  # 1×1
-        "relu_3": nn.ReLU(),
-    }
+    num_channels = [max(1, round(width * number)) for number in CHANNELS]
+    num_units = max(1, round(width * UNITS))
+    layers.check_channels(num_channels[-1], f"model.width · {CHANNELS[-1]}", f"{width:g} · {CHANNELS[-1]}")
+
+    features: dict[str, nn.Module] = {}
+    num_in = channels
+    for number, num_out in enumerate(num_channels, start=1):
+        features[f"convolution_{number}"] = nn.Conv2d(num_in, num_out, kernel_size=5)  # 28×28, 10×10, 1×1
+        pool_size = 2 if number < len(num_channels) else 1  # 14×14, 5×5
+        features |= layers.activation_and_pooling("", activation, pooling, pool_size, f"_{number}")
+        if conv_dropout:
+            features[f"conv_dropout_{number}"] = nn.Dropout2d(conv_dropout)
+        num_in = num_out
+    return Classifier(normalize, features, _head(num_in, num_units, num_classes, depth, activation, dropout))
+
+
+def _head(
+    num_in: int, num_units: int, num_classes: int, depth: int, activation: str, dropout: float
+) -> dict[str, nn.Module]:
     head: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     if dropout:
         head["dropout_1"] = nn.Dropout(dropout)
-    head |= {"hidden": nn.Linear(120, 84), "hidden_relu": nn.ReLU()}
-    if dropout:
-        head["dropout_2"] = nn.Dropout(dropout)
-    head["classes"] = nn.Linear(84, num_classes)
-    return Classifier(normalize, features, head)
+    for number in range(1, depth + 1):
+        suffix = "" if depth == 1 else f"_{number}"
+        head[f"hidden{suffix}"] = nn.Linear(num_in, num_units)
+        head[f"hidden_{activation}{suffix}"] = layers.activation(activation)
+        if dropout:
+            head[f"dropout_{number + 1}"] = nn.Dropout(dropout)
+        num_in = num_units
+    head["classes"] = nn.Linear(num_in, num_classes)
+    return head
 
 
 def _check_size(size: int) -> None:

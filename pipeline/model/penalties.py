@@ -27,6 +27,15 @@ def l2(parameters: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
+def soft_threshold_(parameter: Tensor, threshold: float | Tensor) -> None:
+    """Move weights in place towards 0, and no further: w ← sign(w)·max(|w| − threshold, 0).
+
+    The proximal operator of threshold·|w| (Parikh and Boyd 2014, section 6.5.2); a tensor gives each weight its own.
+    """
+    parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
+
+
+@torch.no_grad()
 def decay_(parameters: Sequence[Tensor], factor: float) -> None:
     """Shrink weights in place, w ← (1 − factor)·w, apart from the gradient.
 

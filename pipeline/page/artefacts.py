@@ -28,6 +28,8 @@ class Artefacts:
         metrics: `metrics.json` of the evaluation.
         matrix: Counts of test images by true class (row) and predicted class (column).
         per_class: Class, count, precision, recall and F1.
+        weights: The layers that penalties act on: `layer`, and as numbers `weights`, `zeros` and `norm`.
+        lr_range: The steps of the learning rate range test: `lr`, `loss` and `smoothed`; empty where there was none.
         pictures: The PNG files of the earlier stages: `overview`, `preview`, `mistakes`.
     """
 
@@ -40,6 +42,8 @@ class Artefacts:
     metrics: dict[str, float]
     matrix: list[list[int]]
     per_class: list[dict[str, Any]]
+    weights: list[dict[str, Any]]
+    lr_range: list[dict[str, Any]]
     pictures: dict[str, bytes]
 
 
@@ -71,7 +75,9 @@ def read(*, training: Path, evaluation: Path, prepared: Path, augmented: Path) -
         augmentation=json.loads((augmented / "augment.json").read_text()),
         metrics=metrics,
         matrix=_matrix(evaluation / "confusion.csv", dataset["classes"]),
-        per_class=_per_class(evaluation / "per_class.csv"),
+        per_class=_table(evaluation / "per_class.csv"),
+        weights=_table(training / "weights.csv"),
+        lr_range=_table(training / "lr_range.csv") if run["config"]["optimizer"]["lr"] == "auto" else [],
         pictures={
             "overview": (prepared / "overview.png").read_bytes(),
             "preview": (augmented / "preview.png").read_bytes(),
@@ -86,11 +92,14 @@ def _matrix(path: Path, classes: list[str]) -> list[list[int]]:
     return [[counts[actual, predicted] for predicted in classes] for actual in classes]
 
 
-def _per_class(path: Path) -> list[dict[str, Any]]:
+def _table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file: names in the columns `class` and `layer`, whole numbers and fractions in all others."""
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [
-        {"class": row["class"], "count": int(row["count"])}
-        | {key: float(row[key]) for key in ("precision", "recall", "f1")}
-        for row in rows
-    ]
+        return [
+            {key: value if key in ("class", "layer") else _number(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.isdigit() else float(text)

@@ -114,6 +114,23 @@ def mistakes(
     return _png(figure)
 
 
+def lr_range(steps: Sequence[dict[str, float]], chosen: float) -> bytes:
+    """The loss against the growing learning rate of a range test, and the rate that was chosen."""
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.subplots()
+    rates = [step["lr"] for step in steps]
+    axes.plot(rates, [step["loss"] for step in steps], color=TRAIN_MODE, lw=1, label="each batch")
+    axes.plot(rates, [step["smoothed"] for step in steps], color=TRAINING, lw=2, label="smoothed")
+    axes.axvline(chosen, color=VALIDATION, lw=1.5, ls=":", label=f"chosen: {chosen:g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    top = 1.5 * steps[0]["smoothed"]
+    axes.set_ylim(min(step["smoothed"] for step in steps) - 0.05 * top, top)
+    axes.grid(axis="y", color=GRID, lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return _png(figure)
+
+
 def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, keys: tuple[str, str, str]) -> None:
     """One chart of the three series `keys`: while training, clean training, validation."""
     epochs = [row["epoch"] for row in rows]

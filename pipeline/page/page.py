@@ -11,9 +11,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from pipeline.fit import history
+from pipeline.fit import early_stopping, history
 from pipeline.model import Layer
-from pipeline.page import charts, summary, tiles
+from pipeline.page import charts, figures, summary, tiles
 from pipeline.page.artefacts import Artefacts
 
 NUM_PAIRS = 3
@@ -63,6 +63,9 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     drawn = charts.charts(artefacts.rows, artefacts.run["best_epoch"])
+    monitor = artefacts.run["config"]["train"]["monitor"]
+    if artefacts.lr_range:
+        artefacts.pictures["lr_range"] = figures.lr_range(artefacts.lr_range, artefacts.run["lr"])
     pictures = artefacts.pictures | {"filters": tiles.filters(seen.filters), "image": tiles.image(seen.image)}
     return environment.get_template("report.html").render(
         model=artefacts.run["config"]["model"]["name"],
@@ -75,6 +78,10 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         augmentation_line=_augmentation_line(artefacts.augmentation),
         fit_line=summary.fit_line(artefacts),
         seconds=_duration(artefacts.run["seconds"]),
+        saved=_saved(artefacts.run["early_stopping"]),
+        monitor=monitor,
+        stops=_looking_back(artefacts, monitor),
+        zeros={row["layer"]: row["zeros"] for row in artefacts.weights if row["zeros"]},
         num_test=summary.num_test(artefacts),
         sketches=SKETCHES,
         legend=LEGEND,
@@ -99,6 +106,27 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         next_command=summary.next_command(artefacts.run),
         configuration=_without_passwords(yaml.safe_dump(artefacts.run["config"], sort_keys=False, allow_unicode=True)),
     )  # fmt: skip
+
+
+def _looking_back(artefacts: Artefacts, monitor: str) -> list[early_stopping.Stop]:
+    settings = artefacts.run["config"]["train"]["early_stopping"]
+    return early_stopping.looking_back(
+        [row[monitor] for row in artefacts.rows],
+        min_delta=settings["min_delta"],
+        warmup_epochs=settings["warmup_epochs"],
+        rising=history.higher_is_better(monitor),
+    )
+
+
+def _saved(saved: dict[str, Any]) -> str:
+    """What early stopping left out, in words.
+
+    >>> _saved({"saved_epochs": 12, "saved_seconds": 61.2}), _saved({"saved_epochs": 0, "saved_seconds": 0})
+    ('Early stopping left out 12 epochs, about 1 min 1 s.', '')
+    """
+    if not saved["saved_epochs"]:
+        return ""
+    return f"Early stopping left out {saved['saved_epochs']} epochs, about {_duration(saved['saved_seconds'])}."
 
 
 def _heat(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:

@@ -32,7 +32,8 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
     once = {"best_epoch": record["best_epoch"], "num_parameters": record["num_parameters"]}
     metrics += [Metric(key, value, record["times_ms"][-1], record["best_epoch"]) for key, value in once.items()]
     send(store, run_id, metrics)
-    for name in ("model.ckpt", "history.csv", "signals.json", "run.json"):
+    names = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv")
+    for name in (name for name in names if (folder / name).exists()):
         store.client.log_artifact(run_id, str(folder / name), "training")
     picture = figures.curves(rows, record["best_epoch"])
     _log_bytes(store, run_id, picture, "curves.png")

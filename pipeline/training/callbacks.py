@@ -3,16 +3,17 @@
 import io
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline.data.seeds import derive_seed
-from pipeline.fit import history
+from pipeline.fit import early_stopping, history
 from pipeline.storage import atomic
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit
@@ -101,19 +102,56 @@ def checkpointing(folder: Path, monitor: str) -> list[ModelCheckpoint]:
     return [best, ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **every_epoch)]
 
 
-def early_stopping(monitor: str, patience: int, min_delta: float) -> EarlyStopping:
-    """Stops when `monitor` has not gained more than `min_delta` for `patience` epochs."""
-    return EarlyStopping(
-        monitor, min_delta, patience, mode=mode(monitor), check_on_train_epoch_end=True, check_finite=False
-    )
+@dataclass(frozen=True)
+class Rule:
+    """When to stop: see `pipeline.fit.early_stopping.stopping_epoch`; without patience never."""
+
+    monitor: str
+    patience: int | None = None
+    min_delta: float = 0.0
+    warmup_epochs: int = 0
+
+    def stops(self, rows: list[Row]) -> bool:
+        if self.patience is None:
+            return False
+        values = [row[self.monitor] for row in rows]
+        rising = history.higher_is_better(self.monitor)
+        stop = early_stopping.stopping_epoch(
+            values, patience=self.patience, min_delta=self.min_delta, warmup_epochs=self.warmup_epochs, rising=rising
+        )
+        return stop is not None
+
+
+class EarlyStopping(pl.Callback):
+    """Stops by the rule of `pipeline.fit.early_stopping`, applied to the rows so far: it has no state of its own, and a
+    resumed training comes to the same decision."""
+
+    def __init__(self, history: History, rule: Rule) -> None:
+        self.history, self.rule = history, rule
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.rule.stops(self.history.rows):
+            trainer.should_stop = True
+
+
+class Average(WeightAveraging):
+    """Keeps an exponential moving average of weights and batch statistics; what is measured and kept is the average.
+
+    The decay is min(decay, (1 + n)/(10 + n)) after n steps, so that the average is not long that of the untrained
+    network (the rule of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, decay: float) -> None:
+        def blend(averages: Any, currents: Any, num_averaged: Any) -> None:
+            if not averages[0].is_floating_point():  # how many batches a normalisation has seen
+                torch._foreach_copy_(averages, currents)
+                return
+            now = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+            torch._foreach_lerp_(averages, currents, 1 - now)
+
+        super().__init__(use_buffers=True, multi_avg_fn=blend)
 
 
 def mode(monitor: str) -> str:
-    """`max` for an accuracy, `min` for everything else."""
+    """`max` where a gain is a rise, else `min`."""
     return "max" if history.higher_is_better(monitor) else "min"
-
-
-def had_stopped_early(checkpoint: dict[str, Any]) -> bool:
-    """Whether the run that wrote this checkpoint was about to stop; Lightning would train one more epoch."""
-    states = (state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping"))
-    return any(state["wait_count"] >= state["patience"] for state in states)

@@ -1,6 +1,7 @@
 """One training, from the first epoch or from the last whole checkpoint, to the best weights."""
 
 import logging
+import statistics
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ class Outcome:
         times_ms: When each epoch ended, in milliseconds since 1970.
         best_epoch: Counted from 1.
         stop_reason: A clause that follows "stopped because".
+        saved_epochs: That early stopping left out.
+        saved_seconds: What these would have taken, each as long as the median of those that ran.
     """
 
     state: dict[str, torch.Tensor]
@@ -37,6 +40,8 @@ class Outcome:
     times_ms: list[int]
     best_epoch: int
     stop_reason: str
+    saved_epochs: int
+    saved_seconds: float
 
 
 def fit(
@@ -49,6 +54,9 @@ def fit(
     monitor: str = history.VAL_LOSS,
     patience: int | None = None,
     min_delta: float = 0.0,
+    warmup_epochs: int = 0,
+    ema_decay: float = 0.0,
+    gradient_clip_norm: float | None = None,
     accelerator: str = "auto",
     devices: int = 1,
     precision: Any = "32-true",
@@ -64,10 +72,11 @@ def fit(
         TrainingError: A loss was not finite. `folder` keeps the last good weights.
     """
     rows = callbacks.History(folder / "history.csv", on_row, _print_row(max_epochs))
-    stopping = [callbacks.early_stopping(monitor, patience, min_delta)] if patience else []
+    rule = callbacks.Rule(monitor, patience, min_delta, warmup_epochs)
+    averaging = [callbacks.Average(ema_decay)] if ema_decay else []
     bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() else []
     last = _load(folder / callbacks.LAST)
-    if last is None or not callbacks.had_stopped_early(last):
+    if last is None or not rule.stops(last["callbacks"]["History"]["rows"]):
         if last is not None:
             print(f"going on after epoch {last['epoch'] + 1} of an interrupted training in {folder}")
         with _quiet():
@@ -79,11 +88,13 @@ def fit(
                 callbacks=[
                     callbacks.DrawAgain(seed, batches),
                     rows,
-                    *stopping,
+                    callbacks.EarlyStopping(rows, rule),
+                    *averaging,
                     *bar,
                     *extra_callbacks,
                     *callbacks.checkpointing(folder, monitor),
                 ],
+                gradient_clip_val=gradient_clip_norm,
                 plugins=[callbacks.AtomicCheckpoints()],
                 logger=False,
                 enable_progress_bar=bool(bar),
@@ -103,13 +114,18 @@ def fit(
     if last is None or best is None:
         raise TrainingError(f"{folder} must hold the best weights after training; found none. Train again.")
     state = last["callbacks"]["History"]
-    stopped = callbacks.had_stopped_early(last) and len(state["rows"]) < max_epochs
+    ran = state["rows"]
+    saved_epochs = max_epochs - len(ran) if rule.stops(ran) else 0
     return Outcome(
         state={name.removeprefix("network."): value for name, value in best["state_dict"].items()},
-        rows=state["rows"],
+        rows=ran,
         times_ms=state["times_ms"],
         best_epoch=best["epoch"] + 1,
-        stop_reason=f"{monitor} had not improved for {patience} epochs" if stopped else "it reached train.max_epochs",
+        stop_reason=f"{monitor} had not improved for {patience} epochs"
+        if saved_epochs
+        else "it reached train.max_epochs",
+        saved_epochs=saved_epochs,
+        saved_seconds=round(saved_epochs * statistics.median(row["seconds"] for row in ran), 4),
     )
 
 

@@ -1,6 +1,6 @@
 """What is minimised, how, and what is measured on the way."""
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,22 +12,27 @@ from pipeline.config.errors import TrainingError
 from pipeline.fit import history
 from pipeline.model import penalties
 from pipeline.training.batches import Batch
+from pipeline.training.optimizers import build_optimizer, build_scheduler, threshold
+
+Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Mixes images uint8 (batch, height, width, channels) and labels int64 (batch,) into images and targets (batch, classes)."""
 
 SAMPLED_STEPS = 8
 """Steps of an epoch at which gradients and updates are measured."""
 
-ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
-"""Of the learning rate, before the warm-up and after the last step."""
-
 
 class Fit(pl.LightningModule):
-    """Minimises cross-entropy plus penalties, and keeps the sums that make a row of the history.
+    """Minimises cross-entropy and penalties, and keeps the sums that make a row of the history.
 
     Args:
         network: Takes images uint8 (batch, height, width, channels), gives logits (batch, classes).
         optimizer: `name` (`sgd` or `adamw`) and its settings.
         scheduler: `name` (`constant`, `one_cycle` or `cosine`) and its settings.
+        mix: Applied to each training batch, such as mixup; None: images and labels stay as they are.
         l1: Weight λ of the penalty λ·Σ|w|.
+        l1_as: `proximal` moves each weight towards 0 after each step, by λ times what a gradient of 1 would have moved it,
+            and leaves it there once it arrives (Parikh and Boyd 2014, "Proximal algorithms", sections 4.2 and 6.5.2);
+            `subgradient` adds to the loss, and makes no exact zeros.
         l2: Weight λ of the decay, or of the penalty λ/2·Σw².
         l2_as: `decay` shrinks each weight by lr·λ before each step, whatever the optimiser (Loshchilov and Hutter 2019,
             https://arxiv.org/abs/1711.05101); `penalty` adds to the loss.
@@ -40,7 +45,9 @@ class Fit(pl.LightningModule):
         *,
         optimizer: dict[str, Any],
         scheduler: dict[str, Any],
+        mix: Mix | None = None,
         l1: float = 0.0,
+        l1_as: str = "proximal",
         l2: float = 0.0,
         l2_as: str = "decay",
         label_smoothing: float = 0.0,
@@ -48,7 +55,9 @@ class Fit(pl.LightningModule):
         super().__init__()
         self.network = network
         self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
-        self.l1, self.label_smoothing = l1, label_smoothing
+        self.mix, self.label_smoothing = mix, label_smoothing
+        self.l1, self.l2 = l1, l2
+        self.l1_penalty, self.l1_threshold = (l1, 0.0) if l1_as == "subgradient" else (0.0, l1)
         self.l2_penalty, self.l2_decay = (l2, 0.0) if l2_as == "penalty" else (0.0, l2)
         self.penalized = penalties.penalized(network)
         self.sums: dict[str, Tensor] = {}
@@ -56,12 +65,22 @@ class Fit(pl.LightningModule):
         self.weights_before: list[Tensor] = []
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        images, labels = batch
+        images, targets = batch if self.mix is None else self.mix(*batch)
         logits = self.network(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        penalty = self._penalty()
-        self._add("train", logits, labels, loss, penalty)
-        return loss if penalty is None else loss + penalty
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        self._add("train", logits, targets, loss)
+        if self.l1_penalty:
+            loss = loss + self.l1_penalty * penalties.l1(self.penalized)
+        if self.l2_penalty:
+            loss = loss + self.l2_penalty * penalties.l2(self.penalized)
+        return loss
+
+    def optimizer_step(self, epoch: int, batch_index: int, optimizer: Any, closure: Any = None) -> None:
+        super().optimizer_step(epoch, batch_index, optimizer, closure)
+        if self.l1_threshold:
+            taken = self.trainer.optimizers[0]
+            for parameter in self.penalized:
+                penalties.soft_threshold_(parameter, threshold(taken, parameter, self.l1_threshold))
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         images, labels = batch
@@ -105,10 +124,9 @@ class Fit(pl.LightningModule):
         row = {}
         for name in ("train", "train_clean", "val"):
             sums = self.trainer.strategy.reduce(self.sums.pop(name), reduce_op="sum")
-            total_loss, correct, count, penalty, num_batches = sums.tolist()
+            total_loss, correct, count = sums.tolist()
             row[f"{name}/loss"], row[f"{name}/accuracy"] = total_loss / count, correct / count
-            if name == "train":
-                row[history.PENALTY] = penalty / num_batches
+        row |= self._weights_row()
         for key in (history.UPDATE_RATIO, history.GRADIENT_NORM, history.DEAD_RELU):
             values = self.sampled.pop(key, [])
             row[key] = float(torch.stack(values).mean()) if values else 0.0
@@ -119,25 +137,33 @@ class Fit(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         total_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer = _optimizer(self.parameters(), **self.optimizer_settings)
-        scheduler = _scheduler(optimizer, total_steps, **self.scheduler_settings)
+        optimizer = build_optimizer(self.parameters(), **self.optimizer_settings)
+        scheduler = build_scheduler(optimizer, total_steps, **self.scheduler_settings)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _penalty(self) -> Tensor | None:
-        terms = []
-        if self.l1:
-            terms.append(self.l1 * penalties.l1(self.penalized))
-        if self.l2_penalty:
-            terms.append(self.l2_penalty * penalties.l2(self.penalized))
-        return sum(terms[1:], terms[0]) if terms else None
+    @torch.no_grad()
+    def _weights_row(self) -> dict[str, float]:
+        """What the penalties amount to, whether they act through the loss or apart from it, and what they have done."""
+        l1, l2 = self.l1 * float(penalties.l1(self.penalized)), self.l2 * float(penalties.l2(self.penalized))
+        num_zeros = sum(int((parameter == 0).sum()) for parameter in self.penalized)
+        return {
+            history.PENALTY: l1 + l2,
+            history.PENALTY_L1: l1,
+            history.PENALTY_L2: l2,
+            history.WEIGHTS_NORM: float(nn.utils.get_total_norm(self.penalized)),
+            history.WEIGHTS_SPARSITY: num_zeros / sum(parameter.numel() for parameter in self.penalized),
+        }
 
-    def _add(self, name: str, logits: Tensor, labels: Tensor, loss: Tensor, penalty: Tensor | None = None) -> None:
-        """Add one batch to the sums of (loss, correct, images, penalty, batches), without waiting for the device."""
+    def _add(self, name: str, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Add one batch to the sums of (loss, correct, images), without waiting for the device.
+
+        Of a mixed image, as much is correct as the predicted class has of the mixture.
+        """
         with torch.no_grad():
-            correct = (logits.argmax(1) == labels).sum()
+            guesses = logits.argmax(1)
+            right = (guesses == targets) if targets.ndim == 1 else targets.gather(1, guesses[:, None])
             one = torch.ones((), dtype=torch.float64, device=loss.device)
-            penalty = torch.zeros_like(one) if penalty is None else penalty.detach()
-            batch = torch.stack([loss.detach() * len(labels), correct, one * len(labels), penalty, one])
+            batch = torch.stack([loss.detach() * len(targets), right.sum() * one, one * len(targets)])
             self.sums[name] = self.sums[name] + batch if name in self.sums else batch
 
     def _sampling_stride(self) -> int:
@@ -164,32 +190,3 @@ class _DeadUnits:
 
     def _look(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.alive.append((output > 0).transpose(0, 1).flatten(1).any(1))
-
-
-def _optimizer(parameters: Any, name: str, **settings: Any) -> torch.optim.Optimizer:
-    if name == "sgd":
-        return torch.optim.SGD(parameters, settings["lr"], settings["momentum"], nesterov=settings["nesterov"])
-    betas = (settings["beta1"], settings["beta2"])
-    return torch.optim.AdamW(parameters, settings["lr"], betas, weight_decay=0.0, fused=True)
-
-
-def _scheduler(
-    optimizer: torch.optim.Optimizer, total_steps: int, name: str, **settings: Any
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning rate as a function of progress; unlike torch's OneCycleLR it also takes trainings of a few steps."""
-
-    def factor(step: int) -> float:
-        progress = min(1.0, step / max(1, total_steps - 1))
-        if name == "one_cycle":
-            warmup = settings["warmup_fraction"]
-            if progress < warmup:
-                return _cosine(ONE_CYCLE_START, 1.0, progress / warmup)
-            return _cosine(1.0, ONE_CYCLE_END, (progress - warmup) / (1 - warmup))
-        return _cosine(1.0, settings["final_fraction"], progress) if name == "cosine" else 1.0
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def _cosine(start: float, end: float, progress: float) -> float:
-    """Half a cosine from `start` to `end`, for a progress in [0, 1]."""
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,98 @@
+"""The learning rate range test: a short training in which the rate only grows, to see where the loss falls."""
+
+import copy
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.config.errors import TrainingError
+from pipeline.training.batches import TrainingImages
+from pipeline.training.optimizers import build_optimizer
+
+LOWEST, HIGHEST, NUM_STEPS = 1e-6, 10.0, 100
+SMOOTHING = 0.9
+DIVERGED = 4.0
+"""Times the lowest smoothed loss at which the test ends."""
+
+
+class Step(NamedTuple):
+    """One step of the test: its learning rate, the loss of its batch, and the loss smoothed."""
+
+    lr: float
+    loss: float
+    smoothed: float
+
+
+def lr_range(
+    network: nn.Module, images: TrainingImages, *, batch_size: int, optimizer: dict[str, Any], seed: int
+) -> list[Step]:
+    """Train a copy of the network while the learning rate grows by the same factor at each step (Smith 2017, section 3.3,
+    https://arxiv.org/abs/1506.01186), until the loss has grown `DIVERGED`-fold.
+
+    Args:
+        network: Stays as it is, and so does torch's global generator.
+        images: Drawn as in the first epochs of a training.
+        batch_size: Images for each step.
+        optimizer: `name` and settings; its `lr` does not count.
+        seed: Decides the order of the images and what dropout drops.
+    """
+    student = copy.deepcopy(network).train()
+    trained = build_optimizer(student.parameters(), **{**optimizer, "lr": LOWEST})
+    generator = np.random.default_rng(seed)
+    steps: list[Step] = []
+    average = 0.0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for number in range(NUM_STEPS):
+            lr = LOWEST * (HIGHEST / LOWEST) ** (number / (NUM_STEPS - 1))
+            chosen = generator.integers(0, len(images.labels), min(batch_size, len(images.labels)))
+            pixels, labels = images[0, number, chosen]
+            loss = F.cross_entropy(student(pixels), labels)
+            if not torch.isfinite(loss):
+                break
+            average = SMOOTHING * average + (1 - SMOOTHING) * loss.item()
+            steps.append(Step(lr, loss.item(), average / (1 - SMOOTHING ** (number + 1))))
+            if steps[-1].smoothed > DIVERGED * min(step.smoothed for step in steps):
+                break
+            trained.param_groups[0]["lr"] = lr
+            trained.zero_grad()
+            loss.backward()
+            trained.step()
+    return steps
+
+
+def suggestion(steps: Sequence[Step]) -> float:
+    """A tenth of the learning rate at which the smoothed loss was lowest: there it already turns, a step before it still
+    falls steeply (the rule that fast.ai's course made common).
+
+    Raises:
+        TrainingError: The loss never fell by as much as 2 %.
+    """
+    lowest = min(steps, key=lambda step: step.smoothed, default=Step(math.nan, math.nan, math.inf))
+    if not steps or lowest.smoothed > 0.98 * steps[0].smoothed:
+        raise TrainingError(
+            "optimizer.lr=auto must find a learning rate at which the loss falls; it fell at none from "
+            f"{LOWEST:g} to {steps[-1].lr if steps else LOWEST:.2g}. Set optimizer.lr to a number, and look at the images."
+        )
+    return float(f"{lowest.lr / 10:.2g}")
+
+
+def to_csv(steps: Sequence[Step]) -> str:
+    """The steps as CSV; floats read back bit for bit."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([Step._fields, *(map(repr, step) for step in steps)])
+    return buffer.getvalue()
+
+
+def read_csv(path: Path) -> list[Step]:
+    """What `to_csv` wrote."""
+    with path.open(newline="") as file:
+        return [Step(*(float(row[name]) for name in Step._fields)) for row in csv.DictReader(file)]

@@ -1,0 +1,64 @@
+"""Optimisers, learning rate schedules, and what a proximal step has to know of them."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
+"""Of the learning rate, before the warm-up and after the last step."""
+
+
+def build_optimizer(parameters: Any, name: str, **settings: Any) -> torch.optim.Optimizer:
+    """`sgd` or `adamw`, whose own weight decay stays off: decay is applied apart, alike for both."""
+    if name == "sgd":
+        return torch.optim.SGD(parameters, settings["lr"], settings["momentum"], nesterov=settings["nesterov"])
+    betas = (settings["beta1"], settings["beta2"])
+    return torch.optim.AdamW(parameters, settings["lr"], betas, weight_decay=0.0, fused=True)
+
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer, total_steps: int, name: str, **settings: Any
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The learning rate as a function of progress; unlike torch's OneCycleLR it also takes trainings of a few steps."""
+
+    def factor(step: int) -> float:
+        progress = min(1.0, step / max(1, total_steps - 1))
+        warmup = settings["warmup_fraction"]
+        if progress < warmup:
+            if name == "one_cycle":
+                return _cosine(ONE_CYCLE_START, 1.0, progress / warmup)
+            return (step + 1) / (math.ceil(warmup * max(1, total_steps - 1)) + 1)
+        rest = (progress - warmup) / (1 - warmup)
+        if name == "one_cycle":
+            return _cosine(1.0, ONE_CYCLE_END, rest)
+        return _cosine(1.0, settings["final_fraction"], rest) if name == "cosine" else 1.0
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def threshold(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, l1: float) -> float | Tensor:
+    """By how much the proximal step of λ·Σ|w| moves each weight of `parameter` towards 0, as the optimiser stands.
+
+    It is λ times what a lasting gradient of 1 moves a weight in one step. So a weight stays at 0 just where the loss pulls
+    at it by no more than λ, whichever the optimiser, and one λ means the same for all: with momentum m the buffer settles
+    at g/(1 − m), and Adam divides by √v̂ + ε (the proximal step in Adam's own metric: Yun, Lozano and Yang 2021, "Adaptive
+    proximal gradient methods for structured neural networks"). As a gradient moves a weight by no more than about the
+    learning rate under Adam, neither does the threshold: a weight that has not felt the loss yet would vanish at once.
+
+    Returns:
+        A number, or a tensor of the shape of `parameter` where it differs from weight to weight.
+    """
+    group = next(group for group in optimizer.param_groups if any(parameter is other for other in group["params"]))
+    if isinstance(optimizer, torch.optim.SGD):
+        return float(group["lr"] * l1 / (1 - group["momentum"]))
+    state = optimizer.state[parameter]
+    correction = 1 - group["betas"][1] ** state["step"]
+    share: Tensor = l1 / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
+    return group["lr"] * share.clamp_max(1)
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Half a cosine from `start` to `end`, for a progress in [0, 1]."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

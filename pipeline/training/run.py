@@ -1,0 +1,169 @@
+"""One training as the configuration describes it, from the folders of `prepare` and `augment` to a folder of its own."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import model
+from pipeline.config.schema import Config
+from pipeline.data.seeds import derive_seed
+from pipeline.fit import history
+from pipeline.storage import atomic, lineage
+from pipeline.training import lr_range, mixing
+from pipeline.training.batches import ImageBatches
+from pipeline.training.checks import signals
+from pipeline.training.fit import fit
+from pipeline.training.module import Fit
+
+LR_RANGE = "lr_range.csv"
+
+
+def train(
+    prepared: Path,
+    augmented: Path,
+    working: Path,
+    out: Path,
+    config: Config,
+    on_row: Callable[[dict[str, float], int], None],
+) -> dict[str, Any]:
+    """Train one network and write what it learned.
+
+    Args:
+        prepared: Output of the prepare stage.
+        augmented: Output of the augment stage.
+        working: Where checkpoints lie; a training that was killed goes on from what it finds there.
+        out: Folder to fill.
+        config: Of which `seed`, `model`, `regularization`, `optimizer`, `scheduler` and `train` count.
+        on_row: Takes each row of the history once its checkpoint is safe, and when its epoch ended.
+
+    Returns:
+        What `run.json` tells of the training's course.
+
+    Raises:
+        ShapeError: The images are too small for the network.
+        TrainingError: A loss was not finite.
+    """
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    dataset = json.loads((prepared / "dataset.json").read_text())
+    augmentation = json.loads((augmented / "augment.json").read_text())
+    description = {
+        **dataclasses.asdict(config.model),
+        "num_classes": len(dataset["classes"]),
+        "channels_last": config.train.channels_last,
+        **{key: dataset[key] for key in ("channels", "size", "mean", "std")},
+    }
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    network = model.build(**description)
+    batches = ImageBatches(
+        prepared,
+        augmented,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        loader_workers=config.train.loader_workers,
+        augment=_online(augmentation["transforms"], dataset["size"], dataset["channels"])
+        if augmentation["mode"] == "online"
+        else None,
+    )
+    if not (working / "signals.json").exists():
+        measured = signals(network, batches.probe[0], len(dataset["classes"]), derive_seed(config.seed, "checks"))
+        measured |= {
+            "num_train": len(batches.train.labels),
+            "num_probe": len(batches.probe.labels),
+            "num_val": len(batches.val.labels),
+        }
+        atomic.write_text(working / "signals.json", json.dumps(measured, indent=2))
+    optimizer = dataclasses.asdict(config.optimizer)
+    if optimizer["lr"] == "auto":
+        optimizer["lr"] = _found_lr(network, batches, optimizer, config, working)
+    module = Fit(
+        network,
+        optimizer=optimizer,
+        scheduler=dataclasses.asdict(config.scheduler),
+        **_regularization(config, len(dataset["classes"])),
+    )
+    outcome = fit(
+        module,
+        batches,
+        working,
+        seed=config.seed,
+        max_epochs=config.train.max_epochs,
+        monitor=config.train.monitor,
+        **dataclasses.asdict(config.train.early_stopping),
+        ema_decay=config.train.ema_decay,
+        gradient_clip_norm=config.train.gradient_clip_norm,
+        accelerator=config.train.accelerator,
+        devices=config.train.devices,
+        precision=config.train.precision,
+        on_row=on_row,
+    )
+    model.save(out / "model.ckpt", description, outcome.state, dataset["classes"])
+    (out / "history.csv").write_text(history.to_csv(outcome.rows))
+    for name in ("signals.json", LR_RANGE):
+        if (working / name).exists():
+            shutil.copy2(working / name, out)
+    (out / "weights.csv").write_text(_weights_table(network, outcome.state))
+    return {
+        "best_epoch": outcome.best_epoch,
+        "epochs": len(outcome.rows),
+        "stop_reason": outcome.stop_reason,
+        "early_stopping": {"saved_epochs": outcome.saved_epochs, "saved_seconds": outcome.saved_seconds},
+        "lr": optimizer["lr"],
+        "seconds": sum(row["seconds"] for row in outcome.rows),
+        "times_ms": outcome.times_ms,
+        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "weights_sha256": lineage.hash_file(out / "model.ckpt"),
+    }
+
+
+def _regularization(config: Config, num_classes: int) -> dict[str, Any]:
+    """What `Fit` takes: the section `regularization`, with its mixtures as one function."""
+    settings = dataclasses.asdict(config.regularization)
+    strengths = {name: settings.pop(name) for name in ("mixup", "cutmix", "erasing")}
+    mixes = any(strengths.values())
+    return settings | {"mix": partial(mixing.mix, num_classes=num_classes, **strengths) if mixes else None}
+
+
+def _found_lr(
+    network: model.Classifier, batches: ImageBatches, optimizer: dict[str, Any], config: Config, working: Path
+) -> float:
+    """The learning rate of a range test, which an interrupted training remembers."""
+    if not (working / LR_RANGE).exists():
+        steps = lr_range.lr_range(
+            network,
+            batches.train,
+            batch_size=config.train.batch_size,
+            optimizer=optimizer,
+            seed=derive_seed(config.seed, "learning rate range"),
+        )
+        atomic.write_text(working / LR_RANGE, lr_range.to_csv(steps))
+    steps = lr_range.read_csv(working / LR_RANGE)
+    lr = lr_range.suggestion(steps)
+    print(f"optimizer.lr=auto: {lr:g}, from a range test of {len(steps)} steps")
+    return lr
+
+
+def _weights_table(network: model.Classifier, state: dict[str, torch.Tensor]) -> str:
+    """A line for each layer that penalties act on: its weights, how many of the kept ones are exactly 0, and their norm."""
+    penalized = {id(parameter) for parameter in model.penalized(network)}
+    lines = ["layer,weights,zeros,norm"]
+    for name, parameter in network.named_parameters():
+        if id(parameter) in penalized:
+            weights = state[name]
+            layer = name.removesuffix(".weight").split(".", 1)[1].replace(".", "_")  # as the table of layers names it
+            lines.append(f"{layer},{weights.numel()},{int((weights == 0).sum())},{float(weights.norm())!r}")
+    return "\n".join(lines) + "\n"
+
+
+def _online(transforms: list[Any], size: int, channels: int) -> Callable[[np.ndarray, int], np.ndarray]:
+    """The augmentation of `augment.mode=online`, for one batch and its seed."""
+    from pipeline.data import augmentation
+
+    return partial(augmentation.augment_batch, augmentation.build(transforms, size, channels))
