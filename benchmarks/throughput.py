@@ -34,8 +34,9 @@ from pipeline.training.module import Fit
 OPTIONS: dict[str, dict[str, Any]] = {
     "lenet": {"width": 1.0, "depth": 1, "activation": "relu", "pooling": "max", "conv_dropout": 0.0, "dropout": 0.0},
     "convnet": {
-        "width": 16, "depth": 3, "kernel_size": 3, "stride": 1, "padding": None, "dilation": 1, "pooling": "max", "pool_size": 2,
-        "normalization": "batch", "activation": "relu", "head": "average", "hidden": 0, "conv_dropout": 0.0, "dropout": 0.0,
+        "width": 16, "depth": 3, "kernel_size": 3, "stride": 1, "padding": None, "dilation": 1,
+        "pooling": "max", "pool_size": 2, "normalization": "batch", "activation": "relu", "head": "average",
+        "hidden": 0, "conv_dropout": 0.0, "dropout": 0.0,
     },
 }  # fmt: skip
 
