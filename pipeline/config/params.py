@@ -32,7 +32,9 @@ def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[s
     groups = option_names(conf)
     chosen = dict(override.split("=", 1) for override in command_line if "=" in override)
     for group, value in chosen.items():
-        if group in groups and _PLAIN_WORDS.fullmatch(value):
+        if (
+            group in groups and _PLAIN_WORDS.fullmatch(value) and not group.startswith("hydra/")
+        ):  # plug-ins have options too
             for name in value.split(","):
                 _check_option(group, name, groups[group], "on the command line")
     dropped = {group for group in chosen if group in groups}
@@ -49,7 +51,8 @@ def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[s
 def option_names(conf: Path) -> dict[str, list[str]]:
     """The options of each group, found by looking: `{"model": ["convnet", "lenet"], …}`."""
     folders = (path for path in sorted(conf.rglob("*")) if path.is_dir())
-    return {path.relative_to(conf).as_posix(): sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    options = {path.relative_to(conf).as_posix(): sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    return {group: names for group, names in options.items() if names}
 
 
 def quote(value: Any) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,14 +47,29 @@ def connect(settings: Settings) -> Store:
     uri = settings.resolved_uri()
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///"))
+        if _is_whole(database):
+            return _open(uri, settings.experiment, _artifacts(database))
         with lock.held(database, wait=True):
             fresh = not database.exists()
-            store = _open(uri, settings.experiment, (database.parent / "mlartifacts").absolute().as_uri())
+            store = _open(uri, settings.experiment, _artifacts(database))
             if fresh:  # readers and writers no longer wait for each other; the setting stays in the file
-                with sqlite3.connect(database) as connection:
+                with closing(sqlite3.connect(database)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
         return store
     return _open(uri, settings.experiment, None)
+
+
+def _is_whole(database: Path) -> bool:
+    """Whether `connect` has made this database to the end, whose last step is its journal mode."""
+    if not database.exists():
+        return False
+    with closing(sqlite3.connect(database)) as connection:
+        mode: str = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    return mode == "wal"
+
+
+def _artifacts(database: Path) -> str:
+    return (database.parent / "mlartifacts").absolute().as_uri()
 
 
 def _open(uri: str, experiment: str, artifact_location: str | None) -> Store:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.storage import atomic
+from pipeline.sweep import pruning
 from pipeline.tracking.live import LiveRun, Row
 from pipeline.tracking.publish import publish
 from pipeline.tracking.record import origin
@@ -27,9 +28,14 @@ class Run:
         self.record, self.live = record, live
 
     def log_row(self, row: Row, time_ms: int) -> None:
-        """Take a row of the history; returns at once."""
+        """Take a row of the history; returns at once.
+
+        Raises:
+            Pruned: The training belongs to a sweep that does not think it worth going on.
+        """
         if self.live is not None:
             self.live.log_row(row, time_ms)
+        pruning.judge(row)
 
     def settle(self) -> str | None:
         """Wait for what is on its way; gives the run's id, or None where the store has never answered."""
@@ -52,9 +58,12 @@ class Run:
 
     def end(self, status: str, error: BaseException) -> None:
         """Close the run of a training that did not finish."""
+        tag, text = "goodfit.error", f"{type(error).__name__}: {error}"
+        if isinstance(error, pruning.Pruned):
+            tag, text = "goodfit.pruned", str(error)
         if self.live is not None and (store := self.live.close()) is not None:
             try:
-                store.client.set_tag(str(self.live.run_id), "goodfit.error", f"{type(error).__name__}: {error}"[:5000])
+                store.client.set_tag(str(self.live.run_id), tag, text[:5000])
                 store.client.set_terminated(str(self.live.run_id), status)
             except Exception as failure:
                 print(f"tracking: the run could not be marked {status} ({failure})", file=sys.stderr)
@@ -62,7 +71,7 @@ class Run:
 
 @contextmanager
 def tracked(settings: Settings, record: dict[str, Any], working: Path) -> Iterator[Run]:
-    """Open the run of a training; an error leaves it FAILED, a stop by signal KILLED.
+    """Open the run of a training; an error leaves it FAILED, a stop by signal or by its sweep's pruning KILLED.
 
     Args:
         settings: Where to.
@@ -80,7 +89,8 @@ def tracked(settings: Settings, record: dict[str, Any], working: Path) -> Iterat
     try:
         yield run
     except BaseException as error:
-        run.end("FAILED" if isinstance(error, Exception) else "KILLED", error)
+        failed = isinstance(error, Exception) and not isinstance(error, pruning.Pruned)
+        run.end("FAILED" if failed else "KILLED", error)
         raise
 
 

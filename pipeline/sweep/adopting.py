@@ -1,0 +1,56 @@
+"""The command that makes `params.yaml` say what the best job of a sweep said."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import composing, params
+from pipeline.config.schema import OPTIONS
+
+KEPT = ("seed", "fail_fast", "tracking")
+"""What a winner does not decide."""
+
+
+def command(conf: Path, params_file: Path, winner: dict[str, Any]) -> str | None:
+    """The `dvc exp run` that adopts `winner`; None where `params.yaml` says the same already.
+
+    Args:
+        conf: The folder of groups and options.
+        params_file: The `params.yaml` that is to change.
+        winner: The whole configuration of a job.
+    """
+    changes = assignments(conf, params_file, winner)
+    if not changes:
+        return None
+    return "dvc exp run " + " ".join(f"-S {shlex.quote(change)}" for change in changes)
+
+
+def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[str]:
+    """What `-S` has to set, one after the other, so that `params_file` composes to `winner`."""
+    now = dataclasses.asdict(composing.compose(conf, params_file, []))
+    groups = [group for group in (*OPTIONS, "augment") if winner[group]["name"] != now[group]["name"]]
+    chosen = [f"{group}={winner[group]['name']}" for group in groups]
+    if chosen:
+        now = dataclasses.asdict(composing.compose(conf, params_file, chosen))
+    changes = [f"++{choice}" for choice in chosen]
+    for section in winner:
+        if section in KEPT:
+            continue
+        differing = dict(_differing(section, winner[section], now[section]))
+        if section in OPTIONS or section == "augment":
+            inner = {path.split(".", 1)[1]: value for path, value in differing.items()}
+            if inner:  # with the name, as a bare string in params.yaml would be replaced by a mapping without one
+                changes.append(f"++{section}={params.quote({'name': winner[section]['name'], **inner})}")
+        else:
+            changes += [f"++{path}={params.quote(value)}" for path, value in differing.items()]
+    return changes
+
+
+def _differing(path: str, wanted: Any, found: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(wanted, dict) and isinstance(found, dict) and wanted.keys() == found.keys():
+        for key in wanted:
+            yield from _differing(f"{path}.{key}", wanted[key], found[key])
+    elif wanted != found:
+        yield path, wanted

@@ -1,0 +1,159 @@
+"""One job of a sweep, in the process of the sweep or in one of its own."""
+
+import gc
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.config import ending
+from pipeline.storage import lock
+from pipeline.sweep import pruning, records
+
+STOP_FILE = ".stop"
+WATCH_SECONDS = 0.5
+
+RunJob = Callable[[Any, tuple[str, ...], Path], None]
+"""Runs the stage: what Hydra composed, the overrides that the user gave, and the folder to fill."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What Hydra's launchers call for each job, here or, pickled, elsewhere.
+
+    Attributes:
+        run_job: Runs the stage.
+        folder: The sweep's.
+        from_file: The overrides that come from `params.yaml`, which set no job apart.
+        environment: Variables that the jobs need wherever they run.
+        apart: Whether a job has a process of its own.
+        parent: The sweep's process where that is also the parent of the jobs' processes, which do not outlive it.
+        make_judge: Gives what prunes the job with this number and its last epoch; None: nothing does.
+    """
+
+    run_job: RunJob
+    folder: Path
+    from_file: frozenset[str]
+    environment: dict[str, str]
+    apart: bool
+    parent: int | None
+    make_judge: Callable[[int, int], pruning.Judge] | None = None
+
+    def __call__(self, composed: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        out = Path(HydraConfig.get().runtime.output_dir)
+        given = [override for override in HydraConfig.get().overrides.task if override not in self.from_file]
+        overrides = tuple(override.removeprefix("++") for override in given)
+        os.environ.update(self.environment)
+        with ExitStack() as stack:
+            if self.apart:
+                stack.enter_context(_prefixed(f"[{out.name}] "))
+                stack.enter_context(_stoppable(self.ought_to_stop))
+            stack.enter_context(lock.held(out, wait=True))  # an orphan of a killed sweep may be at it still
+            if records.status(out) not in records.OVER and not self.ought_to_stop():
+                if self.make_judge is not None:
+                    stack.enter_context(pruning.judged_by(self.make_judge(int(out.name), composed.train.max_epochs)))
+                self._run(composed, overrides, out)
+
+    def ought_to_stop(self) -> bool:
+        """Whether the sweep was stopped, or its process is gone."""
+        return (self.folder / STOP_FILE).exists() or (self.parent is not None and os.getppid() != self.parent)
+
+    def _run(self, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
+        ended: str = records.FAILED
+        error: str | None = "its process was told to exit"
+        begin = time.monotonic()
+        try:
+            if composed.fail_fast and records.FAILED in map(records.status, records.folders(self.folder)):
+                ended, error = records.SKIPPED, "an earlier job failed and fail_fast is true"
+            else:
+                self.run_job(composed, overrides, out)
+                ended, error = records.FINISHED, None
+        except pruning.Pruned as reason:
+            ended, error = records.PRUNED, str(reason)
+            print(f"pruned: {reason}")
+        except Exception as failure:
+            ended, error = records.FAILED, f"{type(failure).__name__}: {failure}"
+            ending.show(failure)
+        except KeyboardInterrupt:
+            ended, error = records.STOPPED, "a signal stopped it"
+            if not self.apart:
+                raise
+        finally:
+            gc.collect()  # the trainer and the network refer to each other, and hold mapped files and memory until then
+            records.write(out, overrides, ended, error, time.monotonic() - begin)
+
+
+def running(folder: Path) -> list[Path]:
+    """The folders of the jobs of a sweep that a process is at work on."""
+    busy = []
+    for holder in folder.glob(".[0-9]*.holder"):
+        out = folder / holder.name.removeprefix(".").removesuffix(".holder")
+        try:
+            with lock.held(out):
+                pass
+        except lock.BusyError:
+            busy.append(out)
+    return busy
+
+
+@contextmanager
+def _stoppable(ought_to_stop: Callable[[], bool]) -> Iterator[None]:
+    """Within the block, a stop of the sweep or a SIGTERM raises `KeyboardInterrupt` here, once.
+
+    Ctrl-C in a terminal reaches every process at once; only the sweep's own heeds it, and passes it on by its stop file.
+    """
+    ending.received.clear()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_SECONDS):
+            if ought_to_stop():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    def stop_once(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break off the cleaning up
+        ending.stop(number, frame)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGTERM, stop_once)
+    watcher = threading.Thread(target=watch, name="sweep", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _prefixed(prefix: str) -> Iterator[None]:
+    """Within the block, what this process prints comes in whole lines, each with `prefix`."""
+    import sys
+
+    out, errors = _Prefixed(sys.stdout, prefix), _Prefixed(sys.stderr, prefix)
+    with redirect_stdout(out), redirect_stderr(errors):
+        yield
+
+
+class _Prefixed(io.TextIOBase):
+    """A text stream that is no terminal, so that nobody draws a progress bar on it."""
+
+    def __init__(self, stream: TextIO, prefix: str) -> None:
+        self.stream, self.prefix, self.rest = stream, prefix, ""
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        if lines:
+            self.stream.write("".join(f"{self.prefix}{line}\n" for line in lines))
+            self.stream.flush()
+        return len(text)

@@ -1,0 +1,94 @@
+"""The jobs of a sweep as a ranking: repetitions with other seeds are one entry, with its mean and its spread."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from pipeline.fit import history
+from pipeline.sweep.records import JobResult
+
+METRICS = (history.VAL_LOSS, history.VAL_ACCURACY, history.CLEAN_LOSS, history.CLEAN_ACCURACY)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Jobs that finished and differ in nothing but their seed, the best first."""
+
+    overrides: tuple[str, ...]
+    jobs: tuple[JobResult, ...]
+
+    def values(self, metric: str) -> list[float]:
+        """The metric at each job's best epoch."""
+        return [job.best[metric] for job in self.jobs if job.best is not None]
+
+    def mean(self, metric: str) -> float:
+        return fmean(self.values(metric))
+
+    def spread(self, metric: str) -> float | None:
+        """The sample standard deviation; None of a single job."""
+        return stdev(self.values(metric)) if len(self.jobs) > 1 else None
+
+
+def rank(jobs: Sequence[JobResult], monitor: str) -> list[Entry]:
+    """The jobs that finished as entries, the best mean of `monitor` first.
+
+    Args:
+        jobs: As `records.results` gives them.
+        monitor: The metric that decides.
+    """
+    alike: dict[tuple[str, ...], list[JobResult]] = {}
+    for job in jobs:
+        if job.best is not None:
+            alike.setdefault(_without_seed(job.overrides), []).append(job)
+    entries = [Entry(overrides, tuple(members)) for overrides, members in alike.items()]
+    sign = -1 if history.higher_is_better(monitor) else 1
+    return sorted(entries, key=lambda entry: (sign * entry.mean(monitor), min(job.number for job in entry.jobs)))
+
+
+def settings(jobs: Sequence[JobResult]) -> dict[str, list[str]]:
+    """What was varied: each key with its value in each job, as text; keys that a job does not name have an empty one.
+
+    >>> from pathlib import Path
+    >>> jobs = [JobResult(n, Path(), ("seed=1", f"model.dropout={n}"), "finished", None, 0, None) for n in range(2)]
+    >>> settings(jobs)
+    {'model.dropout': ['0', '1']}
+    """
+    given = [dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override) for job in jobs]
+    keys = dict.fromkeys(key for one in given for key in one)
+    columns = {key: [one.get(key, "") for one in given] for key in keys}
+    return {key: values for key, values in columns.items() if len(set(values)) > 1}
+
+
+def to_csv(jobs: Sequence[JobResult], monitor: str) -> str:
+    """The ranking as CSV, without anything that depends on the clock; jobs that did not finish come last."""
+    entries = rank(jobs, monitor)
+    others = [job for job in jobs if job.best is None]
+    columns = settings(jobs)
+    columns.pop("seed", None)
+    where = {job.number: place for place, job in enumerate(jobs)}
+    metrics = list(dict.fromkeys((monitor, *METRICS)))
+    head = ["rank", "jobs", "n", "status", *columns]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*head, *(name for metric in metrics for name in (metric, f"{metric}_sd"))])
+    for place, entry in enumerate(entries, start=1):
+        members = sorted(job.number for job in entry.jobs)
+        values = [columns[key][where[members[0]]] for key in columns]
+        numbers = [
+            number for metric in metrics for number in (repr(entry.mean(metric)), _written(entry.spread(metric)))
+        ]
+        writer.writerow([place, " ".join(map(str, members)), len(members), "finished", *values, *numbers])
+    for job in others:
+        values = [columns[key][where[job.number]] for key in columns]
+        writer.writerow(["", job.number, 1, job.status, *values, *[""] * (2 * len(metrics))])
+    return text.getvalue()
+
+
+def _written(number: float | None) -> str:
+    return "" if number is None else repr(number)
+
+
+def _without_seed(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(override for override in overrides if override.split("=", 1)[0] != "seed")
