@@ -183,6 +183,7 @@ class EarlyStopping:
     patience: int | None = _at_least(1)
     min_delta: float = _at_least(0)
     warmup_epochs: int = _at_least(0)
+    restore_best: bool = MISSING
 
 
 @dataclass

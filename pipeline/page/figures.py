@@ -140,7 +140,7 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, 
     axes.plot(epochs, train, color=TRAIN_MODE, lw=1, ls=(0, (4, 3)), marker=marker, label="training, while learning")
     axes.plot(epochs, clean, color=TRAINING, lw=2, marker=marker, label="training")
     axes.plot(epochs, val, color=VALIDATION, lw=2, marker=marker, label="validation")
-    axes.axvline(best, color=MUTED, lw=1, ls=":", label=f"best epoch ({best})")
+    axes.axvline(best, color=MUTED, lw=1, ls=":", label=f"weights kept (epoch {best})")
     axes.set_title(title, loc="left", fontsize=11, color=INK, weight="bold")
     axes.set_xlabel("epoch", color=MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
