@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -36,8 +37,9 @@ def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
         finally:
             jobs = results(folder, monitor)
             parent.incomplete = any(job.status not in OVER for job in jobs)
-            print_table(jobs, monitor)
-            parent.add(summarize(folder, jobs, monitor), metrics={"jobs": len(jobs)})
+            if jobs:
+                print_table(jobs, monitor)
+                parent.add(summarize(folder, jobs, monitor), metrics={"jobs": len(jobs)})
             entries = leaderboard.rank(jobs, monitor)
             if entries:
                 _crown(parent, entries[0], monitor)
@@ -55,11 +57,11 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     how = "; mean ± sample standard deviation over seeds" if grouped else ""
     title = f"{len(jobs)} jobs, sorted by {monitor} at the best epoch{how}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("jobs" if grouped else "job", justify="right", overflow="fold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("jobs" if grouped else "job", justify="right", overflow="fold", max_width=12)
     table.add_column("what sets it apart", overflow="fold")
     for column in (*(["n"] if grouped else []), "epoch", *shown, "seconds"):
-        table.add_column(column.replace("/", "\n"), justify="right")
+        table.add_column(column.replace("/", "\n").replace("_", "\n"), justify="right", no_wrap=True)
     for entry in entries:
         own = entry.overrides if grouped else entry.jobs[0].overrides
         table.add_row(
@@ -74,7 +76,7 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
         own = tuple(override for override in job.overrides if override not in shared)
         cells = [*([""] if grouped else []), job.status, *[""] * len(shown)]
         table.add_row(str(job.number), Text("\n".join((*own, str(job.error)))), *cells, f"{job.seconds:.1f}")
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def summarize(folder: Path, jobs: Sequence[JobResult], monitor: str) -> list[Path]:
