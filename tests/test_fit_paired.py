@@ -39,6 +39,7 @@ def test_a_detectable_difference_is_found_in_80_of_100_experiments(n: int) -> No
 def test_pairs_without_spread_have_an_interval_of_no_width() -> None:
     found = paired.difference([1.5, 2.5, 3.5], [1.0, 2.0, 3.0])
     assert (found.low, found.mean, found.high, found.detectable) == (0.5, 0.5, 0.5, 0.0)
+    assert not found.excludes_zero, "two seeds that happen to agree are no proof"
 
 
 @pytest.mark.parametrize(("challenger", "baseline"), [([1.0], [2.0]), ([1.0, 2.0], [1.0])])

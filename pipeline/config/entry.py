@@ -116,11 +116,15 @@ def _run_sweep(stage: str, main: Main, arguments: list[str], sweep: Sweep) -> No
         "overrides", nargs="*", help="key=value,value… in Hydra's grammar; with --resume: launchers only"
     )
     options = parser.parse_intermixed_args(arguments)
-    run_job = partial(_run_job, stage, main)
     if options.resume is not None:
-        driver.resume(stage, options.resume, options.overrides, run_job, sweep)
+        driver.resume(stage, options.resume, options.overrides, run_job(stage, main), sweep)
     else:
-        driver.start(stage, options.overrides, run_job, sweep)
+        driver.start(stage, options.overrides, run_job(stage, main), sweep)
+
+
+def run_job(stage: str, main: Main) -> Callable[[Any, tuple[str, ...], Path], None]:
+    """What a sweep calls for each of its jobs: `main` on what Hydra composed, in a folder of its own."""
+    return partial(_run_job, stage, main)
 
 
 def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], out: Path) -> None:

@@ -216,6 +216,17 @@ class Report:
 
 
 @dataclass
+class Ablate:
+    seeds: int = _at_least(2)
+    budget_minutes: float | None = _above(0)
+    arms: dict[str, list[str]] = MISSING
+    tune: bool = MISSING
+    tune_seeds: int = _at_least(1)
+    doses: dict[str, list[str]] = MISSING
+    tuned: str | None = MISSING
+
+
+@dataclass
 class Tracking:
     enabled: bool = MISSING
     uri: str | None = MISSING
@@ -239,6 +250,7 @@ class Config:
     train: Train = field(default_factory=Train)
     evaluate: Evaluate = field(default_factory=Evaluate)
     report: Report = field(default_factory=Report)
+    ablate: Ablate = field(default_factory=Ablate)
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -249,5 +261,5 @@ OPTIONS: dict[str, dict[str, type]] = {
     "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},
 }
 
-FREE_MAPS = ("tracking.tags", "data.files")
+FREE_MAPS = ("tracking.tags", "data.files", "ablate.arms", "ablate.doses")
 """Mappings whose keys are the user's own."""

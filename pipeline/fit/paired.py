@@ -36,7 +36,8 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
+        """Whether the interval claims a difference; pairs without any spread say nothing of what other seeds would do."""
+        return self.low < self.high and (self.low > 0 or self.high < 0)
 
 
 def difference(challenger: Sequence[float], baseline: Sequence[float]) -> Difference:

@@ -6,8 +6,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ from pipeline.config.schema import Config
 from pipeline.storage import lineage, lock
 from pipeline.sweep import records, study
 from pipeline.sweep.job import STOP_FILE, RunJob, Task, running
+from pipeline.sweep.listed import ListedSweeper
+from pipeline.sweep.overrides import by_origin, count_jobs, parse
 
 Surround = Callable[[Path, list[str], Config], AbstractContextManager[None]]
 """Surrounds all jobs of a sweep; is given its folder, the user's overrides, and the configuration without what varies."""
@@ -38,11 +40,7 @@ def start(stage: str, overrides: list[str], run_job: RunJob, surround: Surround)
         ConfigError: What was asked for is no sweep; nothing is left of it.
         UserError: Some jobs did not finish.
     """
-    folder = lineage.ROOT / "multirun" / stage / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    source = folder / ".source"
-    shutil.copytree(lineage.PROJECT / "conf", source / "conf")
-    shutil.copy2(lineage.PROJECT / "params.yaml", source)
-    records.write_request(source, stage, overrides)
+    folder = create(stage, overrides)
     with lock.held(folder):
         try:
             plan = _plan(stage, folder, overrides, run_job)
@@ -50,6 +48,35 @@ def start(stage: str, overrides: list[str], run_job: RunJob, surround: Surround)
             shutil.rmtree(folder)
             raise
         _run(plan, overrides, surround)
+
+
+def create(stage: str, overrides: list[str]) -> Path:
+    """The folder of a new sweep, with its request and a copy of the configuration."""
+    folder = lineage.ROOT / "multirun" / stage / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    source = folder / ".source"
+    shutil.copytree(lineage.PROJECT / "conf", source / "conf")
+    shutil.copy2(lineage.PROJECT / "params.yaml", source)
+    records.write_request(source, stage, overrides)
+    return folder
+
+
+def run_listed(stage: str, folder: Path, overrides: list[str], jobs: Sequence[Sequence[str]], run_job: RunJob) -> None:
+    """Run those of `jobs` that are not over, as the launcher says; the caller holds the folder.
+
+    Args:
+        stage: Name of the stage or the command.
+        folder: From `create`.
+        overrides: That all jobs have in common, launcher included.
+        jobs: The overrides of each; those of an earlier call must stand first and unchanged, as jobs go by number.
+        run_job: Runs one job.
+
+    Raises:
+        ConfigError: The overrides do not compose.
+        UserError: Some jobs did not finish.
+    """
+    records.write_jobs(folder, jobs)
+    plan = _plan(stage, folder, [*overrides, "hydra/sweeper=listed"], run_job)
+    _run(plan, overrides, lambda *_: nullcontext())
 
 
 def resume(stage: str, folder: Path, launching: list[str], run_job: RunJob, surround: Surround) -> None:
@@ -70,6 +97,18 @@ def resume(stage: str, folder: Path, launching: list[str], run_job: RunJob, surr
     """
     folder = folder.absolute()
     overrides = records.read_request(folder, stage)
+    together = relaunched(overrides, launching)
+    with lock.held(folder):
+        make_ready(folder)
+        _run(_plan(stage, folder, together, run_job), overrides, surround)
+
+
+def relaunched(overrides: list[str], launching: list[str]) -> list[str]:
+    """The overrides of a sweep that goes on, with another launcher where one is asked for.
+
+    Raises:
+        ConfigError: `launching` would change the jobs.
+    """
     for override in launching:
         if not override.startswith(_LAUNCHER):
             raise ConfigError(
@@ -78,11 +117,14 @@ def resume(stage: str, folder: Path, launching: list[str], run_job: RunJob, surr
             )
     if any(override.startswith("hydra/launcher=") for override in launching):
         overrides = [override for override in overrides if not override.startswith(_LAUNCHER)]
-    with lock.held(folder):
-        (folder / STOP_FILE).unlink(missing_ok=True)
-        again = (records.SKIPPED, records.STOPPED, *(() if study.is_study(folder) else (records.FAILED,)))
-        records.forget(folder, again)
-        _run(_plan(stage, folder, [*overrides, *launching], run_job), overrides, surround)
+    return [*overrides, *launching]
+
+
+def make_ready(folder: Path) -> None:
+    """Forget how jobs ended that are to run again."""
+    (folder / STOP_FILE).unlink(missing_ok=True)
+    again = (records.SKIPPED, records.STOPPED, *(() if study.is_study(folder) else (records.FAILED,)))
+    records.forget(folder, again)
 
 
 @dataclass(frozen=True)
@@ -101,16 +143,20 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _P
     from hydra.types import RunMode
 
     conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
-    fixed = [override for override in overrides if not _parse([override])[0].is_sweep_override()]
+    fixed = [override for override in overrides if not parse([override])[0].is_sweep_override()]
     config = composing.compose(conf, file, fixed)
-    from_file, given = _by_origin(conf, file, overrides)
+    from_file, given = by_origin(conf, file, overrides)
     own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={params.quote(str(folder))}", "hydra.mode=MULTIRUN"]
     arguments = [*from_file, *given, *own]
     with _hydra(stage, folder):
         hydra: Any = GlobalHydra.instance().hydra
         section = hydra.compose_config("config", arguments, RunMode.MULTIRUN).hydra
-        learns = _is(section.sweeper, "OptunaSweeper")
-        num_jobs = study.side_by_side(section) if learns else _count_jobs(given)
+    if _is(section.sweeper, "ListedSweeper"):
+        num_jobs = len(records.read_jobs(folder))
+    elif _is(section.sweeper, "OptunaSweeper"):
+        num_jobs = study.side_by_side(section)
+    else:
+        num_jobs = count_jobs(given)
     task = Task(
         run_job,
         folder,
@@ -170,22 +216,13 @@ def _hydra(stage: str, folder: Path) -> Iterator[None]:
     from hydra.errors import HydraException
 
     # Hydra takes plug-ins of this namespace only; its search for them would import ours at every start.
-    Plugins.instance().class_name_to_class["hydra_plugins.goodfit.OptunaSweeper"] = study.OptunaSweeper
+    for sweeper in (study.OptunaSweeper, ListedSweeper):
+        Plugins.instance().class_name_to_class[f"hydra_plugins.goodfit.{sweeper.__name__}"] = sweeper
     try:
         with initialize_config_dir(str(folder / ".source" / "conf"), job_name=stage, version_base="1.3"):
             yield
     except HydraException as error:
         raise ConfigError(f"conf/ must compose with params.yaml; {' '.join(str(error).split())}") from None
-
-
-def _by_origin(conf: Path, file: Path, overrides: list[str]) -> tuple[list[str], list[str]]:
-    """The overrides of `params.yaml` as Hydra hands them to jobs, less those that the user's replace; and the user's."""
-    together = params.hydra_overrides(conf, file, overrides)
-    parsed, num_from_file = _parse(together), len(together) - len(overrides)
-    keys = {override.get_key_element() for override in parsed[num_from_file:]}
-    from_file = [override for override in parsed[:num_from_file] if override.get_key_element() not in keys]
-    texts = [f"{override.get_key_element()}={override.get_value_element_as_str()}" for override in from_file]
-    return texts, together[num_from_file:]
 
 
 def _threads(launcher: Any, num_jobs: int) -> int | None:
@@ -205,38 +242,6 @@ def _environment(threads: int | None) -> dict[str, str]:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = os.environ.get(name) or str(threads)
     return {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
-
-
-def _count_jobs(overrides: list[str]) -> int:
-    """How many combinations Hydra's basic sweeper makes of the values.
-
-    Raises:
-        ConfigError: It makes none.
-    """
-    from math import prod
-
-    varied = [override for override in _parse(overrides) if override.is_sweep_override()]
-    for override in varied:
-        if not override.is_discrete_sweep():
-            raise ConfigError(
-                f"{override.get_key_element().lstrip('+')} must have values to try, such as 0,0.1,0.3; got "
-                f"{override.input_line.lstrip('+')!r}. Give some, or search the interval with hydra/sweeper=optuna."
-            )
-        if not list(override.sweep_string_iterator()):
-            raise ConfigError(
-                f"each key of a sweep must have a value; got {override.input_line.lstrip('+')!r}. Give it some."
-            )
-    return prod(len(list(override.sweep_string_iterator())) for override in varied)
-
-
-def _parse(overrides: list[str]) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise ConfigError(f"the command line must be Hydra's; {' '.join(str(error).split())}") from None
 
 
 def _is(plugin: Any, name: str) -> bool:
