@@ -84,14 +84,15 @@ def augmentation(
                     f"{nearest(class_name, classes)} They are {textwrap.shorten(', '.join(classes), 300)}."
                 )
             kept_from[classes.index(class_name)].add(name)
-    spared = {}
-    for label in sorted(kept_from):
-        rest = [entry for entry, name in zip(transforms, names, strict=True) if name not in kept_from[label]]
-        try:
-            spared[label] = build(rest, size, channels)
-        except ConfigError as error:
-            vetoed = ", ".join(sorted(kept_from[label]))
-            raise ConfigError(
-                f"augment.veto must leave transforms that work; got {vetoed}, without which {error}"
-            ) from None
-    return Augmentation(pipeline, spared)
+    pipelines: dict[frozenset[str], A.Compose] = {}  # to try one out takes up to half a second
+    for vetoed in map(frozenset, kept_from.values()):
+        if vetoed not in pipelines:
+            rest = [entry for entry, name in zip(transforms, names, strict=True) if name not in vetoed]
+            try:
+                pipelines[vetoed] = build(rest, size, channels)
+            except ConfigError as error:
+                without = ", ".join(sorted(vetoed))
+                raise ConfigError(
+                    f"augment.veto must leave transforms that work; got {without}, without which {error}"
+                ) from None
+    return Augmentation(pipeline, {label: pipelines[frozenset(vetoed)] for label, vetoed in sorted(kept_from.items())})
