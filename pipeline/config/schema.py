@@ -72,7 +72,9 @@ class Augment:
     name: str = MISSING
     mode: str = _one_of("materialized", "online")
     copies: int = _at_least(1)
+    strength: float = _checked("a number in [0, 10]", lambda value: 0 <= value <= 10)
     transforms: list[Any] = MISSING
+    veto: dict[str, list[Any]] = MISSING
     seed: int = _at_least(0)
     workers: int | None = _at_least(1)
 
@@ -261,5 +263,5 @@ OPTIONS: dict[str, dict[str, type]] = {
     "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},
 }
 
-FREE_MAPS = ("tracking.tags", "data.files", "ablate.arms", "ablate.doses")
+FREE_MAPS = ("tracking.tags", "data.files", "augment.veto", "ablate.arms", "ablate.doses")
 """Mappings whose keys are the user's own."""

@@ -168,7 +168,8 @@ def _map(name: str, maps: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _augmentation_line(augmentation: dict[str, Any]) -> str:
-    names = ", ".join(next(iter(transform)) for transform in augmentation["transforms"])
+    transforms = augmentation["transforms"]
+    names = ", ".join(entry if isinstance(entry, str) else next(iter(entry)) for entry in transforms)
     if augmentation["mode"] == "online":
         return f"Each epoch draws every training image anew through {names}."
     return f"Each epoch draws one among every training image and its {augmentation['copies']} copies, made by {names}."
