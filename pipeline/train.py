@@ -62,6 +62,7 @@ def _is_follower() -> bool:
 
 if __name__ == "__main__":
     if _is_follower():
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         from pipeline.training.processes import follow_torchrun
         from pipeline.training.run import follow
 

@@ -70,6 +70,7 @@ def run_cases(prepared: Path, augmented: Path, root: Path, place: Place) -> dict
             shutil.copytree(folder, earlier)
 
     outcomes = {name: run_case(prepared, augmented, root / name, case, place, keep) for name, case in CASES.items()}
+    distributed.barrier()  # until all have read what they end with
     if place.rank == 0:
         shutil.rmtree(folder)
         shutil.copytree(earlier, folder)

@@ -4,9 +4,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from multiprocessing import active_children
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import distributed
@@ -35,6 +35,10 @@ def sums(place: Place) -> float:
     return total.item()
 
 
+def followers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
 def lead(folder: Path, what: str, devices: int = 2, failure: Exception | None = None) -> float:
     with leading(devices, "cpu", add_up) as team:
         team.begin(folder, what)
@@ -52,13 +56,13 @@ def test_all_processes_compute_together_and_share_the_threads(tmp_path: Path) ->
     finally:
         torch.set_num_threads(threads)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"1": "2", "2": "2"}
-    assert not active_children() and not distributed.is_initialized(), "the next training can start"
+    assert not followers() and not distributed.is_initialized(), "the next training can start"
 
 
 def test_one_process_is_alone(tmp_path: Path) -> None:
     with leading(1, "cpu", add_up) as team:
         team.begin(tmp_path, "sums")
-        assert team.place == ALONE == Place(rank=0, size=1) and not active_children()
+        assert team.place == ALONE == Place(rank=0, size=1) and not followers()
 
 
 @pytest.mark.parametrize(
@@ -78,19 +82,19 @@ def test_the_first_failure_of_a_follower_is_that_of_the_training(
 ) -> None:
     with pytest.raises(error, match=message):
         lead(tmp_path, what)
-    assert not active_children() and not distributed.is_initialized()
+    assert not followers() and not distributed.is_initialized()
 
 
 def test_the_followers_end_with_a_leader_that_fails(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="the disk is full"):
         lead(tmp_path, "waits", failure=OSError("the disk is full"))
-    assert not active_children() and not distributed.is_initialized()
+    assert not followers() and not distributed.is_initialized()
 
 
 def test_a_follower_that_dies_before_it_is_ready_is_named(tmp_path: Path) -> None:
     def begin_late() -> None:
         with leading(2, "cpu", add_up) as team:
-            active_children()[0].kill()
+            team.started[0].kill()
             team.begin(tmp_path, "sums")
 
     with pytest.raises(TrainingError, match="number 2 was ended by SIGKILL"):

@@ -4,11 +4,12 @@ With `train.devices` above 1, the leader starts the others on its machine. Under
 one machine or on several. Either way the others wait for their work at a store, a small table that all of them see.
 """
 
-import multiprocessing
 import os
 import pickle
-import shutil
+import pkgutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -17,8 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ Follow = Callable[..., None]
 """Does a follower's part: takes the work that the leader hands out, and as its last argument the follower's `Place`."""
 
 POLL_SECONDS = 0.02
+WATCH_SECONDS = 0.5
 GRACE_SECONDS = 2.0
 """For the end of a process to become known, where another failed for want of it."""
 
@@ -58,7 +58,9 @@ ALONE = Place()
 class Team:
     """All processes of a training, as its leader sees them; one that is alone only begins."""
 
-    def __init__(self, place: Place, backend: str = "", store: Any = None, started: Sequence[BaseProcess] = ()) -> None:
+    def __init__(
+        self, place: Place, backend: str = "", store: Any = None, started: Sequence[subprocess.Popen[bytes]] = ()
+    ) -> None:
         self.place, self.backend, self.store, self.started = place, backend, store, started
 
     def begin(self, *work: Any) -> None:
@@ -87,13 +89,12 @@ class Team:
             first: Exception = pickle.loads(self.store.get("failure"))
             return first
         if isinstance(error, RuntimeError):  # such as a collective without its peer
-            if not self.started:
-                time.sleep(GRACE_SECONDS)  # torchrun stops this process where another one ended
-            ended = wait([process.sentinel for process in self.started], GRACE_SECONDS)
-            for process in self.started:
-                if process.sentinel in ended:
-                    process.join()  # its exit code is known a little later
-            return self._lost() or error
+            give_up_at = time.monotonic() + GRACE_SECONDS
+            while time.monotonic() < give_up_at:  # torchrun stops this process here, where another one ended
+                lost = self._lost()
+                if lost is not None:
+                    return lost
+                time.sleep(POLL_SECONDS)
         return error
 
     def end(self) -> None:
@@ -102,7 +103,7 @@ class Team:
             distributed.destroy_process_group()
         for process in self.started:
             process.kill()
-            process.join()
+            process.wait()
 
     def _wait_for_all(self, state: str) -> None:
         while not self.store.check([f"{state} {rank}" for rank in range(1, self.place.size)]):
@@ -114,8 +115,8 @@ class Team:
     def _lost(self) -> TrainingError | None:
         """The error that names a process which has ended badly; None where there is none."""
         for rank, process in enumerate(self.started, start=1):
-            if process.exitcode:
-                code = process.exitcode
+            code = process.poll()
+            if code:
                 how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
                 return TrainingError(
                     f"the {self.place.size} processes of a training must all live until its end; number {rank + 1} {how}. "
@@ -133,11 +134,11 @@ def leading(devices: int, accelerator: str, follow: Follow) -> Iterator[Team]:
     Args:
         devices: Processes on each machine.
         accelerator: `cpu`, `gpu`, `mps` or `auto`.
-        follow: What the others do; found again by its name, in a process of its own.
+        follow: What the others do; they find it by the names of its module and its own.
 
     Raises:
         ConfigError: There are not so many devices, or torchrun started another number of processes.
-        Exception: The first one of any process, where one fails.
+        Exception: Where a process fails, the first one that any of them raised.
     """
     place = torchrun_place()
     backend = "nccl" if accelerator in ("auto", "gpu") and torch.cuda.is_available() else "gloo"
@@ -196,22 +197,16 @@ def _started(devices: int, backend: str, follow: Follow) -> Iterator[Team]:
     """Starts the followers of this machine; within the block, all processes share its threads."""
     threads = torch.get_num_threads()
     shared = max(1, threads // devices)
-    with tempfile.TemporaryDirectory(
-        prefix="goodfit-"
-    ) as folder:  # nobody else may write there: work comes as a pickle
+    # Nobody else may write to the store: work comes as a pickle.
+    with tempfile.TemporaryDirectory(prefix="goodfit-") as folder:
         path = str(Path(folder) / "store")
-        context = multiprocessing.get_context("spawn")
-        started = [
-            context.Process(target=_follow_leader, args=(path, Place(rank, devices, rank, devices), shared, follow))
-            for rank in range(1, devices)
-        ]
-        # Ctrl-C in a terminal reaches every process; the leader alone heeds it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            for process in started:
-                process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # Not multiprocessing, whose processes do not start from within a worker of joblib.
+        code = "from pipeline.training.processes import follow_leader; follow_leader()"
+        name = f"{follow.__module__}:{follow.__qualname__}"
+        common = [sys.executable, "-c", code, path, name, str(os.getpid()), str(shared), str(devices)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with _without_interrupts():
+            started = [subprocess.Popen([*common, str(rank)], env=environment) for rank in range(1, devices)]
         torch.set_num_threads(shared)
         try:
             yield Team(Place(0, devices, 0, devices), backend, distributed.FileStore(path, devices), started)
@@ -219,17 +214,28 @@ def _started(devices: int, backend: str, follow: Follow) -> Iterator[Team]:
             torch.set_num_threads(threads)
 
 
-def _follow_leader(path: str, place: Place, threads: int, follow: Follow) -> None:
-    threading.Thread(target=_end_with_leader, args=(path,), daemon=True).start()
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started in the block never see Ctrl-C, which in a terminal reaches all; the leader heeds it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def follow_leader() -> None:
+    """Be one of the processes that the leader started; see `_started` for the arguments."""
+    path, name, *numbers = sys.argv[1:]
+    leader, threads, size, rank = map(int, numbers)
+    threading.Thread(target=_end_with, args=(leader,), daemon=True).start()
     torch.set_num_threads(threads)
-    _follow(distributed.FileStore(path, place.size), place, follow)
+    _follow(distributed.FileStore(path, size), Place(rank, size, rank, size), pkgutil.resolve_name(name))
 
 
-def _end_with_leader(path: str) -> None:
-    leader = multiprocessing.parent_process()
-    assert leader is not None
-    leader.join()
-    shutil.rmtree(Path(path).parent, ignore_errors=True)  # it was killed, and could not do so
+def _end_with(leader: int) -> None:
+    while os.getppid() == leader:
+        time.sleep(WATCH_SECONDS)
     os._exit(1)
 
 
