@@ -6,10 +6,13 @@ weights), `history.csv` (a row for each epoch), `signals.json` (what is measured
     python -m pipeline.train                                       one training, as params.yaml says
     python -m pipeline.train model=convnet train.max_epochs=40     another
     python -m pipeline.train -m model.dropout=0,0.3 seed=1,2       a sweep: a parent run in MLflow with a child for each job
+    python -m pipeline.train train.devices=2                       in two processes, each on a GPU or a share of the CPU
+    torchrun --nproc-per-node=2 -m pipeline.train train.devices=2  the same by torchrun, with --nnodes=… on several machines
 """
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,8 +55,20 @@ def _origin(job: Job, prepared: Path, augmented: Path, uri: str) -> dict[str, An
     }
 
 
-if __name__ == "__main__":
-    from pipeline.config.entry import run
-    from pipeline.tracking.sweep import sweep
+def _is_follower() -> bool:
+    """Whether torchrun started this process beside the one that leads the training."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
 
-    run("train", main, sweep)
+
+if __name__ == "__main__":
+    if _is_follower():
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        from pipeline.training.processes import follow_torchrun
+        from pipeline.training.run import follow
+
+        follow_torchrun(follow)
+    else:
+        from pipeline.config.entry import run
+        from pipeline.tracking.sweep import sweep
+
+        run("train", main, sweep)

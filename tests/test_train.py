@@ -210,3 +210,84 @@ def test_an_orphaned_trainer_is_named_by_the_one_that_follows(ready: Path) -> No
     assert re.search(
         r"error: .*build/train must be free; got a lock on it held by process \d+ .*kill \d+", refused.stderr
     )
+
+
+TOGETHER = ("train.devices=2", "augment=none", "model.dropout=0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torchrun", [False, True])
+def test_two_processes_leave_one_run_and_the_history_of_one_process(ready: Path, torchrun: bool) -> None:
+    run = command_runner(ready)
+    run("pipeline.train", "augment=none", "model.dropout=0", "tracking.enabled=false")
+    (alone,) = ready.glob("outputs/train/*")
+    starting = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m") if torchrun else ()
+    command = [sys.executable, "-m", *starting, "pipeline.train", *TOGETHER]
+    done = subprocess.run(command, cwd=ready, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("epoch")] == ["1/2", "2/2"]
+    (out,) = set(ready.glob("outputs/train/*")) - {alone}
+    assert {path.name for path in out.iterdir()} == {path.name for path in alone.iterdir()}
+    assert not list(ready.glob("build/cache/train-*")) and not list(ready.glob("outputs/train/.*"))
+    rows = without_seconds(out / "history.csv")
+    for one, two in zip(without_seconds(alone / "history.csv"), rows, strict=True):
+        assert two == pytest.approx(one, rel=1e-5, abs=1e-7)
+    (tracked,) = all_runs(ready)
+    assert tracked.info.status == "FINISHED"
+    client = MlflowClient(f"sqlite:///{ready / 'mlflow.db'}")
+    points = client.get_metric_history(tracked.info.run_id, history.VAL_LOSS)
+    assert [(point.step, point.value) for point in points] == [(row["epoch"], row[history.VAL_LOSS]) for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victim", "number", "code", "status"),
+    [
+        ("leader", signal.SIGTERM, 143, "KILLED"),
+        ("group", signal.SIGINT, 130, "KILLED"),
+        ("follower", signal.SIGKILL, 1, "FAILED"),
+        ("leader", signal.SIGKILL, -9, "RUNNING"),
+    ],
+)
+def test_all_processes_of_a_training_end_together_and_it_goes_on(
+    ready: Path, victim: str, number: int, code: int, status: str
+) -> None:
+    long = (*TOGETHER, "train.max_epochs=60", "train.early_stopping.patience=null")
+    with started(ready, sys.executable, "-m", "pipeline.train", *long) as process:
+        wait_for_epoch(ready, 3)
+        (follower,) = [
+            child for child in psutil.Process(process.pid).children() if "follow_leader" in " ".join(child.cmdline())
+        ]
+        if victim == "group":
+            os.killpg(process.pid, number)
+        else:
+            os.kill(follower.pid if victim == "follower" else process.pid, number)
+        output, _ = process.communicate(timeout=60)
+        psutil.wait_procs([follower], timeout=10)
+        assert not follower.is_running() or follower.status() == psutil.STATUS_ZOMBIE
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    assert ("number 2 was ended by SIGKILL. The same command goes on" in output) == (victim == "follower")
+    assert [run.info.status for run in all_runs(ready)] == [status]
+    again = command_runner(ready)("pipeline.train", *long)
+    epochs = [int(line.split()[1].split("/")[0]) for line in again.stdout.splitlines() if line.startswith("epoch")]
+    assert "going on after epoch" in again.stdout and epochs[0] >= 3 and epochs[-1] == 60
+    (finished,) = all_runs(ready)
+    assert finished.info.status == "FINISHED"
+    points = MlflowClient(f"sqlite:///{ready / 'mlflow.db'}").get_metric_history(finished.info.run_id, history.VAL_LOSS)
+    assert [point.step for point in points] == list(range(1, 61))
+
+
+@pytest.mark.slow
+def test_jobs_of_a_sweep_in_workers_of_joblib_have_processes_of_their_own(ready: Path) -> None:
+    command_runner(ready)("pipeline.train", "-m", "hydra/launcher=joblib", "seed=0,1", *TOGETHER)
+    assert [run.info.status for run in all_runs(ready)] == ["FINISHED"] * 3
+    assert len(list(ready.glob("multirun/train/*/*/model.ckpt"))) == 2
+
+
+def test_a_sweep_under_torchrun_is_refused(ready: Path) -> None:
+    refused = command_runner(ready)(
+        "pipeline.train", "-m", "seed=0,1", check=False, TORCHELASTIC_RUN_ID="none", RANK="0"
+    )
+    assert refused.returncode == 1
+    assert re.search(r"error: torchrun must start a single training; got a sweep\. Leave torchrun out", refused.stderr)

@@ -8,19 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.veto import augmentation
-from pipeline.training.batches import EpochOrder, ImageBatches, probe_indices
+from pipeline.training.batches import EpochOrder, ImageBatches, MeasuredImages, probe_indices
 
 
-@given(num_images=st.integers(1, 300), batch_size=st.integers(1, 64), epoch=st.integers(0, 5), world=st.integers(1, 3))
-def test_an_epoch_shows_every_image_once(num_images: int, batch_size: int, epoch: int, world: int) -> None:
-    seen: list[int] = []
-    for rank in range(world):
-        order = EpochOrder(num_images, batch_size, seed=7, rank=rank, world_size=world)
-        order.set_epoch(epoch)
-        batches = list(order)
-        assert len(batches) == len(order) and all(len(indices) <= batch_size for _, _, indices in batches)
-        seen += [int(index) for _, _, indices in batches for index in indices]
-    assert sorted(seen) == list(range(num_images))
+@given(num_images=st.integers(1, 300), batch_size=st.integers(1, 64), epoch=st.integers(0, 5))
+def test_an_epoch_shows_every_image_once(num_images: int, batch_size: int, epoch: int) -> None:
+    order = EpochOrder(num_images, batch_size, seed=7)
+    order.set_epoch(epoch)
+    batches = [indices for _, _, indices in order]
+    assert len(batches) == len(order) and all(len(indices) <= batch_size for indices in batches)
+    assert [len(indices) for indices in batches] == [order.batch_length(number) for number in range(len(order))]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(num_images))
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
@@ -56,6 +54,31 @@ def test_each_image_is_the_original_or_one_of_its_copies(
     later, _ = batches.train[(1, 0, indices)]
     assert torch.equal(images, again) and not torch.equal(images, later)
     assert (np.load(prepared / "train" / "images.npy") == originals).all(), "drawing must not change the stored images"
+
+
+def test_processes_share_a_batch_of_which_each_image_is_drawn_as_it_would_be_for_one(
+    make_prepared: Callable[..., Path], make_augmented: Callable[..., Path]
+) -> None:
+    prepared = make_prepared()
+    batches = ImageBatches(prepared, make_augmented(prepared), batch_size=16, seed=0)
+    batch = np.random.default_rng(0).permutation(64)[:17]
+    whole, labels = batches.train[(3, 1, batch)]
+    batches.train.num_processes = 3
+    for rank in range(3):
+        batches.train.rank = rank
+        images, own = batches.train[(3, 1, batch)]
+        assert torch.equal(images, whole[rank::3]) and torch.equal(own, labels[rank::3])
+
+
+@given(num_images=st.integers(3, 60), num_processes=st.integers(1, 3), batch_size=st.integers(1, 20))
+def test_what_processes_measure_is_every_image_once(num_images: int, num_processes: int, batch_size: int) -> None:
+    images = MeasuredImages(np.arange(num_images)[:, None, None, None], np.arange(num_images), batch_size)
+    parts = [images.part(rank, num_processes) for rank in range(num_processes)]
+    seen = [part[number][1] for part in parts for number in range(len(part))]
+    assert sorted(torch.cat(seen).tolist()) == list(range(num_images))
+    if batch_size % num_processes == 0:
+        first = torch.cat([part[0][1] for part in parts])
+        assert sorted(first.tolist()) == images[0][1].tolist(), "of dead units, all processes look at the same images"
 
 
 @pytest.mark.parametrize("num_copies", [0, 2])

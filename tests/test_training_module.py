@@ -134,11 +134,11 @@ def test_mixed_targets_are_learnt_and_counted_by_their_shares(batches: ImageBatc
     assert row[history.TRAIN_ACCURACY] == pytest.approx(expected, rel=1e-6)
 
 
-def test_dead_units_are_counted() -> None:
+def test_dead_units_are_found() -> None:
     layer = nn.Sequential(nn.Linear(1, 4), nn.ReLU())
     with torch.no_grad():
         layer[0].weight.fill_(0.0)
         layer[0].bias.copy_(torch.tensor([1.0, -1.0, -1.0, 1.0]))
     with _DeadUnits(layer, watch=True) as dead:
         layer(torch.zeros(5, 1))
-    assert dead.share is not None and dead.share.item() == 0.5
+    assert dead.alive is not None and dead.alive.tolist() == [True, False, False, True]

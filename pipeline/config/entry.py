@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.config import ending, params, validate
 from pipeline.config.ending import messages
+from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.config.stage import Job
 from pipeline.storage import atomic, lineage, lock
@@ -116,6 +117,11 @@ def _run_sweep(stage: str, main: Main, arguments: list[str], sweep: Sweep) -> No
         "overrides", nargs="*", help="key=value,value… in Hydra's grammar; with --resume: launchers only"
     )
     options = parser.parse_intermixed_args(arguments)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError(
+            "torchrun must start a single training; got a sweep. Leave torchrun out: each job starts train.devices "
+            "processes itself."
+        )
     if options.resume is not None:
         driver.resume(stage, options.resume, options.overrides, run_job(stage, main), sweep)
     else:

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pipeline.config.errors import ConfigError
 from pipeline.data.seeds import derive_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -24,12 +25,13 @@ class EpochOrder(Sampler[tuple[int, int, np.ndarray]]):
     """The batches of one epoch as (epoch, number, indices), in an order that depends on seed and epoch alone.
 
     All batches of an epoch are of one size, or of two that differ by 1: a last batch of a single image would leave
-    batch normalisation without a variance. Several processes get disjoint slices of one common order.
+    batch normalisation without a variance. Several processes go through one common order; `TrainingImages` gives each its
+    part of every batch.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.num_images, self.seed, self.rank, self.world_size = num_images, seed, rank, world_size
-        self.num_batches = -(-num_images // (batch_size * world_size))
+    def __init__(self, num_images: int, batch_size: int, seed: int) -> None:
+        self.num_images, self.seed = num_images, seed
+        self.num_batches = -(-num_images // batch_size)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -42,9 +44,12 @@ class EpochOrder(Sampler[tuple[int, int, np.ndarray]]):
     def __iter__(self) -> Iterator[tuple[int, int, np.ndarray]]:
         epoch = self.epoch
         order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
-        mine = order[self.rank :: self.world_size]
-        for number, indices in enumerate(np.array_split(mine, self.num_batches)):
+        for number, indices in enumerate(np.array_split(order, self.num_batches)):
             yield epoch, number, indices
+
+    def batch_length(self, number: int) -> int:
+        """How many images a batch has."""
+        return self.num_images // self.num_batches + (number < self.num_images % self.num_batches)
 
 
 class TrainingImages(Dataset[Batch]):
@@ -56,6 +61,10 @@ class TrainingImages(Dataset[Batch]):
         copies: uint8 of shape (copies, n, height, width, channels); may hold no copy.
         seed: Decides, with epoch and batch, which version of each image is drawn.
         augment: Applied to each batch on the fly, for `augment.mode=online`.
+
+    Attributes:
+        rank, num_processes: Whose part of each batch is given: every `num_processes`-th image from number `rank` on. Which
+            version of an image is drawn does not depend on it; what `augment` draws does.
     """
 
     def __init__(
@@ -63,41 +72,52 @@ class TrainingImages(Dataset[Batch]):
     ) -> None:
         self.images, self.labels, self.copies = images, labels, copies
         self.seed, self.augment = seed, augment
+        self.rank, self.num_processes = 0, 1
 
     def __getitem__(self, key: tuple[int, int, np.ndarray]) -> Batch:
-        epoch, number, indices = key
+        epoch, number, batch = key
+        part = slice(self.rank, None, self.num_processes)
+        indices = batch[part]
         images, labels = self.images[indices], self.labels[indices]
         if len(self.copies):
             draw = np.random.default_rng([self.seed, epoch, number])
-            versions = draw.integers(0, len(self.copies) + 1, len(indices))
+            versions = draw.integers(0, len(self.copies) + 1, len(batch))[part]
             augmented = versions > 0
             images[augmented] = self.copies[versions[augmented] - 1, indices[augmented]]
         if self.augment is not None:
-            images = self.augment(images, labels, derive_seed(self.seed, f"{epoch}/{number}"))
+            name = f"{epoch}/{number}" + (f"/{self.rank}" if self.rank else "")
+            images = self.augment(images, labels, derive_seed(self.seed, name))
         return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 class MeasuredImages(Dataset[Batch]):
     """Images in their stored order, in whole batches, for measuring in evaluation mode."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self.images, self.labels = images, labels
+    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int = MEASURING_BATCH_SIZE) -> None:
+        self.images, self.labels, self.batch_size = images, labels, batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // MEASURING_BATCH_SIZE)
+        return -(-len(self.labels) // self.batch_size)
 
     def __getitem__(self, number: int) -> Batch:
-        part = slice(number * MEASURING_BATCH_SIZE, (number + 1) * MEASURING_BATCH_SIZE)
-        return torch.from_numpy(np.array(self.images[part])), torch.from_numpy(self.labels[part])
+        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        return torch.from_numpy(np.array(self.images[part])), torch.from_numpy(np.array(self.labels[part]))
+
+    def part(self, rank: int, num_processes: int) -> "MeasuredImages":
+        """What one of several processes measures; their first batches together hold the images of the whole first one."""
+        mine = slice(rank, None, num_processes)
+        return MeasuredImages(self.images[mine], self.labels[mine], max(1, self.batch_size // num_processes))
 
 
 class ImageBatches(pl.LightningDataModule):
     """The batches that a fit needs: training, then validation and the clean training probe for measuring.
 
+    Several processes share each batch, so that as many images make a step, and the same ones, however many they are.
+
     Args:
         prepared: Output of the prepare stage, of which only `train/` and `val/` are opened.
         augmented: Output of the augment stage.
-        batch_size: Training images for each step, in each process.
+        batch_size: Training images for each step, of all processes together.
         seed: The training's seed.
         loader_workers: Processes that make batches; 0 makes them in the training process.
         augment: For `augment.mode=online`.
@@ -125,10 +145,10 @@ class ImageBatches(pl.LightningDataModule):
         self.order: EpochOrder | None = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        num_images, seed = len(self.train.labels), derive_seed(self.seed, "order")
-        self.order = EpochOrder(num_images, self.batch_size, seed, rank, world_size)
+        self.order = EpochOrder(len(self.train.labels), self.batch_size, derive_seed(self.seed, "order"))
         self.order.set_epoch(self.first_epoch)
+        self.train.rank, self.train.num_processes = self._place()
+        self._require_images_for_each()
         return _loader(
             self.train,
             sampler=self.order,
@@ -137,7 +157,15 @@ class ImageBatches(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        return [_loader(self.val), _loader(self.probe)]
+        return [_loader(images.part(*self._place())) for images in (self.val, self.probe)]
+
+    def weight(self, number: int) -> float:
+        """What this process's mean over its part of a training batch counts in the mean over processes, such that this is
+        the mean over the batch; its part can have an image more or less than another's."""
+        assert self.order is not None
+        rank, num_processes = self._place()
+        length = self.order.batch_length(number)
+        return len(range(rank, length, num_processes)) * num_processes / length
 
     def start_at(self, epoch: int) -> None:
         """Make `epoch`, counted from 0, the first one. A resumed training says so before any batch is drawn: Lightning
@@ -145,6 +173,23 @@ class ImageBatches(pl.LightningDataModule):
         self.first_epoch = epoch
         if self.order is not None:
             self.order.set_epoch(epoch)
+
+    def _place(self) -> tuple[int, int]:
+        """The rank of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _require_images_for_each(self) -> None:
+        assert self.order is not None
+        smallest, num_val = (
+            self.order.batch_length(len(self.order) - 1),
+            min(len(self.val.labels), len(self.probe.labels)),
+        )
+        if self.train.num_processes > min(smallest, num_val):
+            raise ConfigError(
+                f"train.devices must leave each process an image of every batch and of validation; got "
+                f"{self.train.num_processes} processes for batches of {smallest} and {num_val} validation images. "
+                "Lower it, or raise train.batch_size."
+            )
 
 
 def _loader(images: Dataset[Batch], **settings: Any) -> DataLoader[Batch]:

@@ -38,7 +38,8 @@ class History(pl.Callback):
     """Collects one row for each epoch, keeps them in the checkpoint, and writes `history.csv` anew each time.
 
     A row is passed on to `on_row` only once the checkpoint that holds it is saved, so that an epoch which a kill undoes
-    is never reported; after a restart all earlier rows are passed on again with the times they had.
+    is never reported; after a restart all earlier rows are passed on again with the times they had. Of several processes,
+    only the first one writes and passes on.
     """
 
     def __init__(self, path: Path, on_row: OnRow, report: Callable[[Row], None]) -> None:
@@ -55,7 +56,7 @@ class History(pl.Callback):
         self.rows, self.times_ms = list(state["rows"]), list(state["times_ms"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._pass_on()
+        self._pass_on(trainer)
         self.begin = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -67,13 +68,16 @@ class History(pl.Callback):
             module.log(metric, row[metric], prog_bar=metric in (history.CLEAN_LOSS, history.VAL_LOSS))
         self.rows.append(row)
         self.times_ms.append(int(time.time() * 1000))
-        atomic.write_text(self.path, history.to_csv(self.rows))
-        self.report(row)
+        if trainer.is_global_zero:
+            atomic.write_text(self.path, history.to_csv(self.rows))
+            self.report(row)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._pass_on()
+        self._pass_on(trainer)
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, trainer: pl.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
         for row, time_ms in zip(self.rows[self.num_passed_on :], self.times_ms[self.num_passed_on :], strict=True):
             self.on_row(row, time_ms)
         self.num_passed_on = len(self.rows)

@@ -16,9 +16,10 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from pipeline.config.errors import TrainingError
 from pipeline.fit import history
-from pipeline.training import callbacks
+from pipeline.training import callbacks, parallel
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit
+from pipeline.training.processes import ALONE, Place
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def fit(
     ema_decay: float = 0.0,
     gradient_clip_norm: float | None = None,
     accelerator: str = "auto",
-    devices: int = 1,
     precision: Any = "32-true",
+    place: Place = ALONE,
     on_row: callbacks.OnRow = lambda row, time_ms: None,
     extra_callbacks: Sequence[pl.Callback] = (),
 ) -> Outcome:
@@ -71,28 +72,31 @@ def fit(
     Order, augmentation and dropout depend on the seed and the epoch alone, so a training that was killed and taken up
     again ends with the same weights, on one kind of machine bit for bit, as one that was left alone.
 
+    Of several processes each one calls this with its own place; only the first one prints, writes and calls `on_row`.
+
     Raises:
         TrainingError: A loss was not finite. `folder` keeps the last good weights.
     """
     rows = callbacks.History(folder / "history.csv", on_row, _print_row(max_epochs))
     rule = callbacks.Rule(monitor, patience, min_delta, warmup_epochs)
     averaging = [callbacks.Average(ema_decay)] if ema_decay else []
-    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() else []
+    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() and place.rank == 0 else []
     last = _load(folder / callbacks.LAST)
     if last is None or not rule.stops(last["callbacks"]["History"]["rows"]):
-        if last is not None:
+        if last is not None and place.rank == 0:
             print(f"going on after epoch {last['epoch'] + 1} of an interrupted training in {folder}")
         with _quiet():
             trainer = pl.Trainer(
                 accelerator=accelerator,
-                devices=devices,
                 precision=precision,
+                **parallel.settings(place),
                 max_epochs=max_epochs,
                 callbacks=[
                     callbacks.DrawAgain(seed, batches),
                     rows,
                     callbacks.EarlyStopping(rows, rule),
                     *averaging,
+                    *([parallel.OwnStop()] if place.size > 1 else []),
                     *bar,
                     *extra_callbacks,
                     *callbacks.checkpointing(folder, monitor),
@@ -145,6 +149,12 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+            # What is logged has been reduced over all processes.
+            warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+            # The strides of filters with one input channel have two spellings.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+            # torch 2.13 has another name for it, which older ones do not know.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated.*")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

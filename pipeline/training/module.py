@@ -13,6 +13,7 @@ from pipeline.fit import history
 from pipeline.model import penalties
 from pipeline.training.batches import Batch
 from pipeline.training.optimizers import build_optimizer, build_scheduler, threshold
+from pipeline.training.parallel import average_statistics
 
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Mixes images uint8 (batch, height, width, channels) and labels int64 (batch,) into images and targets (batch, classes)."""
@@ -63,6 +64,7 @@ class Fit(pl.LightningModule):
         self.sums: dict[str, Tensor] = {}
         self.surplus: Tensor | None = None
         self.sampled: dict[str, list[Tensor]] = {}
+        self.alive: Tensor | None = None
         self.weights_before: list[Tensor] = []
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -70,6 +72,9 @@ class Fit(pl.LightningModule):
         logits = self.network(images)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         self._add("train", logits, targets, loss)
+        if self.trainer.world_size > 1:
+            batches: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            loss = loss * batches.weight(batch_index)
         if self.l1_penalty:
             loss = loss + self.l1_penalty * penalties.l1(self.penalized)
         if self.l2_penalty:
@@ -88,8 +93,8 @@ class Fit(pl.LightningModule):
         name = ("val", "train_clean")[dataloader_idx]
         with _DeadUnits(self.network, watch=name == "train_clean" and batch_index == 0) as dead:
             logits = self.network(images)
-        if dead.share is not None:
-            self.sampled.setdefault(history.DEAD_RELU, []).append(dead.share)
+        if dead.alive is not None:
+            self.alive = dead.alive
         self._add(name, logits, labels, F.cross_entropy(logits, labels))
         if name == "val":
             surplus = _surplus_confidence(logits, labels)
@@ -133,9 +138,9 @@ class Fit(pl.LightningModule):
         row[history.VAL_ECE] = float(self.trainer.strategy.reduce(self.surplus, reduce_op="sum").abs().sum()) / count
         self.surplus = None
         row |= self._weights_row()
-        for key in (history.UPDATE_RATIO, history.GRADIENT_NORM, history.DEAD_RELU):
-            values = self.sampled.pop(key, [])
-            row[key] = float(torch.stack(values).mean()) if values else 0.0
+        for key in (history.UPDATE_RATIO, history.GRADIENT_NORM):  # of what all processes have alike
+            row[key] = float(torch.stack(self.sampled.pop(key)).mean())
+        row[history.DEAD_RELU] = self._dead_share()
         for key in (history.TRAIN_LOSS, history.CLEAN_LOSS, history.VAL_LOSS, history.PENALTY):
             if not torch.isfinite(torch.tensor(row[key])):
                 raise TrainingError(f"{key} must be finite; it became {row[key]} in epoch {self.current_epoch + 1}.")
@@ -146,6 +151,24 @@ class Fit(pl.LightningModule):
         optimizer = build_optimizer(self.parameters(), **self.optimizer_settings)
         scheduler = build_scheduler(optimizer, total_steps, **self.scheduler_settings)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        self._average_statistics()  # what is measured is one network; that of an average is in its place by now
+
+    def on_train_epoch_end(self) -> None:
+        self._average_statistics()  # before the checkpoint, from which all processes would go on
+
+    def _average_statistics(self) -> None:
+        if self.trainer.world_size > 1:
+            average_statistics(self.network, self.trainer.strategy)
+
+    def _dead_share(self) -> float:
+        """The share of units that are 0 for every image of the first batch of the probe, of which each process has a part."""
+        if self.alive is None:
+            return 0.0
+        alive = self.trainer.strategy.reduce(self.alive.double(), reduce_op="sum") > 0
+        self.alive = None
+        return float(1 - alive.double().mean())
 
     @torch.no_grad()
     def _weights_row(self) -> dict[str, float]:
@@ -188,12 +211,16 @@ def _surplus_confidence(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class _DeadUnits:
-    """The share of ReLU units (channels, or features of a linear layer) that are zero for every image of a batch."""
+    """Finds ReLU units (channels, or features of a linear layer) that are 0 for every image of a batch.
+
+    Attributes:
+        alive: bool of shape (units,), false for those; None where there are none to watch.
+    """
 
     def __init__(self, network: nn.Module, *, watch: bool) -> None:
         self.layers = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)] if watch else []
-        self.alive: list[Tensor] = []
-        self.share: Tensor | None = None
+        self.seen: list[Tensor] = []
+        self.alive: Tensor | None = None
 
     def __enter__(self) -> "_DeadUnits":
         self.hooks = [layer.register_forward_hook(self._look) for layer in self.layers]
@@ -202,8 +229,8 @@ class _DeadUnits:
     def __exit__(self, *exception: object) -> None:
         for hook in self.hooks:
             hook.remove()
-        if self.alive:
-            self.share = 1 - torch.cat(self.alive).double().mean()
+        if self.seen:
+            self.alive = torch.cat(self.seen)
 
     def _look(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.alive.append((output > 0).transpose(0, 1).flatten(1).any(1))
+        self.seen.append((output > 0).transpose(0, 1).flatten(1).any(1))

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from pipeline.config.schema import Config
 from pipeline.data.seeds import derive_seed
 from pipeline.fit import history
 from pipeline.storage import atomic, lineage
-from pipeline.training import lr_range, mixing
+from pipeline.training import lr_range, mixing, processes
 from pipeline.training.batches import Augment, ImageBatches
+from pipeline.training.callbacks import OnRow
 from pipeline.training.checks import signals
-from pipeline.training.fit import fit
+from pipeline.training.fit import Outcome, fit
 from pipeline.training.module import Fit
+from pipeline.training.processes import Place
 
 LR_RANGE = "lr_range.csv"
 
@@ -30,7 +31,7 @@ def train(
     working: Path,
     out: Path,
     config: Config,
-    on_row: Callable[[dict[str, float], int], None],
+    on_row: OnRow,
 ) -> dict[str, Any]:
     """Train one network and write what it learned.
 
@@ -46,9 +47,53 @@ def train(
         What `run.json` tells of the training's course.
 
     Raises:
+        ConfigError: There are too few devices, or too few images for as many processes.
         ShapeError: The images are too small for the network.
-        TrainingError: A loss was not finite.
+        TrainingError: A loss was not finite, or another process of the training ended.
     """
+    with processes.leading(config.train.devices, config.train.accelerator, follow) as team:
+        description, network, batches = _build(prepared, augmented, config)
+        if not (working / "signals.json").exists():
+            measured = signals(
+                network, batches.probe[0], description["num_classes"], derive_seed(config.seed, "checks")
+            )
+            measured |= {
+                "num_train": len(batches.train.labels),
+                "num_probe": len(batches.probe.labels),
+                "num_val": len(batches.val.labels),
+            }
+            atomic.write_text(working / "signals.json", json.dumps(measured, indent=2))
+        lr = config.optimizer.lr if config.optimizer.lr != "auto" else _found_lr(network, batches, config, working)
+        team.begin(prepared, augmented, working, config, lr)
+        outcome = _fit(network, description["num_classes"], batches, working, config, lr, team.place, on_row)
+    classes = json.loads((prepared / "dataset.json").read_text())["classes"]
+    model.save(out / "model.ckpt", description, outcome.state, classes)
+    (out / "history.csv").write_text(history.to_csv(outcome.rows))
+    for name in ("signals.json", LR_RANGE):
+        if (working / name).exists():
+            shutil.copy2(working / name, out)
+    (out / "weights.csv").write_text(_weights_table(network, outcome.state))
+    return {
+        "best_epoch": outcome.best_epoch,
+        "epochs": len(outcome.rows),
+        "stop_reason": outcome.stop_reason,
+        "early_stopping": {"saved_epochs": outcome.saved_epochs, "saved_seconds": outcome.saved_seconds},
+        "lr": lr,
+        "seconds": sum(row["seconds"] for row in outcome.rows),
+        "times_ms": outcome.times_ms,
+        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "weights_sha256": lineage.hash_file(out / "model.ckpt"),
+    }
+
+
+def follow(prepared: Path, augmented: Path, working: Path, config: Config, lr: float, place: Place) -> None:
+    """Compute a training together with its leader, which calls `train`."""
+    description, network, batches = _build(prepared, augmented, config)
+    _fit(network, description["num_classes"], batches, working, config, lr, place)
+
+
+def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, Any], model.Classifier, ImageBatches]:
+    """The network's description, the network as it starts, and its batches; the same in every process."""
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     dataset = json.loads((prepared / "dataset.json").read_text())
@@ -69,24 +114,26 @@ def train(
         loader_workers=config.train.loader_workers,
         augment=_online(augmentation, dataset) if augmentation["mode"] == "online" else None,
     )
-    if not (working / "signals.json").exists():
-        measured = signals(network, batches.probe[0], len(dataset["classes"]), derive_seed(config.seed, "checks"))
-        measured |= {
-            "num_train": len(batches.train.labels),
-            "num_probe": len(batches.probe.labels),
-            "num_val": len(batches.val.labels),
-        }
-        atomic.write_text(working / "signals.json", json.dumps(measured, indent=2))
-    optimizer = dataclasses.asdict(config.optimizer)
-    if optimizer["lr"] == "auto":
-        optimizer["lr"] = _found_lr(network, batches, optimizer, config, working)
+    return description, network, batches
+
+
+def _fit(
+    network: model.Classifier,
+    num_classes: int,
+    batches: ImageBatches,
+    working: Path,
+    config: Config,
+    lr: float,
+    place: Place,
+    on_row: OnRow = lambda row, time_ms: None,
+) -> Outcome:
     module = Fit(
         network,
-        optimizer=optimizer,
+        optimizer=dataclasses.asdict(config.optimizer) | {"lr": lr},
         scheduler=dataclasses.asdict(config.scheduler),
-        **_regularization(config, len(dataset["classes"])),
+        **_regularization(config, num_classes),
     )
-    outcome = fit(
+    return fit(
         module,
         batches,
         working,
@@ -97,27 +144,10 @@ def train(
         ema_decay=config.train.ema_decay,
         gradient_clip_norm=config.train.gradient_clip_norm,
         accelerator=config.train.accelerator,
-        devices=config.train.devices,
         precision=config.train.precision,
+        place=place,
         on_row=on_row,
     )
-    model.save(out / "model.ckpt", description, outcome.state, dataset["classes"])
-    (out / "history.csv").write_text(history.to_csv(outcome.rows))
-    for name in ("signals.json", LR_RANGE):
-        if (working / name).exists():
-            shutil.copy2(working / name, out)
-    (out / "weights.csv").write_text(_weights_table(network, outcome.state))
-    return {
-        "best_epoch": outcome.best_epoch,
-        "epochs": len(outcome.rows),
-        "stop_reason": outcome.stop_reason,
-        "early_stopping": {"saved_epochs": outcome.saved_epochs, "saved_seconds": outcome.saved_seconds},
-        "lr": optimizer["lr"],
-        "seconds": sum(row["seconds"] for row in outcome.rows),
-        "times_ms": outcome.times_ms,
-        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "weights_sha256": lineage.hash_file(out / "model.ckpt"),
-    }
 
 
 def _regularization(config: Config, num_classes: int) -> dict[str, Any]:
@@ -128,16 +158,14 @@ def _regularization(config: Config, num_classes: int) -> dict[str, Any]:
     return settings | {"mix": partial(mixing.mix, num_classes=num_classes, **strengths) if mixes else None}
 
 
-def _found_lr(
-    network: model.Classifier, batches: ImageBatches, optimizer: dict[str, Any], config: Config, working: Path
-) -> float:
+def _found_lr(network: model.Classifier, batches: ImageBatches, config: Config, working: Path) -> float:
     """The learning rate of a range test, which an interrupted training remembers."""
     if not (working / LR_RANGE).exists():
         steps = lr_range.lr_range(
             network,
             batches.train,
             batch_size=config.train.batch_size,
-            optimizer=optimizer,
+            optimizer=dataclasses.asdict(config.optimizer),
             seed=derive_seed(config.seed, "learning rate range"),
         )
         atomic.write_text(working / LR_RANGE, lr_range.to_csv(steps))

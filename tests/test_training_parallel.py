@@ -1,0 +1,171 @@
+"""Two processes on gloo compute what one does: each row of the history, each weight, to rounding."""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed, nn
+
+from pipeline.config.errors import ConfigError
+from pipeline.fit import history
+from pipeline.training import mixing
+from pipeline.training.batches import ImageBatches
+from pipeline.training.callbacks import OnRow
+from pipeline.training.fit import Outcome, fit
+from pipeline.training.module import Fit
+from pipeline.training.processes import ALONE, Place, leading
+from tests.networks import network
+
+Case = dict[str, Any]
+SGD = {"name": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": False}
+ADAMW = {"name": "adamw", "lr": 3e-3, "beta1": 0.9, "beta2": 0.999}
+MIX = partial(mixing.mix, num_classes=3, mixup=0.4, cutmix=0.4, erasing=0.3)
+
+# 203 training images make batches of 51 and 50, of which two processes get 26, 25 or 25 each; of 61 for validation, 31 and 30.
+PLAIN: Case = {"optimizer": SGD}
+REMEDIES: Case = {
+    "name": "convnet", "options": {"normalization": "group", "depth": 2}, "optimizer": ADAMW,
+    "regularization": {"l1": 1e-3, "l2": 1e-2, "l2_as": "penalty", "label_smoothing": 0.1},
+    "fit": {"ema_decay": 0.9, "gradient_clip_norm": 0.5},
+}  # fmt: skip
+RANDOM: Case = {
+    "name": "resnet", "options": {"dropout": 0.5}, "optimizer": ADAMW,
+    "regularization": {"l1": 1e-3, "l2": 1e-2, "mix": MIX}, "fit": {"ema_decay": 0.9},
+}  # fmt: skip
+CASES = {"plain": PLAIN, "remedies": REMEDIES, "random": RANDOM}
+
+
+def run_case(
+    prepared: Path,
+    augmented: Path,
+    folder: Path,
+    case: Case,
+    place: Place = ALONE,
+    on_row: OnRow = lambda row, time_ms: None,
+) -> Outcome:
+    torch.manual_seed(place.rank)  # of the initial weights, those of the first process count
+    module = Fit(
+        network(case.get("name", "lenet"), num_classes=3, **case.get("options", {})),
+        optimizer=case["optimizer"],
+        scheduler={"name": "one_cycle", "warmup_fraction": 0.25},
+        **case.get("regularization", {}),
+    )
+    batches = ImageBatches(prepared, augmented, batch_size=64, seed=0)
+    settings = {"seed": 0, "max_epochs": 2, "accelerator": "cpu", **case.get("fit", {})}
+    folder.mkdir(exist_ok=True)
+    return fit(module, batches, folder, place=place, on_row=on_row, **settings)
+
+
+def run_cases(prepared: Path, augmented: Path, root: Path, place: Place) -> dict[str, Outcome]:
+    """What each process does; the last training is once more from where it was after its first epoch."""
+    folder, earlier = root / "random", root / "random, earlier"
+
+    def keep(row: dict[str, float], time_ms: int) -> None:
+        if row["epoch"] == 1 and folder.exists():
+            shutil.copytree(folder, earlier)
+
+    outcomes = {name: run_case(prepared, augmented, root / name, case, place, keep) for name, case in CASES.items()}
+    distributed.barrier()  # until all have read what they end with
+    if place.rank == 0:
+        shutil.rmtree(folder)
+        shutil.copytree(earlier, folder)
+    distributed.barrier()
+    return {**outcomes, "resumed": run_case(prepared, augmented, folder, RANDOM, place)}
+
+
+def follow(prepared: Path, augmented: Path, root: Path, place: Place) -> None:
+    run_cases(prepared, augmented, root, place)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Of the prepared and of the augmented images, and where trainings work."""
+    root, generator = tmp_path_factory.mktemp("parallel"), np.random.default_rng(0)
+    for split, count in {"train": 203, "val": 61}.items():
+        labels = np.arange(count, dtype=np.int64) % 3
+        images = generator.integers(0, 120, (count, 32, 32, 1), dtype=np.uint8)
+        images[np.arange(count), 9 * labels] = 220
+        (root / "prepare" / split).mkdir(parents=True)
+        np.save(root / "prepare" / split / "images.npy", images)
+        np.save(root / "prepare" / split / "labels.npy", labels)
+    (root / "augment").mkdir()
+    np.save(root / "augment" / "images.npy", np.load(root / "prepare" / "train" / "images.npy")[None, :, :, ::-1])
+    return root / "prepare", root / "augment", root
+
+
+@pytest.fixture(scope="module")
+def together(folders: tuple[Path, Path, Path]) -> dict[str, Outcome]:
+    """What two processes make of each case."""
+    with leading(2, "cpu", follow) as team:
+        team.begin(*folders)
+        return run_cases(*folders, team.place)
+
+
+@pytest.mark.parametrize("name", ["plain", "remedies"])
+def test_two_processes_give_the_history_and_the_weights_of_one(
+    name: str, folders: tuple[Path, Path, Path], together: dict[str, Outcome]
+) -> None:
+    prepared, augmented, root = folders
+    alone = run_case(prepared, augmented, root / f"{name}, alone", CASES[name])
+    assert len(alone.rows) == len(together[name].rows) == 2
+    for one, two in zip(alone.rows, together[name].rows, strict=True):
+        for column in set(history.COLUMNS) - {"seconds"}:
+            assert two[column] == pytest.approx(one[column], rel=1e-5, abs=1e-7), column
+    for key, weights in alone.state.items():
+        assert torch.allclose(together[name].state[key], weights, rtol=1e-4, atol=1e-5), key
+    assert together[name].best_epoch == alone.best_epoch
+
+
+def test_two_processes_that_go_on_end_with_the_same_weights_bit_for_bit(together: dict[str, Outcome]) -> None:
+    undisturbed, resumed = together["random"], together["resumed"]
+    assert undisturbed.times_ms[0] == resumed.times_ms[0] and undisturbed.times_ms[1] < resumed.times_ms[1]
+    assert all(torch.equal(weights, resumed.state[name]) for name, weights in undisturbed.state.items())
+    for first, second in zip(undisturbed.rows, resumed.rows, strict=True):
+        assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_what_two_processes_measure_on_unequal_parts_is_what_the_kept_weights_give(
+    folders: tuple[Path, Path, Path], together: dict[str, Outcome]
+) -> None:
+    prepared, _, _ = folders
+    outcome = together["random"]  # an average of weights, with batch normalisation
+    measured = network("resnet", num_classes=3, **RANDOM["options"]).eval()
+    measured.load_state_dict(outcome.state)
+    images, labels = (torch.from_numpy(np.load(prepared / "val" / f"{name}.npy")) for name in ("images", "labels"))
+    with torch.no_grad():
+        logits = measured(images)
+    row = outcome.rows[outcome.best_epoch - 1]
+    assert row[history.VAL_LOSS] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert row[history.VAL_ACCURACY] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+
+
+def test_each_process_must_have_an_image_of_every_batch(folders: tuple[Path, Path, Path]) -> None:
+    prepared, augmented, _ = folders
+    batches = ImageBatches(prepared, augmented, batch_size=2, seed=0)
+    batches.trainer = type("Trainer", (), {"global_rank": 0, "world_size": 3})()
+    message = (
+        r"train\.devices must leave .*; got 3 processes for batches of 1 and 61 validation images\. Lower it, or raise"
+    )
+    with pytest.raises(ConfigError, match=message):
+        batches.train_dataloader()
+
+
+def test_each_process_has_its_part_and_its_loss_counts_as_much(
+    make_prepared: Callable[..., Path], make_augmented: Callable[..., Path]
+) -> None:
+    prepared = make_prepared(num_train=23)
+    batches = ImageBatches(prepared, make_augmented(prepared), batch_size=8, seed=0)
+    losses = np.random.default_rng(0).random(8)
+    parts, measured = [], []
+    for rank in range(3):
+        batches.trainer = type("Trainer", (), {"global_rank": rank, "world_size": 3})()
+        batches.train_dataloader()
+        parts.append(batches.weight(0) * losses[rank::3].mean())
+        measured.append([sum(len(labels) for _, labels in loader) for loader in batches.val_dataloader()])
+    assert np.mean(parts) == pytest.approx(losses.mean())
+    assert measured == [[11, 8], [11, 8], [10, 7]], "no image is measured twice"
