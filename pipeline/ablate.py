@@ -59,7 +59,7 @@ def compare(trainings: Trainings, compose: Compose, parent: Parent) -> None:
     """
     config = compose([])
     tuned = tuning.read(config.ablate.tuned)
-    planned = plans(tuning.arms(config.ablate, tuned), compose)
+    planned = plans(tuning.arms(config.ablate, tuned), compose, config.ablate.only)
     seeds = _seeds(trainings, planned, config)
     trainings.run(plan.training(seed) for seed in seeds for plan in planned)
     arms = [_arm(plan, trainings, seeds) for plan in planned]

@@ -72,3 +72,13 @@ def test_trainings_run_to_their_end_and_deployed_ones_stop_early() -> None:
 def test_an_arm_that_does_not_fit_is_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plans({"dropout": ["model.dropout=0.5"], "wrong": [override]}, composer())
+
+
+def test_some_of_the_arms_may_be_asked_for_and_a_wrong_name_is_refused() -> None:
+    compose = composer()
+    arms = compose([]).ablate.arms
+    assert [plan.name for plan in plans(arms, compose, ["l2", "all"])] == ["baseline", "l2", "all"]
+    with pytest.raises(
+        ConfigError, match=r"ablate\.only must name arms, smaller, .*; got 'droput'\. Did you mean 'dropout'"
+    ):
+        plans(arms, compose, ["droput"])

@@ -20,7 +20,7 @@ ARMS = {
 
 
 def settings(**arms: list[str]) -> Ablate:
-    return Ablate(arms=arms, doses={"dropout": ["model.dropout=0.2", "model.dropout=0.5 model.depth=2"]})
+    return Ablate(only=None, arms=arms, doses={"dropout": ["model.dropout=0.2", "model.dropout=0.5 model.depth=2"]})
 
 
 def test_the_best_strength_is_chosen_and_of_equals_the_weaker() -> None:

@@ -221,6 +221,7 @@ class Report:
 class Ablate:
     seeds: int = _at_least(2)
     budget_minutes: float | None = _above(0)
+    only: list[str] | None = MISSING
     arms: dict[str, list[str]] = MISSING
     tune: bool = MISSING
     tune_seeds: int = _at_least(1)

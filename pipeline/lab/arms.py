@@ -45,22 +45,25 @@ class Plan:
         return (*TO_THE_END, *self.overrides, f"seed={seed}")
 
 
-def plans(arms: Mapping[str, Iterable[str]], compose: Compose) -> list[Plan]:
+def plans(arms: Mapping[str, Iterable[str]], compose: Compose, only: Iterable[str] | None = None) -> list[Plan]:
     """The baseline and the arms, each of which composes.
 
     Args:
         arms: Overrides by name; `key=x0.5` stands for half of what the baseline has, a name for what that arm changes.
         compose: Gives a configuration.
+        only: The names of those to plan; None: all.
 
     Raises:
-        ConfigError: An arm does not compose, multiplies what is no number, or names an arm that there is not.
+        ConfigError: An arm does not exist, does not compose, multiplies what is no number, or names an arm that there is not.
     """
     baseline = compose(list(TO_THE_END))
     values = asdict(baseline)
     planned = [Plan(BASELINE, (), _rule(baseline))]
-    for name, overrides in arms.items():
+    for name in arms if only is None else only:
+        if name not in arms:
+            raise ConfigError(f"ablate.only must name arms, {', '.join(arms)}; got {name!r}.{nearest(name, arms)}")
         try:
-            resolved = tuple(_resolved(override, values) for override in _spelled_out(overrides, arms))
+            resolved = tuple(_resolved(override, values) for override in _spelled_out(arms[name], arms))
             config = compose([*TO_THE_END, *resolved])
         except ConfigError as error:
             raise ConfigError(f"ablate.arms.{name} must fit the baseline; {error}") from None

@@ -30,7 +30,8 @@ class Tuning:
 
 def candidates(settings: Ablate) -> dict[tuple[str, str], list[str]]:
     """The overrides of each strength, by arm and as it is written."""
-    return {(arm, text): shlex.split(text) for arm, texts in settings.doses.items() for text in texts}
+    arms = [arm for arm in settings.doses if settings.only is None or arm in settings.only]
+    return {(arm, text): shlex.split(text) for arm in arms for text in settings.doses[arm]}
 
 
 def choose(arms: Mapping[tuple[str, str], Arm], monitor: str) -> Tuning:
