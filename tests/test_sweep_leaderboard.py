@@ -47,6 +47,14 @@ def test_a_single_job_has_no_spread() -> None:
     assert (row["val/loss"], row["val/loss_sd"], row["n"]) == ("0.5", "", "1")
 
 
+def test_the_same_values_with_the_same_seed_are_no_second_repetition() -> None:
+    tried_twice = [job(0, "model.depth=2", loss=0.5), job(1, "model.depth=2", loss=0.5)]
+    (entry,) = leaderboard.rank(tried_twice, history.VAL_LOSS)
+    assert entry.spread(history.VAL_LOSS) is None
+    (row,) = table(*tried_twice)
+    assert (row["jobs"], row["n"], row["val/loss_sd"]) == ("0 1", "1", "")
+
+
 def test_the_best_mean_leads_whichever_way_the_metric_points() -> None:
     jobs = [job(0, "model.dropout=0", loss=0.4), job(1, "model.dropout=0.3", loss=0.9)]
     assert [entry.jobs[0].number for entry in leaderboard.rank(jobs, history.VAL_LOSS)] == [0, 1]

@@ -87,13 +87,17 @@ def resume(stage: str, folder: Path, launching: list[str], run_job: RunJob, surr
 
 @dataclass(frozen=True)
 class _Plan:
-    """A sweep that is ready to start: what its jobs have in common, what runs them, and what Hydra is told."""
+    """A sweep that is ready to start: what its jobs have in common, what runs them, and what Hydra is told.
+
+    `prints_to` is where jobs print whose output does not come here.
+    """
 
     stage: str
     folder: Path
     config: Config
     task: Task
     arguments: list[str]
+    prints_to: Path | None
 
 
 def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _Plan:
@@ -108,9 +112,13 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _P
     arguments = [*from_file, *given, *own]
     with _hydra(stage, folder):
         hydra: Any = GlobalHydra.instance().hydra
-        section = hydra.compose_config("config", arguments, RunMode.MULTIRUN).hydra
-        learns = _is(section.sweeper, "OptunaSweeper")
-        num_jobs = study.side_by_side(section) if learns else _count_jobs(given)
+        composed = hydra.compose_config("config", arguments, RunMode.MULTIRUN)
+        section = composed.hydra
+        if _is(section.sweeper, "OptunaSweeper"):
+            study.check(folder, composed, frozenset(from_file))
+            num_jobs = study.side_by_side(section)
+        else:
+            num_jobs = _count_jobs(given)
     task = Task(
         run_job,
         folder,
@@ -119,7 +127,8 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _P
         apart=not _is(section.launcher, "BasicLauncher"),
         parent=os.getpid() if _is(section.launcher, "JoblibLauncher") else None,
     )
-    return _Plan(stage, folder, config, task, arguments)
+    prints_to = folder / ".submitit" if "submitit_folder" in section.launcher else None
+    return _Plan(stage, folder, config, task, arguments, prints_to)
 
 
 def _run(plan: _Plan, overrides: list[str], surround: Surround) -> None:
@@ -154,6 +163,8 @@ def _launch(plan: _Plan) -> None:
 
     if plan.task.apart:
         _stop_jobs_first(plan.folder)
+    if plan.prints_to is not None:
+        print(f"what the jobs print lies in {plan.prints_to}")
     try:
         with _hydra(plan.stage, plan.folder):
             hydra: Any = GlobalHydra.instance().hydra

@@ -78,7 +78,7 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
         table.add_row(
             ", ".join(str(number) for number in sorted(job.number for job in entry.jobs)),
             Text("\n".join(override for override in own if override not in shared)),
-            *([str(len(entry.jobs))] if grouped else []),
+            *([str(len(entry.repetitions))] if grouped else []),
             f"{entry.mean('epoch'):.0f}",
             *(_mean_and_spread(entry, metric) for metric in shown),
             f"{sum(job.seconds for job in entry.jobs) / len(entry.jobs):.1f}",
