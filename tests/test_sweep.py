@@ -126,9 +126,58 @@ def test_fail_fast_skips_what_has_not_started_side_by_side(project: Path) -> Non
     assert again.returncode == 1 and "error: every job of the sweep must finish; 2, " in again.stderr
 
 
+def test_submitit_runs_all_jobs_at_once_and_a_failed_one_runs_again_with_another_launcher(project: Path) -> None:
+    run = command_runner(project)
+    submitit = ("hydra/launcher=submitit_local", "+tracking.tags={torch: a, sleep: '0.5'}")
+    done = run("pipeline.probe", "-m", "optimizer.lr=0.1,0.2,10", *submitit, check=False, OMP_NUM_THREADS="")
+    folder = sweep_folder(project)
+    assert done.returncode == 1 and statuses(folder) == ["finished", "finished", "failed"]
+    assert f"what the jobs print lies in {folder}/.submitit" in done.stdout
+    logs = [path.read_text() for path in (folder / ".submitit").rglob("*_log.err")]
+    assert any("[2] error: the loss must be finite" in log for log in logs)
+    assert len({pid for _, _, pid in trace(project)}) == 3
+    assert {path.read_text() for path in folder.glob("*/threads")} == {str(max(1, len(os.sched_getaffinity(0)) // 3))}
+    again = run("pipeline.probe", "--resume", str(folder), "hydra/launcher=basic", check=False)
+    assert "error: the loss must be finite" in again.stderr and len(trace(project)) == 4
+
+
+def test_a_stopped_sweep_of_submitit_stops_its_jobs(project: Path) -> None:
+    with started(
+        project, sys.executable, "-m", "pipeline.probe", "-m", "seed=1,2", "hydra/launcher=submitit_local",
+        "+tracking.tags.sleep='30'",
+    ) as process:  # fmt: skip
+        wait_until(lambda: len(trace(project)) == 2)
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 143 and statuses(sweep_folder(project)) == ["stopped", "stopped"]
+
+
+def test_values_equal_to_those_of_params_yaml_are_told_apart_from_it(project: Path) -> None:
+    with (project / "params.yaml").open("a") as file:
+        file.write("seed: 1\nfail_fast: false\nmodel: {name: lenet, dropout: 0.3}\n")
+    command_runner(project)("pipeline.probe", "-m", "model.dropout=0.0,0.3", "seed=1,2")
+    overrides = [records.read(out)["overrides"] for out in records.folders(sweep_folder(project))]
+    assert [sorted(each) for each in overrides] == [
+        ["model.dropout=0.0", "seed=1"], ["model.dropout=0.0", "seed=2"],
+        ["model.dropout=0.3", "seed=1"], ["model.dropout=0.3", "seed=2"],
+    ]  # fmt: skip
+
+
+def test_a_project_may_lie_in_a_folder_with_any_name(tmp_path: Path) -> None:
+    project = copy_probe(tmp_path / "it's (odd), a=b")
+    done = command_runner(project)("pipeline.probe", "-m", "seed=1,2", JOBLIB)
+    assert statuses(sweep_folder(project)) == ["finished"] * 2 and "2 jobs, sorted by" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("-m", "seed=range(0)"), r"each key of a sweep must have a value; got 'seed=range\(0\)'\. Give it some\."),
+        (
+            ("-m", "model.dropout=interval(0,0.5)"),
+            r"model\.dropout must have values to try, such as 0,0\.1,0\.3; got 'model\.dropout=interval\(0,0\.5\)'\. "
+            r"Give some, or search the interval with hydra/sweeper=optuna\.",
+        ),
         (("--resume", "nowhere"), r"--resume must name the folder of a sweep of probe; got '.*nowhere'\. `ls multirun"),
         (("-m", "seed=1,2", "model.dropout=interval("), r"the command line must be Hydra's; "),
         (("-m", "seed=1,2", "hydra/launcher=jobib"), r"conf/ must compose with params\.yaml; .*jobib"),
@@ -140,6 +189,7 @@ def test_what_cannot_be_a_sweep_is_refused_in_one_sentence(
     done = command_runner(project)("pipeline.probe", *arguments, check=False)
     assert done.returncode == 1 and re.search(f"^error: {message}", done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(project.glob("multirun/probe/[0-9]*")), "something is left of a sweep that never began"
 
 
 def test_a_resumed_sweep_takes_no_other_jobs(project: Path) -> None:

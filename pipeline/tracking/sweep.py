@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.fit import history
 from pipeline.storage import atomic, lineage
@@ -134,7 +135,11 @@ def _print_adoption(folder: Path, jobs: Sequence[JobResult], monitor: str) -> No
     numbers = sorted(job.number for job in entries[0].jobs)
     best = ("jobs " if len(numbers) > 1 else "job ") + ", ".join(str(number) for number in numbers)
     winner = read_record(entries[0].jobs[0].folder)["config"]
-    command = adopting.command(folder / ".source" / "conf", lineage.PROJECT / "params.yaml", winner)
+    try:
+        command = adopting.command(folder / ".source" / "conf", lineage.PROJECT / "params.yaml", winner)
+    except ConfigError as error:  # it was edited since
+        print(f"the best is {best}; params.yaml cannot adopt it as it stands: {error}")
+        return
     if command is None:
         print(f"the best is {best}, which is what params.yaml says already")
     else:
