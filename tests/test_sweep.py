@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -12,6 +14,7 @@ import pytest
 
 from pipeline.sweep import records
 from tests.conftest import command_runner
+from tests.loopback import free_port
 from tests.sweep_probe import copy_probe, statuses, sweep_folder, trace, wait_until
 from tests.test_train import started
 
@@ -22,6 +25,7 @@ def project(tmp_path: Path) -> Path:
 
 
 JOBLIB = "hydra/launcher=joblib"
+HAS_RAY = find_spec("ray") is not None
 SIX = ("-m", "model.dropout=0,0.1,0.2", "seed=1,2")
 
 
@@ -81,7 +85,7 @@ def test_a_killed_job_is_named_and_the_sweep_is_resumed(project: Path) -> None:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in output
     assert re.search(
-        r"error: the processes of a sweep must live as long as its jobs; TerminatedWorkerError: .* "
+        r"error: the launcher must start every job and keep it alive; TerminatedWorkerError: .* "
         r"`python -m pipeline\.probe --resume multirun/probe/.*` goes on where it was\.",
         output,
     )
@@ -152,6 +156,55 @@ def test_a_stopped_sweep_of_submitit_stops_its_jobs(project: Path) -> None:
     assert process.returncode == 143 and statuses(sweep_folder(project)) == ["stopped", "stopped"]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="needs Ray: see conf/hydra/launcher/ray_local.yaml")
+def test_jobs_run_on_a_local_ray_cluster_and_a_sweep_that_was_killed_there_is_resumed(project: Path) -> None:
+    environment = {"HOME": str(project), "RAY_AUTH_MODE": "disabled"}
+    ray = ("-m", "seed=1,2", "hydra/launcher=ray_local", "+tracking.tags={torch: a, sleep: '2'}")
+    done = command_runner(project)("pipeline.probe", *ray, **environment)
+    folder = sweep_folder(project)
+    assert statuses(folder) == ["finished"] * 2 and "2 jobs, sorted by val/loss" in done.stdout
+    assert len({pid for _, _, pid in trace(project)}) == 2
+    assert {path.read_text() for path in folder.glob("*/threads")} == {"1"}
+    undisturbed = (folder / "leaderboard.csv").read_text()
+    shutil.rmtree(project / "multirun")
+    (project / "trace").unlink()
+    with started(project, "env", *(f"{k}={v}" for k, v in environment.items()), sys.executable, "-m", "pipeline.probe",
+                 *ray) as process:  # fmt: skip
+        wait_until(lambda: len(trace(project)) == 2)
+        process.kill()
+        process.wait()
+    folder = sweep_folder(project)
+    command_runner(project)("pipeline.probe", "--resume", str(folder), "hydra/launcher=basic")
+    assert (folder / "leaderboard.csv").read_text() == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="needs Ray: see conf/hydra/launcher/ray_local.yaml")
+def test_jobs_run_on_a_ray_cluster_that_runs_already(project: Path) -> None:
+    environment = {"HOME": str(project), "RAY_AUTH_MODE": "disabled"}
+    port = free_port()
+    scripts = Path(sys.executable).parent
+    head = ("start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats")
+    command = ("env", *(f"{key}={value}" for key, value in environment.items()), str(scripts / "ray"), *head, "--block")
+    with started(project, *command):
+        wait_until(lambda: _answers(port))
+        done = command_runner(project)(
+            "pipeline.probe",
+            "-m",
+            "seed=1,2",
+            "hydra/launcher=ray_cluster",
+            RAY_ADDRESS=f"127.0.0.1:{port}",
+            **environment,
+        )
+    assert statuses(sweep_folder(project)) == ["finished"] * 2 and "2 jobs, sorted by val/loss" in done.stdout
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_values_equal_to_those_of_params_yaml_are_told_apart_from_it(project: Path) -> None:
     with (project / "params.yaml").open("a") as file:
         file.write("seed: 1\nfail_fast: false\nmodel: {name: lenet, dropout: 0.3}\n")
@@ -180,6 +233,11 @@ def test_a_project_may_lie_in_a_folder_with_any_name(tmp_path: Path) -> None:
         ),
         (("--resume", "nowhere"), r"--resume must name the folder of a sweep of probe; got '.*nowhere'\. `ls multirun"),
         (("-m", "seed=1,2", "model.dropout=interval("), r"the command line must be Hydra's; "),
+        pytest.param(
+            ("-m", "seed=1,2", "hydra/launcher=ray_local"),
+            r"hydra/launcher must be one whose package is installed; got one of hydra-ray-launcher\. The head of its file",
+            marks=pytest.mark.skipif(HAS_RAY, reason="Ray is installed"),
+        ),
         (("-m", "seed=1,2", "hydra/launcher=jobib"), r"conf/ must compose with params\.yaml; .*jobib"),
     ],
 )

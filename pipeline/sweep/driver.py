@@ -114,6 +114,7 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _P
         hydra: Any = GlobalHydra.instance().hydra
         composed = hydra.compose_config("config", arguments, RunMode.MULTIRUN)
         section = composed.hydra
+        _check_installed(section.launcher)
         if _is(section.sweeper, "OptunaSweeper"):
             study.check(folder, composed, frozenset(from_file))
             num_jobs = study.side_by_side(section)
@@ -145,7 +146,7 @@ def _run(plan: _Plan, overrides: list[str], surround: Surround) -> None:
             if isinstance(error, UserError):
                 raise
             raise UserError(
-                f"the processes of a sweep must live as long as its jobs; {type(error).__name__}: "
+                f"the launcher must start every job and keep it alive; {type(error).__name__}: "
                 f"{' '.join(str(error).split())} {resumption} goes on where it was."
             ) from error
     ended = {out.name: records.status(out) for out in records.folders(folder)}
@@ -248,6 +249,17 @@ def _parse(overrides: list[str]) -> Any:
         return OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
         raise ConfigError(f"the command line must be Hydra's; {' '.join(str(error).split())}") from None
+
+
+def _check_installed(launcher: Any) -> None:
+    from importlib.util import find_spec
+
+    namespace, package, *_ = str(launcher._target_).split(".")
+    if namespace == "hydra_plugins" and find_spec(f"{namespace}.{package}") is None:
+        raise ConfigError(
+            f"hydra/launcher must be one whose package is installed; got one of {package.replace('_', '-')}. "
+            "The head of its file in conf/hydra/launcher/ says how to install it."
+        )
 
 
 def _is(plugin: Any, name: str) -> bool:
