@@ -1,101 +1,31 @@
 """Sweeps: side by side, stopped, killed and taken up again. The jobs are make-believe trainings that last as told."""
 
-import csv
 import os
 import re
 import shutil
 import signal
+import socket
 import sys
-import time
-from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pipeline.sweep import records
-from tests.conftest import ROOT, command_runner
+from tests.conftest import command_runner
+from tests.loopback import free_port
+from tests.sweep_probe import copy_probe, statuses, sweep_folder, trace, wait_until
 from tests.test_train import started
-
-PROBE = '''
-"""A stage that only sleeps: its loss follows from model.dropout and the seed, its length from the tags."""
-import json, os, time
-from pathlib import Path
-
-from pipeline.config.entry import run
-from pipeline.config.errors import TrainingError
-from pipeline.fit import history
-from pipeline.sweep import pruning
-from pipeline.tracking.sweep import sweep
-
-
-def main(job):
-    tags, config = job.config.tracking.tags, job.config
-    with open("trace", "a") as trace:
-        trace.write(f"{config.model.dropout} {config.seed} {os.getpid()}\\n")
-    if "torch" in tags:
-        import torch
-        (job.out / "threads").write_text(str(torch.get_num_threads()))
-    if config.optimizer.lr > 1:
-        raise TrainingError("the loss must be finite; got inf.")
-    rows = []
-    for epoch in range(1, config.train.max_epochs + 1):
-        time.sleep(float(tags.get("sleep", 0)))
-        loss = (config.model.dropout - 0.2) ** 2 + 0.01 * config.seed + 1 / epoch
-        rows.append({**dict.fromkeys(history.COLUMNS, 0.0), "epoch": epoch, history.VAL_LOSS: loss})
-        print(f"epoch {epoch}", flush=True)
-        pruning.judge(rows[-1])
-    (job.out / "history.csv").write_text(history.to_csv(rows))
-    import dataclasses
-    record = {"best_epoch": len(rows), "mlflow_run_id": None, "config": dataclasses.asdict(config)}
-    (job.out / "run.json").write_text(json.dumps(record))
-
-
-if __name__ == "__main__":
-    run("probe", main, sweep)
-'''
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project whose stage `probe` pretends to train."""
-    folder = tmp_path / "project"
-    for name in ("conf", "pipeline"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "params.yaml").write_text(
-        "tracking: {enabled: false}\ntrain: {max_epochs: 1}\noptimizer: {name: adamw}\n"
-    )
-    (folder / "pipeline" / "probe.py").write_text(PROBE)
-    return folder
-
-
-def sweep_folder(project: Path) -> Path:
-    (folder,) = project.glob("multirun/probe/[0-9]*")
-    return folder
-
-
-def board(folder: Path) -> list[dict[str, str]]:
-    with (folder / "leaderboard.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def trace(project: Path) -> list[list[str]]:
-    path = project / "trace"
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
-
-
-def statuses(folder: Path) -> list[str | None]:
-    return [records.status(out) for out in records.folders(folder)]
+    return copy_probe(tmp_path / "project")
 
 
 JOBLIB = "hydra/launcher=joblib"
+HAS_RAY = find_spec("ray") is not None
 SIX = ("-m", "model.dropout=0,0.1,0.2", "seed=1,2")
 
 
@@ -155,7 +85,7 @@ def test_a_killed_job_is_named_and_the_sweep_is_resumed(project: Path) -> None:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in output
     assert re.search(
-        r"error: the processes of a sweep must live as long as its jobs; TerminatedWorkerError: .* "
+        r"error: the launcher must start every job and keep it alive; TerminatedWorkerError: .* "
         r"`python -m pipeline\.probe --resume multirun/probe/.*` goes on where it was\.",
         output,
     )
@@ -200,11 +130,114 @@ def test_fail_fast_skips_what_has_not_started_side_by_side(project: Path) -> Non
     assert again.returncode == 1 and "error: every job of the sweep must finish; 2, " in again.stderr
 
 
+def test_submitit_runs_all_jobs_at_once_and_a_failed_one_runs_again_with_another_launcher(project: Path) -> None:
+    run = command_runner(project)
+    submitit = ("hydra/launcher=submitit_local", "+tracking.tags={torch: a, sleep: '0.5'}")
+    done = run("pipeline.probe", "-m", "optimizer.lr=0.1,0.2,10", *submitit, check=False, OMP_NUM_THREADS="")
+    folder = sweep_folder(project)
+    assert done.returncode == 1 and statuses(folder) == ["finished", "finished", "failed"]
+    assert f"what the jobs print lies in {folder}/.submitit" in done.stdout
+    logs = [path.read_text() for path in (folder / ".submitit").rglob("*_log.err")]
+    assert any("[2] error: the loss must be finite" in log for log in logs)
+    assert len({pid for _, _, pid in trace(project)}) == 3
+    assert {path.read_text() for path in folder.glob("*/threads")} == {str(max(1, len(os.sched_getaffinity(0)) // 3))}
+    again = run("pipeline.probe", "--resume", str(folder), "hydra/launcher=basic", check=False)
+    assert "error: the loss must be finite" in again.stderr and len(trace(project)) == 4
+
+
+def test_a_stopped_sweep_of_submitit_stops_its_jobs(project: Path) -> None:
+    with started(
+        project, sys.executable, "-m", "pipeline.probe", "-m", "seed=1,2", "hydra/launcher=submitit_local",
+        "+tracking.tags.sleep='30'",
+    ) as process:  # fmt: skip
+        wait_until(lambda: len(trace(project)) == 2)
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 143 and statuses(sweep_folder(project)) == ["stopped", "stopped"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="needs Ray: see conf/hydra/launcher/ray_local.yaml")
+def test_jobs_run_on_a_local_ray_cluster_and_a_sweep_that_was_killed_there_is_resumed(project: Path) -> None:
+    environment = {"HOME": str(project), "RAY_AUTH_MODE": "disabled"}
+    ray = ("-m", "seed=1,2", "hydra/launcher=ray_local", "+tracking.tags={torch: a, sleep: '2'}")
+    done = command_runner(project)("pipeline.probe", *ray, **environment)
+    folder = sweep_folder(project)
+    assert statuses(folder) == ["finished"] * 2 and "2 jobs, sorted by val/loss" in done.stdout
+    assert len({pid for _, _, pid in trace(project)}) == 2
+    assert {path.read_text() for path in folder.glob("*/threads")} == {"1"}
+    undisturbed = (folder / "leaderboard.csv").read_text()
+    shutil.rmtree(project / "multirun")
+    (project / "trace").unlink()
+    with started(project, "env", *(f"{k}={v}" for k, v in environment.items()), sys.executable, "-m", "pipeline.probe",
+                 *ray) as process:  # fmt: skip
+        wait_until(lambda: len(trace(project)) == 2)
+        process.kill()
+        process.wait()
+    folder = sweep_folder(project)
+    command_runner(project)("pipeline.probe", "--resume", str(folder), "hydra/launcher=basic")
+    assert (folder / "leaderboard.csv").read_text() == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="needs Ray: see conf/hydra/launcher/ray_local.yaml")
+def test_jobs_run_on_a_ray_cluster_that_runs_already(project: Path) -> None:
+    environment = {"HOME": str(project), "RAY_AUTH_MODE": "disabled"}
+    port = free_port()
+    scripts = Path(sys.executable).parent
+    head = ("start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats")
+    command = ("env", *(f"{key}={value}" for key, value in environment.items()), str(scripts / "ray"), *head, "--block")
+    with started(project, *command):
+        wait_until(lambda: _answers(port))
+        done = command_runner(project)(
+            "pipeline.probe",
+            "-m",
+            "seed=1,2",
+            "hydra/launcher=ray_cluster",
+            RAY_ADDRESS=f"127.0.0.1:{port}",
+            **environment,
+        )
+    assert statuses(sweep_folder(project)) == ["finished"] * 2 and "2 jobs, sorted by val/loss" in done.stdout
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_values_equal_to_those_of_params_yaml_are_told_apart_from_it(project: Path) -> None:
+    with (project / "params.yaml").open("a") as file:
+        file.write("seed: 1\nfail_fast: false\nmodel: {name: lenet, dropout: 0.3}\n")
+    command_runner(project)("pipeline.probe", "-m", "model.dropout=0.0,0.3", "seed=1,2")
+    overrides = [records.read(out)["overrides"] for out in records.folders(sweep_folder(project))]
+    assert [sorted(each) for each in overrides] == [
+        ["model.dropout=0.0", "seed=1"], ["model.dropout=0.0", "seed=2"],
+        ["model.dropout=0.3", "seed=1"], ["model.dropout=0.3", "seed=2"],
+    ]  # fmt: skip
+
+
+def test_a_project_may_lie_in_a_folder_with_any_name(tmp_path: Path) -> None:
+    project = copy_probe(tmp_path / "it's (odd), a=b")
+    done = command_runner(project)("pipeline.probe", "-m", "seed=1,2", JOBLIB)
+    assert statuses(sweep_folder(project)) == ["finished"] * 2 and "2 jobs, sorted by" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("-m", "seed=range(0)"), r"each key of a sweep must have a value; got 'seed=range\(0\)'\. Give it some\."),
+        (
+            ("-m", "model.dropout=interval(0,0.5)"),
+            r"model\.dropout must have values to try, such as 0,0\.1,0\.3; got 'model\.dropout=interval\(0,0\.5\)'\. "
+            r"Give some, or search the interval with hydra/sweeper=optuna\.",
+        ),
         (("--resume", "nowhere"), r"--resume must name the folder of a sweep of probe; got '.*nowhere'\. `ls multirun"),
         (("-m", "seed=1,2", "model.dropout=interval("), r"the command line must be Hydra's; "),
+        pytest.param(
+            ("-m", "seed=1,2", "hydra/launcher=ray_local"),
+            r"hydra/launcher must be one whose package is installed; got one of hydra-ray-launcher\. The head of its file",
+            marks=pytest.mark.skipif(HAS_RAY, reason="Ray is installed"),
+        ),
         (("-m", "seed=1,2", "hydra/launcher=jobib"), r"conf/ must compose with params\.yaml; .*jobib"),
     ],
 )
@@ -214,6 +247,7 @@ def test_what_cannot_be_a_sweep_is_refused_in_one_sentence(
     done = command_runner(project)("pipeline.probe", *arguments, check=False)
     assert done.returncode == 1 and re.search(f"^error: {message}", done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(project.glob("multirun/probe/[0-9]*")), "something is left of a sweep that never began"
 
 
 def test_a_resumed_sweep_takes_no_other_jobs(project: Path) -> None:

@@ -129,13 +129,17 @@ def make_ready(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A sweep that is ready to start: what its jobs have in common, what runs them, and what Hydra is told."""
+    """A sweep that is ready to start: what its jobs have in common, what runs them, and what Hydra is told.
+
+    `prints_to` is where jobs print whose output does not come here.
+    """
 
     stage: str
     folder: Path
     config: Config
     task: Task
     arguments: list[str]
+    prints_to: Path | None
 
 
 def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _Plan:
@@ -150,13 +154,16 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _P
     arguments = [*from_file, *given, *own]
     with _hydra(stage, folder):
         hydra: Any = GlobalHydra.instance().hydra
-        section = hydra.compose_config("config", arguments, RunMode.MULTIRUN).hydra
-    if _is(section.sweeper, "ListedSweeper"):
-        num_jobs = len(records.read_jobs(folder))
-    elif _is(section.sweeper, "OptunaSweeper"):
-        num_jobs = study.side_by_side(section)
-    else:
-        num_jobs = count_jobs(given)
+        composed = hydra.compose_config("config", arguments, RunMode.MULTIRUN)
+        section = composed.hydra
+        _check_installed(section.launcher)
+        if _is(section.sweeper, "OptunaSweeper"):
+            study.check(folder, composed, frozenset(from_file))
+            num_jobs = study.side_by_side(section)
+        elif _is(section.sweeper, "ListedSweeper"):
+            num_jobs = len(records.read_jobs(folder))
+        else:
+            num_jobs = count_jobs(given)
     task = Task(
         run_job,
         folder,
@@ -165,7 +172,8 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _P
         apart=not _is(section.launcher, "BasicLauncher"),
         parent=os.getpid() if _is(section.launcher, "JoblibLauncher") else None,
     )
-    return _Plan(stage, folder, config, task, arguments)
+    prints_to = folder / ".submitit" if "submitit_folder" in section.launcher else None
+    return _Plan(stage, folder, config, task, arguments, prints_to)
 
 
 def _run(plan: _Plan, overrides: list[str], surround: Surround) -> None:
@@ -182,7 +190,7 @@ def _run(plan: _Plan, overrides: list[str], surround: Surround) -> None:
             if isinstance(error, UserError):
                 raise
             raise UserError(
-                f"the processes of a sweep must live as long as its jobs; {type(error).__name__}: "
+                f"the launcher must start every job and keep it alive; {type(error).__name__}: "
                 f"{' '.join(str(error).split())} {resumption} goes on where it was."
             ) from error
     ended = {out.name: records.status(out) for out in records.folders(folder)}
@@ -200,6 +208,8 @@ def _launch(plan: _Plan) -> None:
 
     if plan.task.apart:
         _stop_jobs_first(plan.folder)
+    if plan.prints_to is not None:
+        print(f"what the jobs print lies in {plan.prints_to}")
     try:
         with _hydra(plan.stage, plan.folder):
             hydra: Any = GlobalHydra.instance().hydra
@@ -242,6 +252,17 @@ def _environment(threads: int | None) -> dict[str, str]:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = os.environ.get(name) or str(threads)
     return {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
+
+
+def _check_installed(launcher: Any) -> None:
+    from importlib.util import find_spec
+
+    namespace, package, *_ = str(launcher._target_).split(".")
+    if namespace == "hydra_plugins" and find_spec(f"{namespace}.{package}") is None:
+        raise ConfigError(
+            f"hydra/launcher must be one whose package is installed; got one of {package.replace('_', '-')}. "
+            "The head of its file in conf/hydra/launcher/ says how to install it."
+        )
 
 
 def _is(plugin: Any, name: str) -> bool:

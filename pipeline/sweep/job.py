@@ -61,10 +61,15 @@ class Task:
                 if self.make_judge is not None:
                     stack.enter_context(pruning.judged_by(self.make_judge(int(out.name), composed.train.max_epochs)))
                 self._run(composed, overrides, out)
+        if self.is_orphan():
+            os._exit(1)  # nobody waits for the result; joblib's processes would wait minutes for another job
 
     def ought_to_stop(self) -> bool:
         """Whether the sweep was stopped, or its process is gone."""
-        return (self.folder / STOP_FILE).exists() or (self.parent is not None and os.getppid() != self.parent)
+        return (self.folder / STOP_FILE).exists() or self.is_orphan()
+
+    def is_orphan(self) -> bool:
+        return self.parent is not None and os.getppid() != self.parent
 
     def _run(self, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
         ended: str = records.FAILED

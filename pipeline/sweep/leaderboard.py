@@ -19,16 +19,21 @@ class Entry:
     overrides: tuple[str, ...]
     jobs: tuple[JobResult, ...]
 
+    @property
+    def repetitions(self) -> list[JobResult]:
+        """One job for each seed: a search may try the same values with the same seed again, which tells nothing new."""
+        return list({job.overrides: job for job in reversed(self.jobs)}.values())
+
     def values(self, metric: str) -> list[float]:
-        """The metric at each job's best epoch."""
-        return [job.best[metric] for job in self.jobs if job.best is not None]
+        """The metric at each repetition's best epoch."""
+        return [job.best[metric] for job in self.repetitions if job.best is not None]
 
     def mean(self, metric: str) -> float:
         return fmean(self.values(metric))
 
     def spread(self, metric: str) -> float | None:
-        """The sample standard deviation; None of a single job."""
-        return stdev(self.values(metric)) if len(self.jobs) > 1 else None
+        """The sample standard deviation; None of a single repetition."""
+        return stdev(self.values(metric)) if len(self.repetitions) > 1 else None
 
 
 def rank(jobs: Sequence[JobResult], monitor: str) -> list[Entry]:
@@ -79,7 +84,7 @@ def to_csv(jobs: Sequence[JobResult], monitor: str) -> str:
         numbers = [
             number for metric in metrics for number in (repr(entry.mean(metric)), _written(entry.spread(metric)))
         ]
-        writer.writerow([place, " ".join(map(str, members)), len(members), "finished", *values, *numbers])
+        writer.writerow([place, " ".join(map(str, members)), len(entry.repetitions), "finished", *values, *numbers])
     for job in others:
         values = [columns[key][where[job.number]] for key in columns]
         writer.writerow(["", job.number, 1, job.status, *values, *[""] * (2 * len(metrics))])

@@ -5,7 +5,7 @@ its trial. What the sampler draws is a function of its seed, the trial's number 
 which was killed between two jobs goes on as if it had not been.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,8 +47,7 @@ class OptunaSweeper(Sweeper):
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
-        given = [f"{key}={value}" for key, value in self.params.items()]
-        space, fixed = search_space(given, arguments, self.from_file, self.config)
+        space, fixed = search_space(self.params, arguments, self.from_file, self.config)
         study = open_study(self.folder, self.monitor)
         while batch := self._next(study, space):
             jobs = [[*fixed, *_values(study, number), f"hydra.sweep.subdir={number}"] for number in batch]
@@ -82,6 +81,22 @@ class OptunaSweeper(Sweeper):
         elif status in (records.PRUNED, records.FAILED):
             study.tell(number, state=TrialState.PRUNED if status == records.PRUNED else TrialState.FAIL)
         return status in (records.FINISHED, records.PRUNED, records.FAILED)
+
+
+def check(folder: Path, config: Any, from_file: frozenset[str]) -> None:
+    """Refuse what cannot be searched, before anything runs.
+
+    Args:
+        folder: The sweep's.
+        config: What Hydra composed, its own section included.
+        from_file: The overrides that come from `params.yaml`.
+
+    Raises:
+        ConfigError: Optuna is not installed, nothing is searched, or the sampler is not known.
+    """
+    open_study(folder, config.train.monitor)
+    search_space(config.hydra.sweeper.params, config.hydra.overrides.task, from_file, config)
+    _sampler(config.hydra.sweeper.sampler, 0)
 
 
 def side_by_side(hydra: Any) -> int:
@@ -132,15 +147,15 @@ def propose(study: "Study", space: dict[str, "BaseDistribution"], sampler: "Base
 
 
 def search_space(
-    params: Iterable[str], arguments: Iterable[str], from_file: frozenset[str], config: Any
+    params: Mapping[str, str], arguments: Iterable[str], from_file: frozenset[str], config: Any
 ) -> tuple[dict[str, "BaseDistribution"], list[str]]:
     """What is searched and what is fixed: `params.yaml` < the sweeper's `params` < the command line.
 
     Args:
-        params: The sweeper's, as overrides.
+        params: The sweeper's: what each key is searched for, in Hydra's grammar.
         arguments: The overrides of `params.yaml` and of the command line.
         from_file: Those among them that come from `params.yaml`.
-        config: What the jobs start from. An interval between whole numbers has fractions where the key holds one here.
+        config: What the jobs start from. An interval has whole numbers where the key holds one here, else fractions.
 
     Raises:
         ConfigError: Nothing is searched.
@@ -151,7 +166,7 @@ def search_space(
     file = [parse(text) for text in arguments if text in from_file]
     own = [parse(text) for text in arguments if text not in from_file]
     taken = {_key(override) for override in own}
-    own += [override for override in map(parse, params) if _key(override) not in taken]
+    own += [parse(f"{key}={value}") for key, value in params.items() if key not in taken]
     space = {_key(override): _distribution(override, config) for override in own if override.is_sweep_override()}
     if not space:
         raise ConfigError(
@@ -221,7 +236,8 @@ def _distribution(override: Any, config: Any) -> "BaseDistribution":
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     interval = override.value()
     log = "log" in interval.tags
-    fractions = isinstance(OmegaConf.select(config, _key(override)), float)
-    if isinstance(interval.start, int) and isinstance(interval.end, int) and not fractions:
-        return IntDistribution(interval.start, interval.end, log=log)
+    # Hydra makes fractions of the ends, unless they are asked for with int(interval(…)).
+    takes_whole = isinstance(OmegaConf.select(config, _key(override)), int) or isinstance(interval.start, int)
+    if takes_whole and interval.start == int(interval.start) and interval.end == int(interval.end):
+        return IntDistribution(int(interval.start), int(interval.end), log=log)
     return FloatDistribution(interval.start, interval.end, log=log)

@@ -85,20 +85,30 @@ class LiveRun:
 
 
 def open_run(store: Store, record: Mapping[str, Any], settings: Settings) -> str:
-    """Create the run that `record` describes, or open the one it names again; gives its id."""
+    """Create the run that `record` describes, or open the one that holds this training already; gives its id."""
+    run_id = find_run(store, record)
+    if run_id is not None:
+        store.client.update_run(run_id, status="RUNNING")
+    else:
+        begin_ms, tags = int(record["begin"] * 1000), records.tags(record, settings.tags)
+        run_id = str(store.client.create_run(store.experiment_id, begin_ms, tags, record["name"]).info.run_id)
+    describe(store, run_id, record)  # a kill may have come between the two
+    return run_id
+
+
+def find_run(store: Store, record: Mapping[str, Any]) -> str | None:
+    """The id of the run that holds this training in this store, by id or by the mark of its weights; None without one."""
     from mlflow.exceptions import MlflowException
 
-    run_id = record["mlflow_run_id"]
-    if run_id is not None:
+    if record["mlflow_run_id"] is not None:
         try:
-            store.client.update_run(run_id, status="RUNNING")
-            return str(run_id)
-        except MlflowException:
-            pass  # the store does not know it: another machine, or a deleted store
-    begin_ms = int(record["begin"] * 1000)
-    run = store.client.create_run(store.experiment_id, begin_ms, records.tags(record, settings.tags), record["name"])
-    describe(store, run.info.run_id, record)
-    return str(run.info.run_id)
+            if store.client.get_run(record["mlflow_run_id"]).info.lifecycle_stage == "active":
+                return str(record["mlflow_run_id"])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    found = store.client.search_runs([store.experiment_id], f"tags.`goodfit.id` = '{record['id']}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def describe(store: Store, run_id: str, record: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.fit.history import read_csv
-from pipeline.tracking.live import describe, metrics_of, open_run, send
+from pipeline.tracking.live import describe, find_run, metrics_of, open_run, send
 from pipeline.tracking.store import Settings, Store, connect
 
 COMPLETE = "goodfit.complete"
@@ -76,21 +76,6 @@ def attach(
     store.client.set_tag(run_id, f"goodfit.{stage}_fingerprint", fingerprint)
     how = f"rebuilt from {folder}, as {store.uri} did not know it" if restored else "the run of this training"
     return f"MLflow run {run.info.run_name} ({run_id}): {how}"
-
-
-def find_run(store: Store, record: Mapping[str, Any]) -> str | None:
-    """The id of the run that holds this training in this store, by id or by the mark of its weights; None without one."""
-    from mlflow.exceptions import MlflowException
-
-    if record["mlflow_run_id"] is not None:
-        try:
-            if store.client.get_run(record["mlflow_run_id"]).info.lifecycle_stage == "active":
-                return str(record["mlflow_run_id"])
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-    found = store.client.search_runs([store.experiment_id], f"tags.`goodfit.id` = '{record['id']}'", max_results=1)
-    return str(found[0].info.run_id) if found else None
 
 
 def log_model(store: Store, run_id: str, folder: Path) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.fit import history
 from pipeline.storage import atomic, lineage
@@ -67,7 +68,7 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
         table.add_row(
             ", ".join(str(number) for number in sorted(job.number for job in entry.jobs)),
             Text("\n".join(override for override in own if override not in shared)),
-            *([str(len(entry.jobs))] if grouped else []),
+            *([str(len(entry.repetitions))] if grouped else []),
             f"{entry.mean('epoch'):.0f}",
             *(_mean_and_spread(entry, metric) for metric in shown),
             f"{sum(job.seconds for job in entry.jobs) / len(entry.jobs):.1f}",
@@ -118,7 +119,11 @@ def _print_adoption(folder: Path, best: leaderboard.Entry) -> None:
     numbers = sorted(job.number for job in best.jobs)
     names = ("jobs " if len(numbers) > 1 else "job ") + ", ".join(str(number) for number in numbers)
     winner = read_record(best.jobs[0].folder)["config"]
-    command = adopting.command(folder / ".source" / "conf", lineage.PROJECT / "params.yaml", winner)
+    try:
+        command = adopting.command(folder / ".source" / "conf", lineage.PROJECT / "params.yaml", winner)
+    except ConfigError as error:  # it was edited since
+        print(f"the best is {names}; params.yaml cannot adopt it as it stands: {error}")
+        return
     if command is None:
         print(f"the best is {names}, which is what params.yaml says already")
     else:

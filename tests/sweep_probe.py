@@ -1,0 +1,85 @@
+"""A project whose stage `probe` pretends to train, for tests of sweeps that need no network."""
+
+import csv
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.sweep import records
+from tests.conftest import ROOT
+
+PROBE = '''
+"""A stage that only sleeps: its loss follows from model.dropout and the seed, its length from the tags."""
+import json, os, time
+from pathlib import Path
+
+from pipeline.config.entry import run
+from pipeline.config.errors import TrainingError
+from pipeline.fit import history
+from pipeline.sweep import pruning
+from pipeline.tracking.sweep import sweep
+
+
+def main(job):
+    tags, config = job.config.tracking.tags, job.config
+    with open("trace", "a") as trace:
+        trace.write(f"{config.model.dropout} {config.seed} {os.getpid()}\\n")
+    if "torch" in tags:
+        import torch
+        (job.out / "threads").write_text(str(torch.get_num_threads()))
+    if config.optimizer.lr > 1:
+        raise TrainingError("the loss must be finite; got inf.")
+    rows = []
+    for epoch in range(1, config.train.max_epochs + 1):
+        time.sleep(float(tags.get("sleep", 0)))
+        loss = (config.model.dropout - 0.2) ** 2 + 0.01 * config.seed + 1 / epoch
+        rows.append({**dict.fromkeys(history.COLUMNS, 0.0), "epoch": epoch, history.VAL_LOSS: loss})
+        print(f"epoch {epoch}", flush=True)
+        pruning.judge(rows[-1])
+    (job.out / "history.csv").write_text(history.to_csv(rows))
+    import dataclasses
+    record = {"best_epoch": len(rows), "mlflow_run_id": None, "config": dataclasses.asdict(config)}
+    (job.out / "run.json").write_text(json.dumps(record))
+
+
+if __name__ == "__main__":
+    run("probe", main, sweep)
+'''
+
+
+def copy_probe(folder: Path) -> Path:
+    """Copy the project to `folder`, with the stage `probe`; gives the folder."""
+    for name in ("conf", "pipeline"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "params.yaml").write_text(
+        "tracking: {enabled: false}\ntrain: {max_epochs: 1}\noptimizer: {name: adamw}\n"
+    )
+    (folder / "pipeline" / "probe.py").write_text(PROBE)
+    return folder
+
+
+def sweep_folder(project: Path) -> Path:
+    (folder,) = project.glob("multirun/probe/[0-9]*")
+    return folder
+
+
+def board(folder: Path) -> list[dict[str, str]]:
+    with (folder / "leaderboard.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def trace(project: Path) -> list[list[str]]:
+    path = project / "trace"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def statuses(folder: Path) -> list[str | None]:
+    return [records.status(out) for out in records.folders(folder)]
