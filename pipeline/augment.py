@@ -12,6 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ def augment(
     transforms: Sequence[dict[str, Any] | str],
     seed: int,
     workers: int | None,
+    backend: str,
     fingerprint: str,
 ) -> None:
     """Write the copies of the training images, what made them, and a picture of both.
@@ -58,19 +60,23 @@ def augment(
         copies: Augmented versions of each image.
         transforms: As `pipeline.data.augmentation.build` takes them; with none there are no copies.
         seed: Decides everything random.
-        workers: Processes; None: as many as pay off, at most one for each core.
+        workers: Processes, at most one for each core; None: as many as pay off.
+        backend: Where they run, as `pipeline.data.backends` takes it; changes no copy.
         fingerprint: Recorded beside the copies.
 
     Raises:
-        ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images.
+        ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images; or the
+            backend's package is not installed.
         DataError: The disk has no room for the copies.
     """
     from pipeline.data import augmentation
+    from pipeline.data.backends import running_on
 
     dataset = json.loads((prepared / "dataset.json").read_text())
     pipeline = augmentation.build(transforms, dataset["size"], dataset["channels"])
     num_copies = copies if transforms and mode == "materialized" else 0
-    _write_copies(pipeline, prepared / "train/images.npy", out / "images.npy", num_copies, seed, workers)
+    with running_on(backend if num_copies else "loky", "augment.backend"):
+        _write_copies(pipeline, prepared / "train/images.npy", out / "images.npy", num_copies, seed, workers)
     _write_json(out / "pipeline.json", pipeline.to_dict())
     record = {"name": name, "mode": mode, "copies": num_copies, "seed": seed, "transforms": list(transforms)}
     _write_json(out / "augment.json", {**record, "fingerprint": fingerprint})
@@ -115,7 +121,8 @@ def _fill(
     seed: int,
     workers: int | None,
 ) -> None:
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, effective_n_jobs
+    from joblib.parallel import get_active_backend
     from rich.console import Console
     from rich.progress import Progress
 
@@ -123,14 +130,18 @@ def _fill(
     start = time.perf_counter()
     first, *rest = chunks
     num_images = _write_chunk(pipeline, source, target, begin, *first, seed)
-    workers = workers or _workers_that_pay_off((time.perf_counter() - start) * len(rest))
+    paying = _workers_that_pay_off((time.perf_counter() - start) * len(rest))
+    workers = min(workers, effective_n_jobs(-1)) if workers else paying
     work = (delayed(_write_chunk)(pipeline, source, target, begin, *chunk, seed) for chunk in rest)
+    one_by_one = get_active_backend()[0].supports_return_generator  # Ray's gives all results together, at its end
+    results = "generator_unordered" if one_by_one else "list"
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("augment", total=len(chunks), completed=1)
-        for num_written in Parallel(n_jobs=workers, return_as="generator_unordered")(work):
+        for num_written in Parallel(n_jobs=workers, return_as=results)(work):
             num_images += num_written
             progress.advance(task)
     seconds = time.perf_counter() - start
+    workers = effective_n_jobs(workers)  # Dask's backend takes no number: it uses the whole cluster
     processes = "1 process" if workers == 1 else f"{workers} processes"
     console.print(f"augment: {num_images:,} images in {seconds:.1f} s, {processes}")
 
@@ -141,9 +152,9 @@ def _workers_that_pay_off(seconds: float) -> int:
     Args:
         seconds: What all the work takes one process.
     """
-    from joblib import cpu_count
+    from joblib import effective_n_jobs
 
-    return max(1, min(cpu_count(), int(seconds / _WORKER_START_SECONDS)))
+    return max(1, min(effective_n_jobs(-1), int(seconds / _WORKER_START_SECONDS)))
 
 
 def _write_chunk(
@@ -155,6 +166,7 @@ def _write_chunk(
     """
     from pipeline.data.augmentation import augment_batch
 
+    pipeline = deepcopy(pipeline)  # Dask's workers may be threads, which would draw from one pipeline by turns
     images = np.load(source, mmap_mode="r")
     first = chunk * IMAGES_PER_CHUNK
     augmented = augment_batch(pipeline, images[first : first + IMAGES_PER_CHUNK], copy_seed(seed, copy, chunk))
@@ -243,6 +255,7 @@ def main(job: Job) -> None:
         transforms=choice.transforms,
         seed=choice.seed,
         workers=choice.workers,
+        backend=choice.backend,
         fingerprint=job.fingerprint,
     )
 

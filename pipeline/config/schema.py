@@ -77,6 +77,7 @@ class Augment:
     transforms: list[Any] = MISSING
     seed: int = _at_least(0)
     workers: int | None = _at_least(1)
+    backend: str = _one_of("loky", "ray", "dask")
 
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
