@@ -13,6 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def augment(
     veto: Mapping[str, Sequence[Any]],
     seed: int,
     workers: int | None,
+    backend: str,
     fingerprint: str,
 ) -> None:
     """Write the copies of the training images, what made them, and a picture of both.
@@ -63,14 +65,16 @@ def augment(
         transforms: As `pipeline.data.augmentation.build` takes them; with none there are no copies.
         veto: Transforms that are kept from the images of some classes: `{transform: [class, …]}`.
         seed: Decides everything random.
-        workers: Processes; None: as many as pay off, at most one for each core.
+        workers: Processes, at most one for each core; None: as many as pay off.
+        backend: Where they run, as `pipeline.data.backends` takes it; changes no copy.
         fingerprint: Recorded beside the copies.
 
     Raises:
         ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images; or the
-            strength or the veto does not fit them.
+            strength or the veto does not fit them; or the backend's package is not installed.
         DataError: The disk has no room for the copies.
     """
+    from pipeline.data.backends import running_on
     from pipeline.data.strength import scaled
     from pipeline.data.veto import augmentation
 
@@ -79,7 +83,8 @@ def augment(
     transforms = scaled(transforms, strength, **about_images)
     pipeline = augmentation(transforms, veto, **about_images, classes=dataset["classes"])
     num_copies = copies if transforms and mode == "materialized" else 0
-    _write_copies(pipeline, prepared / "train", out / "images.npy", num_copies, seed, workers)
+    with running_on(backend if num_copies else "loky", "augment.backend"):
+        _write_copies(pipeline, prepared / "train", out / "images.npy", num_copies, seed, workers)
     _write_json(out / "pipeline.json", pipeline.pipeline.to_dict())
     record = {
         "name": name, "mode": mode, "copies": num_copies, "strength": strength, "seed": seed, "transforms": transforms,
@@ -127,7 +132,8 @@ def _fill(
     seed: int,
     workers: int | None,
 ) -> None:
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, effective_n_jobs
+    from joblib.parallel import get_active_backend
     from rich.console import Console
     from rich.progress import Progress
 
@@ -135,14 +141,18 @@ def _fill(
     start = time.perf_counter()
     first, *rest = chunks
     num_images = _write_chunk(pipeline, source, target, begin, *first, seed)
-    workers = workers or _workers_that_pay_off((time.perf_counter() - start) * len(rest))
+    paying = _workers_that_pay_off((time.perf_counter() - start) * len(rest))
+    workers = min(workers, effective_n_jobs(-1)) if workers else paying
     work = (delayed(_write_chunk)(pipeline, source, target, begin, *chunk, seed) for chunk in rest)
+    one_by_one = get_active_backend()[0].supports_return_generator  # Ray's gives all results together, at its end
+    results = "generator_unordered" if one_by_one else "list"
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("augment", total=len(chunks), completed=1)
-        for num_written in Parallel(n_jobs=workers, return_as="generator_unordered")(work):
+        for num_written in Parallel(n_jobs=workers, return_as=results)(work):
             num_images += num_written
             progress.advance(task)
     seconds = time.perf_counter() - start
+    workers = effective_n_jobs(workers)  # Dask's backend takes no number: it uses the whole cluster
     processes = "1 process" if workers == 1 else f"{workers} processes"
     console.print(f"augment: {num_images:,} images in {seconds:.1f} s, {processes}")
 
@@ -153,9 +163,9 @@ def _workers_that_pay_off(seconds: float) -> int:
     Args:
         seconds: What all the work takes one process.
     """
-    from joblib import cpu_count
+    from joblib import effective_n_jobs
 
-    return max(1, min(cpu_count(), int(seconds / _WORKER_START_SECONDS)))
+    return max(1, min(effective_n_jobs(-1), int(seconds / _WORKER_START_SECONDS)))
 
 
 def _write_chunk(
@@ -165,6 +175,7 @@ def _write_chunk(
 
     Plain writes rather than a memory map: on a full disk they raise, and a map kills the process.
     """
+    pipeline = deepcopy(pipeline)  # Dask's workers may be threads, which would draw from one pipeline by turns
     images, labels = (np.load(source / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
     first = chunk * IMAGES_PER_CHUNK
     part = slice(first, first + IMAGES_PER_CHUNK)
@@ -258,6 +269,7 @@ def main(job: Job) -> None:
         veto=choice.veto,
         seed=choice.seed,
         workers=choice.workers,
+        backend=choice.backend,
         fingerprint=job.fingerprint,
     )
 

@@ -10,39 +10,44 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.config.schema import FashionMNIST
+from pipeline.config.schema import Published
 from pipeline.config.stage import Job
 from pipeline.data.download import Patience
 from pipeline.data.sources import fetch_files
 from pipeline.storage import lock
 
-FASHION_MNIST_ORIGIN = "Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747"
 DIGITS_ORIGIN = "scikit-learn's load_digits; Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49"
 DIGITS_LICENCE = "CC BY 4.0"
 
 
-def fetch_fashion_mnist(
+def fetch_published(
     *,
+    name: str,
+    layout: str,
     source: str | None,
     mirrors: Sequence[str],
     files: Mapping[str, str],
     classes: Sequence[str],
     licence: str,
+    origin: str,
     out: Path,
     cache: Path,
     fingerprint: str,
     patience: Patience | None = None,
 ) -> None:
-    """Fill `out` with the IDX files of Fashion-MNIST, the same bytes whichever mirror gave them.
+    """Fill `out` with the files of a published dataset, the same bytes whichever mirror gave them.
 
     Args:
+        name: Of the dataset.
+        layout: Of its files, as `pipeline.data.layouts` names it.
         source: The only place to look; None: the mirrors.
         mirrors: Places, in the order in which they are tried.
         files: SHA-256 of each unpacked file, by name.
         classes: Names, in the order of the labels.
         licence: Of the images.
+        origin: Who published them, for people.
         out: An existing, empty folder.
-        cache: Keeps the pieces of broken downloads for the next run.
+        cache: A folder for this dataset alone, which keeps the pieces of broken downloads for the next run.
         fingerprint: Recorded as what `out` was made of.
         patience: Time-outs.
 
@@ -52,7 +57,7 @@ def fetch_fashion_mnist(
     key, places = ("data.source", [source]) if source is not None else ("data.mirrors", list(mirrors))
     with lock.held(cache, wait=True):
         fetch_files(files, key, places, out, cache, patience)
-    _describe(out, "fashion_mnist", "idx", classes, licence, FASHION_MNIST_ORIGIN, fingerprint)
+    _describe(out, name, layout, classes, licence, origin, fingerprint)
 
 
 def fetch_digits(*, out: Path, fingerprint: str) -> None:
@@ -81,15 +86,18 @@ def _describe(
 
 def main(job: Job) -> None:
     data = job.config.data
-    if isinstance(data, FashionMNIST):
-        fetch_fashion_mnist(
+    if isinstance(data, Published):
+        fetch_published(
+            name=data.name,
+            layout=data.layout,
             source=data.source,
             mirrors=data.mirrors,
             files=data.files,
             classes=data.classes,
             licence=data.licence,
+            origin=data.origin,
             out=job.out,
-            cache=job.cache / "fetch",
+            cache=job.cache / "fetch" / data.name,
             fingerprint=job.fingerprint,
         )
     else:

@@ -103,17 +103,18 @@ def _write_images(
     write_array(folder / "images.npy", "uint8", (len(chosen), size, size, channels), pieces())
     write_array(folder / "labels.npy", "int64", (len(chosen),), [part.labels[chosen]])
     ids = [f"{part.name}-{position:06d}" for position in chosen]
-    _write_ids(folder / "ids.parquet", ids, part.path, hashes, width, height)
+    paths = [part.paths[position] for position in chosen]
+    _write_ids(folder / "ids.parquet", ids, paths, hashes, width, height)
 
 
-def _write_ids(path: Path, ids: list[str], file: str, hashes: list[str], width: int, height: int) -> None:
+def _write_ids(path: Path, ids: list[str], paths: list[str], hashes: list[str], width: int, height: int) -> None:
     """Write where each image comes from: its place, its file, its pixels' SHA-256 and its size before fitting."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = {
         "id": ids,
-        "path": pa.array([file] * len(ids), type=pa.string()),
+        "path": pa.array(paths, type=pa.string()),
         "sha256": hashes,
         "width": pa.array([width] * len(ids), type=pa.int32()),
         "height": pa.array([height] * len(ids), type=pa.int32()),

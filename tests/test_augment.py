@@ -1,8 +1,10 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from pipeline import augment as stage
 from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
 from pipeline.config.errors import ConfigError, DataError
 from pipeline.data.augmentation import augment_batch
+from pipeline.data.veto import augmentation
 
 PAD_AND_CROP: list[Any] = [{"Pad": {"padding": 2}}, {"RandomCrop": {"height": "size", "width": "size"}}]
 Prepare = Callable[..., Path]
@@ -24,7 +27,7 @@ def run(prepared: Path, out: Path, **changes: Any) -> np.ndarray:
     """Run the stage into a new folder, and read the copies that it made."""
     choice: dict[str, Any] = {
         "name": "test", "mode": "materialized", "copies": 2, "strength": 1.0, "veto": {},
-        "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0, "workers": 1, "fingerprint": "abc",
+        "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0, "workers": 1, "backend": "loky", "fingerprint": "abc",
     }  # fmt: skip
     out.mkdir()
     augment(prepared, out, **{**choice, **changes})
@@ -109,12 +112,48 @@ def test_chunks_may_be_written_in_any_order(make_prepared: Prepare, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_bytes_as_one(make_prepared: Prepare, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
+def test_two_processes_write_the_same_bytes_as_one_whoever_runs_them(
+    make_prepared: Prepare, tmp_path: Path, backend: str, capsys: Any
+) -> None:
+    package = {"loky": "joblib", "ray": "ray", "dask": "distributed"}[backend]
+    if find_spec(package) is None:
+        pytest.skip(f"the package {package} is not installed: pip install -e '.[{backend}]'")
     prepared = make_prepared(num_train=3 * IMAGES_PER_CHUNK + 7, size=16)
     transforms = [*PAD_AND_CROP, {"Affine": {"rotate": [-9, 9]}}, "GaussNoise", "ThinPlateSpline"]
-    for workers in (1, 2):
-        run(prepared, tmp_path / str(workers), workers=workers, transforms=transforms, veto={"Affine": ["class 1"]})
+    arguments: dict[str, Any] = {"transforms": transforms, "veto": {"Affine": ["class 1"]}}
+    run(prepared, tmp_path / "1", **arguments)
+    run(prepared, tmp_path / "2", workers=2, backend=backend, **arguments)
     assert (tmp_path / "1/images.npy").read_bytes() == (tmp_path / "2/images.npy").read_bytes()
+    assert re.search(r"augment: 1,514 images in .* s, \d+ process", capsys.readouterr().out)
+
+
+def test_threads_that_share_a_pipeline_write_the_same_bytes_as_one(make_prepared: Prepare, tmp_path: Path) -> None:
+    import joblib
+
+    prepared = make_prepared(num_train=3 * IMAGES_PER_CHUNK + 7, size=16)
+    run(prepared, tmp_path / "1")
+    start, chunks = np.load(tmp_path / "1/images.npy", mmap_mode="r").offset, [(0, 0), (0, 1), (0, 2), (0, 3)]
+    (tmp_path / "2.npy").write_bytes((tmp_path / "1/images.npy").read_bytes()[:start])
+    transforms = ["HorizontalFlip", *PAD_AND_CROP]
+    pipeline = augmentation(transforms, {}, size=16, channels=1, classes=["class 0", "class 1", "class 2"])
+    arguments = (pipeline, prepared / "train", tmp_path / "2.npy", start)
+    with joblib.parallel_config(backend="threading", n_jobs=4):
+        joblib.Parallel()(joblib.delayed(stage._write_chunk)(*arguments, *chunk, 0) for chunk in chunks)
+    size = (tmp_path / "2.npy").stat().st_size
+    assert (tmp_path / "2.npy").read_bytes() == (tmp_path / "1/images.npy").read_bytes()[:size]
+
+
+def test_more_processes_than_cores_are_as_many_as_cores(
+    make_prepared: Prepare, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr("joblib.effective_n_jobs", lambda number: 1 if number == -1 else number)
+    run(make_prepared(), tmp_path / "out", workers=64)
+    assert "1 process" in capsys.readouterr().out
+
+
+def test_no_cluster_is_asked_for_where_there_are_no_copies(make_prepared: Prepare, tmp_path: Path) -> None:
+    assert len(run(make_prepared(), tmp_path / "out", mode="online", backend="a cluster that is away")) == 0
 
 
 def test_pipeline_json_and_the_recorded_seed_make_the_same_copies_again(make_prepared: Prepare, tmp_path: Path) -> None:
@@ -237,7 +276,7 @@ def test_a_wrong_transform_stops_before_anything_is_written(make_prepared: Prepa
 def test_no_more_processes_start_than_have_enough_to_do(
     seconds: float, cores: int, expected: int, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    monkeypatch.setattr("joblib.effective_n_jobs", lambda number: cores)
     assert stage._workers_that_pay_off(seconds) == expected
 
 

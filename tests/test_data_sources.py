@@ -13,11 +13,14 @@ from pipeline.data import sources
 from pipeline.data.download import Patience
 from pipeline.data.sources import fetch_files
 from pipeline.data.unpack import MirrorError
+from tests.cifar_files import tarred
 from tests.idx_files import gzipped, write_files
 from tests.loopback import WebServer, web_server
 
 CONTENT = {"images": bytes(range(251)) * 1000, "labels": b"0123456789" * 30}
 FILES = {name: hashlib.sha256(data).hexdigest() for name, data in CONTENT.items()}
+ARCHIVE = gzip.compress(tarred(CONTENT))
+CHECKSUM = hashlib.sha256(ARCHIVE).hexdigest()
 PATIENT = Patience(connect_seconds=1, read_seconds=0.2, retry_seconds=0)
 
 
@@ -65,6 +68,43 @@ def test_package_gives_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(sources, "unpack_package", unpack_package)
     assert fetch(tmp_path, "debian:some-data/usr/share/some") == CONTENT
+
+
+def test_tar_file_gives_files(tmp_path: Path) -> None:
+    assert fetch(tmp_path, str(write_files(tmp_path / "mirror", {"any-name": ARCHIVE}) / "any-name")) == CONTENT
+
+
+@pytest.mark.parametrize("end", ["", f"#sha256={CHECKSUM}", f"#sha256={CHECKSUM.upper()}"])
+def test_address_of_a_tar_file_gives_files(tmp_path: Path, server: WebServer, end: str) -> None:
+    server.files = {"some/data.tar.gz": ARCHIVE}
+    assert fetch(tmp_path, f"{server.url}/some/data.tar.gz{end}") == CONTENT
+    assert [path for path, _ in server.requests] == ["some/data.tar.gz"]
+    assert cached(tmp_path) == []
+
+
+def test_stopped_download_of_a_tar_file_goes_on_in_the_next_run(tmp_path: Path, server: WebServer) -> None:
+    server.files, server.cuts = {"data.tar.gz": ARCHIVE}, [len(ARCHIVE) // 2, 0]
+    with pytest.raises(DataError, match="the connection broke after"):
+        fetch(tmp_path, f"{server.url}/data.tar.gz")
+    server.requests.clear()
+    assert fetch(tmp_path, f"{server.url}/data.tar.gz") == CONTENT
+    assert server.requests == [("data.tar.gz", f"bytes={len(ARCHIVE) // 2}-")]
+
+
+def test_archive_with_another_checksum_is_not_opened_and_the_next_mirror_is_asked(
+    tmp_path: Path, server: WebServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files["data.tar.gz"] = gzip.compress(tarred(CONTENT | {"images": b"not the right ones"}))
+    found = hashlib.sha256(server.files["data.tar.gz"]).hexdigest()
+    assert fetch(tmp_path, f"{server.url}/data.tar.gz#sha256={CHECKSUM}", server.url) == CONTENT
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{server.url}/data.tar.gz: it must have the SHA-256 {CHECKSUM}; got {found} (")
+    assert [line.partition(":")[0] for line in others] == ["images", "labels"]
+
+
+def test_what_is_no_checksum_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"follows its # must be sha256= and 64 hexadecimal digits; got 'md5=0123'"):
+        fetch(tmp_path, "http://localhost/data.tar#md5=0123")
 
 
 def test_next_mirror_is_asked_for_what_is_missing_only(
@@ -152,14 +192,14 @@ def test_every_mirror_is_listed_with_its_reason(tmp_path: Path, server: WebServe
         fetch(tmp_path, str(tmp_path / "none"), server.url, "debian:some-data", silent)
     lines = str(caught.value).splitlines()
     assert lines == [
-        "data.mirrors must name a folder, an http(s) address or debian:<package>/<path> that holds images, labels, plain "
-        "or as .gz; got",
-        f"  {tmp_path / 'none'}: there is no such folder",
+        "data.mirrors must name a folder, a tar file, an http(s) address of one of these, or debian:<package>/<path> that "
+        "holds images, labels, plain or as .gz; got",
+        f"  {tmp_path / 'none'}: there is no such folder or tar file",
         f"  {server.url}: it has neither images.gz nor images (HTTP 404)",
         "  debian:some-data: it must be debian:<package>/<path in the package>",
-        f"  {silent}: it must be a folder, an http(s) address or debian:<package>/<path>",
-        "Set data.source to a folder or an http(s) address that does; or run `dvc pull` where a remote has the data; or "
-        "take data=digits, which needs no network.",
+        f"  {silent}: it must be a folder, a tar file, an http(s) address of one of these, or debian:<package>/<path>",
+        "Set data.source to one that does; or run `dvc pull` where a remote has the data; or take data=digits, which "
+        "needs no network.",
     ]
 
 
@@ -169,20 +209,21 @@ def test_no_mirror_at_all_is_told(tmp_path: Path) -> None:
 
 
 def test_missing_source_folder_is_one_clear_line(tmp_path: Path) -> None:
-    match = r"data\.source must name .*; got .*/none: there is no such folder\. Set .*, or to null for the mirrors"
+    match = r"data\.source must name .*; got .*/none: there is no such folder or tar file\. Set .*, or to null for the mirrors"
     with pytest.raises(DataError, match=match) as caught:
         fetch(tmp_path, str(tmp_path / "none"), key="data.source")
     assert "\n" not in str(caught.value)
 
 
-def test_source_that_is_a_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DataError, match="it is a file, not a folder"):
+def test_source_that_is_another_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(CONTENT["images"])
+    with pytest.raises(DataError, match="it must be a whole tar file, plain or gzipped; got something else"):
         fetch(tmp_path, str(tmp_path / "file"), key="data.source")
 
 
-def test_source_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_files(tmp_path / "mirror", CONTENT)
+@pytest.mark.parametrize("name", ["images", "data.tar"])
+def test_source_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = write_files(tmp_path / "mirror", {name: b""})
     opened = Path.open
 
     def closed(path: Path, *arguments: object, **options: object) -> object:
@@ -191,8 +232,8 @@ def test_source_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest
         return opened(path, *arguments, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", closed)
-    with pytest.raises(DataError, match=r"images cannot be read there \(Permission denied\)"):
-        fetch(tmp_path, str(folder), key="data.source")
+    with pytest.raises(DataError, match=rf"{name} cannot be read there \(Permission denied\)"):
+        fetch(tmp_path, str(folder if name == "images" else folder / name), key="data.source")
 
 
 def test_source_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

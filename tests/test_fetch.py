@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from pipeline.config.errors import DataError
-from pipeline.config.schema import Config, Digits, FashionMNIST
+from pipeline.config.schema import Config, Digits, Published
 from pipeline.config.stage import Job
 from pipeline.data.download import Patience
-from pipeline.fetch import fetch_digits, fetch_fashion_mnist, main
+from pipeline.fetch import fetch_digits, fetch_published, main
+from tests.cifar_files import tarred
 from tests.idx_files import CLASSES, gzipped, idx_files, sha256s, write_files
 from tests.loopback import web_server
 
@@ -23,12 +24,15 @@ CONTENT = idx_files()
 
 def fetch(out: Path, cache: Path, mirrors: list[str], source: str | None = None) -> dict[str, bytes]:
     out.mkdir()
-    fetch_fashion_mnist(
+    fetch_published(
+        name="sides",
+        layout="idx",
         source=source,
         mirrors=mirrors,
         files=sha256s(CONTENT),
         classes=CLASSES,
         licence="MIT",
+        origin="made on the spot",
         out=out,
         cache=cache,
         fingerprint="0123456789abcdef",
@@ -43,11 +47,11 @@ def test_fetch_describes_what_it_got(tmp_path: Path) -> None:
     about = json.loads(made.pop("source.json"))
     assert made == CONTENT
     assert about == {
-        "name": "fashion_mnist",
+        "name": "sides",
         "layout": "idx",
         "classes": CLASSES,
         "licence": "MIT",
-        "source": "Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747",
+        "source": "made on the spot",
         "files": sha256s(CONTENT),
         "fingerprint": "0123456789abcdef",
     }
@@ -58,7 +62,10 @@ def test_output_is_the_same_whichever_mirror_served(tmp_path: Path) -> None:
     with web_server() as server:
         server.files = gzipped(CONTENT)
         from_web = fetch(tmp_path / "web", tmp_path / "cache", [server.url])
+        server.files = {"sides.tar": tarred(CONTENT)}
+        from_archive = fetch(tmp_path / "archive", tmp_path / "cache", [f"{server.url}/sides.tar"])
     assert fetch(tmp_path / "folder", tmp_path / "cache", [str(tmp_path / "none"), str(mirror)]) == from_web
+    assert from_archive == from_web
 
 
 def test_source_is_the_only_place_that_is_asked(tmp_path: Path) -> None:
@@ -102,9 +109,10 @@ def job(tmp_path: Path, data: Any) -> Job:
 
 def test_main_fetches_what_the_configuration_names(tmp_path: Path) -> None:
     mirror = write_files(tmp_path / "mirror", gzipped(CONTENT))
-    data = FashionMNIST(
-        name="fashion_mnist", source=str(mirror), mirrors=[], files=sha256s(CONTENT), classes=CLASSES, licence="MIT"
-    )
+    data = Published(
+        name="sides", layout="idx", source=str(mirror), mirrors=[], files=sha256s(CONTENT), classes=CLASSES,
+        licence="MIT", origin="made on the spot",
+    )  # fmt: skip
     main(job(tmp_path, data))
     assert json.loads((tmp_path / "out" / "source.json").read_text())["fingerprint"] == "0123456789abcdef"
     assert (tmp_path / "out" / "train-labels-idx1-ubyte").read_bytes() == CONTENT["train-labels-idx1-ubyte"]

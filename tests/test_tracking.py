@@ -140,9 +140,10 @@ def test_parameters_are_flat_and_tags_leave_out_what_is_unknown() -> None:
     config = {
         section: {"name": "x", "list": [1, {"a": None}]} for section in records.PARAMETER_SECTIONS if section != "seed"
     }
-    config["augment"]["workers"] = None
+    config["augment"] |= {"workers": None, "backend": "loky"}
     flat = records.parameters({"config": {**config, "seed": 3}})
-    assert flat["seed"] == "3" and flat["model.list"] == '[1, {"a": null}]' and "augment.workers" not in flat
+    assert flat["seed"] == "3" and flat["model.list"] == '[1, {"a": null}]'
+    assert not {"augment.workers", "augment.backend"} & set(flat)
     record = dict.fromkeys(
         ("fingerprint", "prepare_fingerprint", "augment_fingerprint", "git_dirty", "data_hash", "dvc_experiment",
          "overrides", "git_commit", "parent_run_id"),

@@ -38,15 +38,17 @@ def _one_of(*choices: str) -> Any:
 
 
 @dataclass
-class FashionMNIST:
-    """60,000 training and 10,000 test images of clothes, 28×28 grey, 10 classes, as IDX files."""
+class Published:
+    """Images as their authors published them: files that are known by their SHA-256, and where they can be had."""
 
     name: str = MISSING
+    layout: str = _one_of("idx", "cifar")
     source: str | None = MISSING
     mirrors: list[str] = MISSING
     files: dict[str, str] = MISSING
     classes: list[str] = MISSING
     licence: str = MISSING
+    origin: str = MISSING
 
 
 @dataclass
@@ -77,6 +79,7 @@ class Augment:
     veto: dict[str, list[Any]] = MISSING
     seed: int = _at_least(0)
     workers: int | None = _at_least(1)
+    backend: str = _one_of("loky", "ray", "dask")
 
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
@@ -258,7 +261,7 @@ class Config:
 
 
 OPTIONS: dict[str, dict[str, type]] = {
-    "data": {"fashion_mnist": FashionMNIST, "digits": Digits},
+    "data": {"fashion_mnist": Published, "cifar10": Published, "digits": Digits},
     "model": {"lenet": LeNet, "convnet": ConvNet, "resnet": ResNet, "timm": Timm},
     "optimizer": {"sgd": SGD, "adamw": AdamW},
     "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.arrays import Joined
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -16,7 +18,7 @@ CHUNK = 4096
 """Images handled at a time: enough to be fast, few enough that memory stays flat."""
 
 
-def chunks(images: Images, indices: NDArray[np.int64]) -> Iterator[Images]:
+def chunks(images: Images | Joined, indices: NDArray[np.int64]) -> Iterator[Images]:
     """The chosen images in order, at most `CHUNK` at a time."""
     for begin in range(0, len(indices), CHUNK):
         yield images[indices[begin : begin + CHUNK]]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.errors import DataError
+from pipeline.data.arrays import Joined
 
 MEND = "Run `dvc repro` (or `python -m pipeline.fetch`) to get the files again."
 
@@ -19,6 +20,10 @@ IDX_FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 
+CIFAR_FILES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
+CIFAR_RECORD = np.dtype([("label", np.uint8), ("planes", np.uint8, (3, 32, 32))])
+"""An image's label and its red, green and blue, each row by row (https://www.cs.toronto.edu/~kriz/cifar.html)."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -26,14 +31,14 @@ class Part:
 
     Attributes:
         name: `train` or `test`; begins the images' ids.
-        path: The file in `data/` that holds the images.
+        paths: For each image, the file in `data/` that holds it.
         images: uint8 of shape (n, height, width, channels), mapped, not loaded.
         labels: int64 of shape (n,), in [0, number of classes).
     """
 
     name: str
-    path: str
-    images: NDArray[np.uint8]
+    paths: list[str]
+    images: NDArray[np.uint8] | Joined
     labels: NDArray[np.int64]
 
 
@@ -91,11 +96,13 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 
 def _read_idx(folder: Path) -> tuple[Part, Part | None]:
-    train, test = (
-        Part(name, images, _idx(folder / images, 3)[..., None], _idx(folder / labels, 1).astype(np.int64))
-        for name, (images, labels) in IDX_FILES.items()
-    )
+    train, test = (_idx_part(folder, name, *files) for name, files in IDX_FILES.items())
     return train, test
+
+
+def _idx_part(folder: Path, name: str, images_file: str, labels_file: str) -> Part:
+    images, labels = _idx(folder / images_file, 3)[..., None], _idx(folder / labels_file, 1).astype(np.int64)
+    return Part(name, [images_file] * len(images), images, labels)
 
 
 def _idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
@@ -121,10 +128,34 @@ def _idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
     return np.memmap(path, dtype=np.uint8, mode="r", offset=num_header_bytes, shape=shape)
 
 
+def _read_cifar(folder: Path) -> tuple[Part, Part | None]:
+    train, test = (_cifar_part(folder, name, files) for name, files in CIFAR_FILES.items())
+    return train, test
+
+
+def _cifar_part(folder: Path, name: str, files: list[str]) -> Part:
+    batches = [_cifar_batch(folder / file) for file in files]
+    paths = np.repeat(files, [len(batch) for batch in batches]).tolist()
+    images = Joined([batch["planes"].transpose(0, 2, 3, 1) for batch in batches])
+    return Part(name, paths, images, np.concatenate([batch["label"] for batch in batches]).astype(np.int64))
+
+
+def _cifar_batch(path: Path) -> NDArray[np.void]:
+    """Map a file of `CIFAR_RECORD`s."""
+    _opened(path).close()
+    num_bytes = path.stat().st_size
+    if num_bytes == 0 or num_bytes % CIFAR_RECORD.itemsize:
+        raise DataError(
+            f"{path} must be whole records of {CIFAR_RECORD.itemsize:,} bytes (a label and 3×32×32 pixels), at least one; "
+            f"got {num_bytes:,} bytes. {MEND}"
+        )
+    return np.memmap(path, dtype=CIFAR_RECORD, mode="r")
+
+
 def _read_arrays(folder: Path) -> tuple[Part, Part | None]:
     images = _array(folder / "images.npy", "uint8", "(n, height, width, channels)", 4)
     labels = _array(folder / "labels.npy", "int64", "(n,)", 1)
-    return Part("train", "images.npy", images, labels), None
+    return Part("train", ["images.npy"] * len(images), images, labels), None
 
 
 def _array(path: Path, dtype: str, shape: str, num_axes: int) -> NDArray[Any]:
@@ -148,15 +179,17 @@ def _opened(path: Path) -> Any:
 def _check_labels(folder: Path, part: Part, num_classes: int) -> None:
     if len(part.images) != len(part.labels) or not len(part.labels):
         raise DataError(
-            f"{folder / part.path} must hold one image for each label, and at least one; got {len(part.images):,} "
-            f"images and {len(part.labels):,} labels. {MEND}"
+            f"the {part.name} images of {folder} must be at least one, and one for each label; got "
+            f"{len(part.images):,} images and {len(part.labels):,} labels. {MEND}"
         )
-    low, high = int(part.labels.min()), int(part.labels.max())
-    if low < 0 or high >= num_classes:
+    wrong = np.flatnonzero((part.labels < 0) | (part.labels >= num_classes))
+    if len(wrong):
         raise DataError(
-            f"the labels of {folder / part.path} must be in 0..{num_classes - 1}, as source.json names {num_classes} "
-            f"classes; got {low}..{high}. {MEND}"
+            f"the labels of {folder / part.paths[wrong[0]]} must be in 0..{num_classes - 1}, as source.json names "
+            f"{num_classes} classes; got {part.labels[wrong[0]]}. {MEND}"
         )
 
 
-LAYOUTS: dict[str, Callable[[Path], tuple[Part, Part | None]]] = {"idx": _read_idx, "arrays": _read_arrays}
+LAYOUTS: dict[str, Callable[[Path], tuple[Part, Part | None]]] = {
+    "idx": _read_idx, "cifar": _read_cifar, "arrays": _read_arrays,
+}  # fmt: skip

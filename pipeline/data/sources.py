@@ -1,14 +1,19 @@
-"""Where raw files come from: a folder, a web address, a Debian package; the first that answers serves.
+"""Where raw files come from: a folder or a tar file, here, on the web or in a Debian package; the first that has it serves.
 
 Every file is known by the SHA-256 of its content, so it does not matter who gave it, and files of several mirrors mix.
 """
 
 import hashlib
+import re
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TypeVar
+from urllib.parse import urldefrag, urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
@@ -16,9 +21,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from pipeline.config.errors import DataError
 from pipeline.data.debian import unpack_package
 from pipeline.data.download import NotFoundError, Patience, download
-from pipeline.data.unpack import BadBytesError, MirrorError, unpack
+from pipeline.data.unpack import BadBytesError, MirrorError, check, unpack, unpack_archive
 
-KINDS = "a folder, an http(s) address or debian:<package>/<path>"
+KINDS = "a folder, a tar file, an http(s) address of one of these, or debian:<package>/<path>"
+
+_ARCHIVE = re.compile(r".+\.(tar|tar\.gz|tgz)")
+_CHECKSUM = re.compile(r"sha256=([0-9a-f]{64})")
+
+Taken = TypeVar("Taken")
 
 
 def fetch_files(
@@ -36,9 +46,10 @@ def fetch_files(
     Args:
         files: SHA-256 of the plain content, by file name.
         key: The configuration key that named the mirrors, for messages.
-        mirrors: Addresses, in the order in which they are tried.
+        mirrors: Addresses, in the order in which they are tried. That of a tar file on the web may end with the archive's own
+            checksum, as `#sha256=…`; such an archive is checked before it is opened.
         out: An existing folder.
-        cache: Keeps the pieces of broken downloads for the next call.
+        cache: A folder for this dataset alone, which keeps the pieces of broken downloads for the next call.
         patience: Time-outs.
 
     Raises:
@@ -55,20 +66,21 @@ def fetch_files(
             reasons[address] = str(error)
             console.print(f"{shown(address)}: {error}")
         else:
-            for partial in (path for sha256 in files.values() for path in cache.glob(f"{sha256[:16]}-*.partial")):
-                partial.unlink()
+            shutil.rmtree(cache, ignore_errors=True)
             return
     raise _nothing_served(files, key, reasons)
 
 
 def shown(address: str) -> str:
-    """`address` without the user's name and password.
+    """`address` without the user's name and password, and without a checksum.
 
-    >>> shown("https://me:secret@example.org/data")
-    'https://example.org/data'
+    >>> shown("https://me:secret@example.org/data.tar#sha256=0123")
+    'https://example.org/data.tar'
     """
     parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else address
+    if not parts.netloc:
+        return address
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
 
 
 def _progress(console: Console) -> Progress:
@@ -95,52 +107,79 @@ class _Mirror:
         """
         scheme = self.address.partition(":")[0].lower() if ":" in self.address else ""
         if scheme in ("http", "https"):
-            for name, sha256 in self.files.items():
-                self._done(name, self._from_web(name, sha256))
+            if _ARCHIVE.fullmatch(urlsplit(self.address).path.lower()):
+                self._from_archive_on_web()
+            else:
+                for name, sha256 in self.files.items():
+                    self._done(name, self._from_web(name, sha256))
         elif scheme == "debian":
             self._from_package(*self.address.partition(":")[2].partition("/")[::2])
         elif "://" in self.address or not self.address:
             raise MirrorError(f"it must be {KINDS}")
         else:
-            self._from_folder(Path(self.address).expanduser())
+            self._from_path(Path(self.address).expanduser())
 
-    def _from_folder(self, folder: Path) -> None:
-        for name, sha256 in self.files.items():
-            self._done(name, unpack(_readable(folder, name), self.out / name, sha256))
+    def _from_path(self, path: Path) -> None:
+        with _reading(path.name):
+            is_archive = path.is_file()
+            if is_archive:
+                path.open("rb").close()
+        if is_archive:
+            self._from_archive(path)
+        else:
+            for name, sha256 in self.files.items():
+                self._done(name, unpack(_readable(path, name), self.out / name, sha256))
+
+    def _from_archive(self, path: Path) -> None:
+        for name, num_bytes in unpack_archive(path, self.files, self.out):
+            self._done(name, num_bytes)
 
     def _from_package(self, package: str, path: str) -> None:
         if not path:
             raise MirrorError("it must be debian:<package>/<path in the package>")
         with tempfile.TemporaryDirectory(prefix=".debian-", dir=self.out) as scratch:
             self.progress.add_task(f"apt-get download {package}", total=None)
-            self._from_folder(unpack_package(package, Path(scratch), self.patience.apt_seconds) / path)
+            self._from_path(unpack_package(package, Path(scratch), self.patience.apt_seconds) / path)
 
     def _from_web(self, name: str, sha256: str) -> int:
+        take = partial(unpack, target=self.out / name, sha256=sha256)
         for file_name in (f"{name}.gz", name):
             try:
-                return self._from_url(f"{self.address.rstrip('/')}/{file_name}", name, sha256)
+                return self._download(f"{self.address.rstrip('/')}/{file_name}", name, take)
             except NotFoundError:
                 continue
         raise MirrorError(f"it has neither {name}.gz nor {name} (HTTP 404)")
 
-    def _from_url(self, url: str, name: str, sha256: str) -> int:
-        """Download, and take the whole file once more where a part from before did not lead to the right bytes."""
-        key = hashlib.sha256(url.encode()).hexdigest()[:8]
-        partial = self.cache / f"{sha256[:16]}-{key}.partial"
+    def _from_archive_on_web(self) -> None:
+        url, checksum = urldefrag(self.address)
+        expected = _CHECKSUM.fullmatch(checksum.lower())
+        if checksum and not expected:
+            raise MirrorError(f"what follows its # must be sha256= and 64 hexadecimal digits; got {checksum!r}")
+
+        def take(packed: Path) -> None:
+            if expected:
+                check(packed, expected[1])
+            self._from_archive(packed)
+
+        self._download(url, Path(urlsplit(url).path).name, take)
+
+    def _download(self, url: str, name: str, take: Callable[[Path], Taken]) -> Taken:
+        """What `take` makes of the bytes of `url`; it gets them all anew where a part from before led to wrong ones."""
+        packed = self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.partial"
         task = self.progress.add_task(name, total=None)
-        resumed = partial.exists()
+        resumed = packed.exists()
         while True:
-            download(url, partial, self.patience, lambda now, total: self._show(task, now, total))
+            download(url, packed, self.patience, lambda now, total: self._show(task, now, total))
             try:
-                num_bytes = unpack(partial, self.out / name, sha256)
+                taken = take(packed)
             except BadBytesError:
-                partial.unlink()
+                packed.unlink()
                 if not resumed:
                     raise
                 resumed = False
             else:
-                partial.unlink()
-                return num_bytes
+                packed.unlink()
+                return taken
 
     def _show(self, task: TaskID, now: int, total: int | None) -> None:
         self.progress.update(task, completed=now, total=total)
@@ -155,18 +194,23 @@ def _readable(folder: Path, name: str) -> Path:
     Raises:
         MirrorError: There is none, or it cannot be read.
     """
-    try:
+    with _reading(name):
         if not folder.exists():
-            raise MirrorError("there is no such folder")
-        if not folder.is_dir():
-            raise MirrorError("it is a file, not a folder")
+            raise MirrorError("there is no such folder or tar file")
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
-                with path.open("rb"):
-                    return path
+                path.open("rb").close()
+                return path
+    raise MirrorError(f"it holds neither {name} nor {name}.gz")
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Make a mirror's reason of what the system says against reading `name`."""
+    try:
+        yield
     except OSError as error:
         raise MirrorError(f"{name} cannot be read there ({error.strerror})") from error
-    raise MirrorError(f"it holds neither {name} nor {name}.gz")
 
 
 def _nothing_served(files: Mapping[str, str], key: str, reasons: Mapping[str, str]) -> DataError:
@@ -176,6 +220,6 @@ def _nothing_served(files: Mapping[str, str], key: str, reasons: Mapping[str, st
     null = ", or to null for the mirrors of the configuration" if key == "data.source" else ""
     return DataError(
         f"{key} must name {KINDS} that holds {', '.join(files)}, plain or as .gz; got{got}"
-        f"Set data.source to a folder or an http(s) address that does{null}; or run `dvc pull` where a remote has "
-        f"the data; or take data=digits, which needs no network."
+        f"Set data.source to one that does{null}; or run `dvc pull` where a remote has the data; or take data=digits, "
+        f"which needs no network."
     )

@@ -1,11 +1,12 @@
-"""Raw files as a mirror gives them, plain or gzipped, made into checked plain files."""
+"""Raw files as a mirror gives them, plain, gzipped or in a tar file, made into checked plain files."""
 
 import gzip
 import hashlib
+import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pipeline.config.errors import DataError
@@ -43,6 +44,18 @@ def room_for(path: Path, num_bytes: int) -> Iterator[None]:
         ) from error
 
 
+def check(packed: Path, sha256: str) -> None:
+    """Look whether `packed`, as the mirror gave it, is the expected one.
+
+    Raises:
+        BadBytesError: It is not.
+    """
+    with packed.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise BadBytesError(f"it must have the SHA-256 {sha256}; got {found} ({packed.stat().st_size:,} bytes)")
+
+
 def unpack(packed: Path, target: Path, sha256: str, max_bytes: int = MAX_BYTES) -> int:
     """Write the content of `packed`, a plain or a gzip file, to `target`, and check it.
 
@@ -59,25 +72,75 @@ def unpack(packed: Path, target: Path, sha256: str, max_bytes: int = MAX_BYTES) 
         BadBytesError: The content is truncated, too long, or not the expected one.
         DataError: The disk is full.
     """
+    try:
+        with _opened(packed) as source:
+            return _write_checked(source, target, sha256, _unpacked_size(packed), max_bytes)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BadBytesError(
+            f"{target.name} must come as a whole gzip file; got a truncated or damaged one of "
+            f"{packed.stat().st_size:,} bytes ({error})"
+        ) from error
+
+
+def unpack_archive(
+    packed: Path, files: Mapping[str, str], out: Path, max_bytes: int = MAX_BYTES
+) -> Iterator[tuple[str, int]]:
+    """Write those members of `packed`, a plain or a gzipped tar file, that are named as `files` are, and check each.
+
+    Folders inside the archive count for nothing, and all other members are passed over: a member is written to its name
+    in `files` and nowhere else, so that none can lead out of `out`.
+
+    Args:
+        packed: The archive as the mirror gave it.
+        files: SHA-256 of the content, by file name.
+        out: An existing folder.
+        max_bytes: An archive that unpacks to more is refused.
+
+    Yields:
+        The name and the number of bytes of each file, as soon as it is whole.
+
+    Raises:
+        BadBytesError: The archive is damaged, unpacks to too much, or lacks a file; or one is a link or has other bytes.
+        DataError: The disk is full.
+    """
+    missing = dict(files)
+    try:
+        with _opened(packed) as source, tarfile.open(fileobj=source, mode="r|") as archive:
+            for member in archive:
+                if member.offset_data + member.size > max_bytes:
+                    raise BadBytesError(f"it must unpack to at most {max_bytes:,} bytes; it holds more")
+                name = PurePosixPath(member.name).name
+                if name not in missing:
+                    continue
+                content = archive.extractfile(member) if member.isreg() else None
+                if content is None:
+                    raise BadBytesError(f"it must hold {name} as a file; it holds a link or a folder of that name")
+                yield name, _write_checked(content, out / name, missing.pop(name), member.size, max_bytes)
+                if not missing:
+                    return
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BadBytesError(
+            f"it must be a whole tar file, plain or gzipped; got something else, or a damaged one, of "
+            f"{packed.stat().st_size:,} bytes ({error})"
+        ) from error
+    raise BadBytesError(f"it holds no {' and no '.join(missing)}")
+
+
+def _write_checked(source: IO[bytes], target: Path, sha256: str, expected_bytes: int, max_bytes: int) -> int:
+    """Copy `source` to `target` and count its bytes; of what is not whole and right, nothing is left."""
     digest, num_bytes = hashlib.sha256(), 0
     try:
-        with room_for(target, _unpacked_size(packed)), _opened(packed) as source, target.open("wb") as file:
+        with room_for(target, expected_bytes), target.open("wb") as file:
             while chunk := source.read(CHUNK_BYTES):
                 num_bytes += len(chunk)
                 if num_bytes > max_bytes:
-                    raise BadBytesError(f"{packed.name} must hold at most {max_bytes:,} bytes; it holds more")
+                    raise BadBytesError(f"{target.name} must hold at most {max_bytes:,} bytes; it holds more")
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != sha256:
             raise BadBytesError(
                 f"{target.name} must have the SHA-256 {sha256}; got {digest.hexdigest()} ({num_bytes:,} bytes)"
             )
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        target.unlink(missing_ok=True)
-        raise BadBytesError(
-            f"{target.name} must come as a whole gzip file; got a truncated or damaged one of "
-            f"{packed.stat().st_size:,} bytes ({error})"
-        ) from error
     except BaseException:
         target.unlink(missing_ok=True)
         raise

@@ -20,6 +20,9 @@ PARAMETER_SECTIONS = (
     "scheduler",
     "train",
 )
+SPEED_ONLY = ("augment.workers", "augment.backend")
+"""Keys of these sections that change no weight."""
+
 MAX_VALUE_CHARACTERS = 6000
 
 
@@ -51,8 +54,7 @@ def parameters(record: Mapping[str, Any]) -> dict[str, str]:
 
     for section in PARAMETER_SECTIONS:
         flatten(section, record["config"][section])
-    del flat["augment.workers"]
-    return flat
+    return {key: value for key, value in flat.items() if key not in SPEED_ONLY}
 
 
 def tags(record: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, str]:

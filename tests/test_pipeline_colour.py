@@ -1,0 +1,111 @@
+"""Images in three channels through every stage: a small archive of CIFAR-10's format, from a web address to the page."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import augment, fetch, prepare
+from pipeline.config.composing import compose
+from pipeline.config.schema import Config
+from pipeline.config.stage import Job
+from pipeline.evaluate import evaluate
+from pipeline.report import report
+from tests.cifar_files import CLASSES, NUM_IN_BATCH, cifar_files, images_and_labels, published
+from tests.conftest import ROOT
+from tests.idx_files import sha256s
+from tests.loopback import web_server
+
+
+@dataclass
+class Project:
+    """Folders of the stages under `root`, and a configuration."""
+
+    root: Path
+    config: Config
+
+    def run(self, stage: str, main: Callable[[Job], None]) -> Path:
+        out = self.root / stage
+        out.mkdir()
+        main(Job(self.config, out, f"made-by-{stage}", self.root / "cache", lambda name: self.root / name))
+        return out
+
+
+def chosen(folder: Path, *overrides: str) -> Config:
+    """The library's configuration with `data=cifar10`, for the files of the small archive."""
+    folder.mkdir(exist_ok=True)
+    (folder / "params.yaml").write_text("{}")
+    config = compose(ROOT / "conf", folder / "params.yaml", ["data=cifar10", "augment=strong", *overrides])
+    return replace(config, data=replace(config.data, files=sha256s(cifar_files())))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """What fetch, prepare and augment make of the archive."""
+    root = tmp_path_factory.mktemp("colour")
+    made = Project(root, chosen(root / "configuration"))
+    with web_server() as server:
+        server.files["cifar-10-binary.tar.gz"] = published()
+        made.config.data.mirrors = [f"{server.url}/cifar-10-binary.tar.gz"]
+        made.run("fetch", fetch.main)
+    made.run("prepare", prepare.main)
+    made.run("augment", augment.main)
+    return made
+
+
+def test_fetch_keeps_the_batches_and_says_what_they_are(project: Project) -> None:
+    left = {path.name: path.read_bytes() for path in (project.root / "fetch").iterdir()}
+    about = json.loads(left.pop("source.json"))
+    assert left == cifar_files()
+    assert (about["name"], about["layout"], about["classes"]) == ("cifar10", "cifar", CLASSES)
+
+
+def test_prepared_images_are_those_of_the_batches(project: Project) -> None:
+    dataset = json.loads((project.root / "prepare" / "dataset.json").read_text())
+    assert dataset["channels"] == 3 and dataset["size"] == 32
+    assert "Krizhevsky 2009" in dataset["source"] and dataset["licence"].startswith("none stated")
+    assert {name: sum(counts) for name, counts in dataset["counts"].items()} == {
+        "train": 160, "val": 20, "confirm": 20, "test": 40,
+    }  # fmt: skip
+    batches = {name: images_and_labels(seed) for seed, name in enumerate(cifar_files())}
+    for split in ("train", "test"):
+        folder = project.root / "prepare" / split
+        rows = pq.read_table(folder / "ids.parquet").to_pylist()
+        for row, image, label in zip(rows, np.load(folder / "images.npy"), np.load(folder / "labels.npy"), strict=True):
+            images, labels = batches[row["path"]]
+            position = int(row["id"].rpartition("-")[2]) % NUM_IN_BATCH
+            assert label == labels[position]
+            assert np.array_equal(image, images[position].transpose(1, 2, 0)), "red, green and blue come last"
+
+
+def test_copies_are_augmented_in_colour(project: Project) -> None:
+    copies = np.load(project.root / "augment" / "images.npy", mmap_mode="r")
+    assert copies.shape == (4, 160, 32, 32, 3)
+    assert (copies[..., 0] != copies[..., 2]).any()
+    assert (project.root / "augment" / "preview.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    "network",
+    [("model=resnet", "model.width=4", "model.depth=1"), ("model=convnet", "model.width=8"), ("model=lenet",)],
+)
+def test_networks_learn_colours_and_the_page_shows_them(
+    project: Project, tmp_path: Path, network: tuple[str, ...]
+) -> None:
+    from pipeline import train
+
+    quick = ("train.max_epochs=3", "train.batch_size=16", "optimizer.lr=0.01", "tracking.enabled=false")
+    training, evaluation = tmp_path / "train", tmp_path / "evaluate"
+    job = Job(chosen(tmp_path, *network, *quick), training, "trained", tmp_path / "cache", project.root.__truediv__)
+    for folder in (training, evaluation, tmp_path / "report"):
+        folder.mkdir()
+    train.main(job)
+    prepared, augmented = project.root / "prepare", project.root / "augment"
+    metrics = evaluate(training=training, prepared=prepared, batch_size=16, out=evaluation, tta="flip_shift")
+    assert metrics["test/accuracy"] > 0.3, "three times as often right as by chance"
+    report(out=tmp_path / "report", training=training, evaluation=evaluation, prepared=prepared, augmented=augmented)
+    assert "automobile" in (tmp_path / "report" / "index.html").read_text()
