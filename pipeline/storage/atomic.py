@@ -47,8 +47,8 @@ def folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
     try:
+        scratch.mkdir()  # in here: a signal may come as soon as it exists
         yield scratch
         replaced = path.with_name(f".{path.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
