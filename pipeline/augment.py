@@ -1,9 +1,10 @@
 """Make augmented copies of the training images once, so that every training that follows gets them for nothing.
 
 Reads `build/prepare/` (`train/`, `dataset.json`); writes `build/augment/`: `images.npy` (the copies), `pipeline.json` (what
-made them, as albumentations reads it back), `augment.json` (the choice), `preview.png` (originals beside their copies).
+made them where no veto holds, as albumentations reads it back), `augment.json` (the choice), `preview.png` (originals beside
+their copies).
 
-    python -m pipeline.augment augment=standard
+    python -m pipeline.augment augment=standard augment.strength=1.5
     python -m pipeline.augment augment=strong augment.copies=8
 """
 
@@ -11,7 +12,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from pipeline.data.seeds import derive_seed
 from pipeline.storage import atomic
 
 if TYPE_CHECKING:
-    import albumentations as A
+    from pipeline.data.veto import Augmentation
 
 IMAGES_PER_CHUNK = 250
 """Images drawn from one seed. Which process draws them changes nothing; another number changes every copy."""
@@ -44,7 +45,9 @@ def augment(
     name: str,
     mode: str,
     copies: int,
+    strength: float,
     transforms: Sequence[dict[str, Any] | str],
+    veto: Mapping[str, Sequence[Any]],
     seed: int,
     workers: int | None,
     backend: str,
@@ -58,7 +61,9 @@ def augment(
         name: The preset's name.
         mode: `materialized`, or `online`: no copies here, training draws each image anew in each epoch.
         copies: Augmented versions of each image.
+        strength: How strongly the transforms act, as `pipeline.data.strength` explains; at 0 there are no copies.
         transforms: As `pipeline.data.augmentation.build` takes them; with none there are no copies.
+        veto: Transforms that are kept from the images of some classes: `{transform: [class, …]}`.
         seed: Decides everything random.
         workers: Processes, at most one for each core; None: as many as pay off.
         backend: Where they run, as `pipeline.data.backends` takes it; changes no copy.
@@ -66,19 +71,25 @@ def augment(
 
     Raises:
         ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images; or the
-            backend's package is not installed.
+            strength or the veto does not fit them; or the backend cannot be had.
         DataError: The disk has no room for the copies.
     """
-    from pipeline.data import augmentation
     from pipeline.data.backends import running_on
+    from pipeline.data.strength import scaled
+    from pipeline.data.veto import augmentation
 
     dataset = json.loads((prepared / "dataset.json").read_text())
-    pipeline = augmentation.build(transforms, dataset["size"], dataset["channels"])
+    about_images = {key: dataset[key] for key in ("size", "channels")}
+    transforms = scaled(transforms, strength, **about_images)
+    pipeline = augmentation(transforms, veto, **about_images, classes=dataset["classes"])
     num_copies = copies if transforms and mode == "materialized" else 0
     with running_on(backend if num_copies else "loky", "augment.backend"):
-        _write_copies(pipeline, prepared / "train/images.npy", out / "images.npy", num_copies, seed, workers)
-    _write_json(out / "pipeline.json", pipeline.to_dict())
-    record = {"name": name, "mode": mode, "copies": num_copies, "seed": seed, "transforms": list(transforms)}
+        _write_copies(pipeline, prepared / "train", out / "images.npy", num_copies, seed, workers)
+    _write_json(out / "pipeline.json", pipeline.pipeline.to_dict())
+    record = {
+        "name": name, "mode": mode, "copies": num_copies, "strength": strength, "seed": seed, "transforms": transforms,
+        "veto": dict(veto),
+    }  # fmt: skip
     _write_json(out / "augment.json", {**record, "fingerprint": fingerprint})
     (out / "preview.png").write_bytes(_preview(prepared, out, pipeline, dataset["classes"], record))
 
@@ -89,10 +100,10 @@ def copy_seed(seed: int, copy: int, chunk: int) -> int:
 
 
 def _write_copies(
-    pipeline: "A.Compose", source: Path, target: Path, num_copies: int, seed: int, workers: int | None
+    pipeline: "Augmentation", source: Path, target: Path, num_copies: int, seed: int, workers: int | None
 ) -> None:
     """Fill `target` with an array of shape (copies, n, height, width, channels), chunk by chunk."""
-    shape = np.load(source, mmap_mode="r").shape
+    shape = np.load(source / "images.npy", mmap_mode="r").shape
     num_bytes = num_copies * int(np.prod(shape))
     free_bytes = shutil.disk_usage(target.parent).free
     if num_bytes > free_bytes:
@@ -113,7 +124,7 @@ def _write_copies(
 
 
 def _fill(
-    pipeline: "A.Compose",
+    pipeline: "Augmentation",
     source: Path,
     target: Path,
     begin: int,
@@ -158,18 +169,17 @@ def _workers_that_pay_off(seconds: float) -> int:
 
 
 def _write_chunk(
-    pipeline: "A.Compose", source: Path, target: Path, begin: int, copy: int, chunk: int, seed: int
+    pipeline: "Augmentation", source: Path, target: Path, begin: int, copy: int, chunk: int, seed: int
 ) -> int:
     """Augment one chunk of images, write it to its place in `target`, and say how many images it held.
 
     Plain writes rather than a memory map: on a full disk they raise, and a map kills the process.
     """
-    from pipeline.data.augmentation import augment_batch
-
     pipeline = deepcopy(pipeline)  # Dask's workers may be threads, which would draw from one pipeline by turns
-    images = np.load(source, mmap_mode="r")
+    images, labels = (np.load(source / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
     first = chunk * IMAGES_PER_CHUNK
-    augmented = augment_batch(pipeline, images[first : first + IMAGES_PER_CHUNK], copy_seed(seed, copy, chunk))
+    part = slice(first, first + IMAGES_PER_CHUNK)
+    augmented = pipeline(images[part], labels[part], copy_seed(seed, copy, chunk))
     with target.open("r+b") as file:
         file.seek(begin + (copy * len(images) + first) * images[0].nbytes)
         file.write(augmented.data)
@@ -187,24 +197,26 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _preview(prepared: Path, out: Path, pipeline: "A.Compose", classes: list[str], record: dict[str, Any]) -> bytes:
+def _preview(prepared: Path, out: Path, pipeline: "Augmentation", classes: list[str], record: dict[str, Any]) -> bytes:
     """The first training image of up to ten classes, each beside its augmented versions, as a PNG."""
-    from pipeline.data.augmentation import augment_batch
-
     labels, first = np.unique(np.load(prepared / "train/labels.npy", mmap_mode="r"), return_index=True)
-    names, shown = [_short(classes[label]) for label in labels[:_PREVIEW_ROWS]], first[:_PREVIEW_ROWS]
+    labels, shown = labels[:_PREVIEW_ROWS], first[:_PREVIEW_ROWS]
+    names = [_short(classes[label]) for label in labels]
     originals = np.load(prepared / "train/images.npy", mmap_mode="r")[shown]
+    what = f"{record['name']} at strength {record['strength']:g}"
     if not record["transforms"]:
         return _draw(originals[None], [""], names, "No augmentation: training sees these originals alone.")
     if record["mode"] == "materialized":
         versions = np.load(out / "images.npy", mmap_mode="r")[:_PREVIEW_COLUMNS, shown]
         columns = [f"copy {number + 1}" for number in range(len(versions))]
-        title = f"{record['name']}: {record['copies']} of each image, and the original"
+        title = f"{what}: {record['copies']} of each image, and the original"
     else:
         seeds = [derive_seed(record["seed"], f"preview/{number}") for number in range(_PREVIEW_COLUMNS)]
-        versions = np.stack([augment_batch(pipeline, originals, number) for number in seeds])
+        versions = np.stack([pipeline(originals, labels, number) for number in seeds])
         columns = [f"draw {number + 1}" for number in range(len(versions))]
-        title = f"{record['name']}: drawn anew for each image of each epoch"
+        title = f"{what}: drawn anew for each image of each epoch"
+    for transform, spared in record["veto"].items():
+        title += f"\nnever {transform} on {_short(', '.join(map(str, spared)), 80)}"
     cells = np.concatenate([originals[:, None], versions.swapaxes(0, 1)], axis=1)
     return _draw(cells, names, ["original", *columns], title)
 
@@ -252,7 +264,9 @@ def main(job: Job) -> None:
         name=choice.name,
         mode=choice.mode,
         copies=choice.copies,
+        strength=choice.strength,
         transforms=choice.transforms,
+        veto=choice.veto,
         seed=choice.seed,
         workers=choice.workers,
         backend=choice.backend,

@@ -59,7 +59,7 @@ def make_augmented(tmp_path: Path) -> Callable[..., Path]:
         copies = [np.minimum(images, 255 - 20 * (copy + 1)) + np.uint8(20 * (copy + 1)) for copy in range(num_copies)]
         np.save(folder / "images.npy", np.stack(copies) if copies else np.empty((0, *images.shape), np.uint8))
         transforms = [{"HorizontalFlip": {"p": 0.5}}]
-        record = {"name": "test", "mode": mode, "copies": num_copies, "seed": 0, "transforms": transforms}
+        record = {"name": "test", "mode": mode, "copies": num_copies, "seed": 0, "transforms": transforms, "veto": {}}
         (folder / "augment.json").write_text(json.dumps({**record, "fingerprint": "augmented"}))
         return folder
 

@@ -15,17 +15,19 @@ import pytest
 from pipeline import augment as stage
 from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
 from pipeline.config.errors import ConfigError, DataError
-from pipeline.data.augmentation import augment_batch, build
+from pipeline.data.augmentation import augment_batch
+from pipeline.data.veto import augmentation
 
 PAD_AND_CROP: list[Any] = [{"Pad": {"padding": 2}}, {"RandomCrop": {"height": "size", "width": "size"}}]
 Prepare = Callable[..., Path]
+VETOES = {"free": {}, "vetoed": {"HorizontalFlip": ["class 1"]}}
 
 
 def run(prepared: Path, out: Path, **changes: Any) -> np.ndarray:
     """Run the stage into a new folder, and read the copies that it made."""
     choice: dict[str, Any] = {
-        "name": "test", "mode": "materialized", "copies": 2, "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0,
-        "workers": 1, "backend": "loky", "fingerprint": "abc",
+        "name": "test", "mode": "materialized", "copies": 2, "strength": 1.0, "veto": {},
+        "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0, "workers": 1, "backend": "loky", "fingerprint": "abc",
     }  # fmt: skip
     out.mkdir()
     augment(prepared, out, **{**choice, **changes})
@@ -60,12 +62,39 @@ def test_the_seed_changes_the_copies_and_nothing_else_does(make_prepared: Prepar
     assert np.array_equal(more[:2], first), "one more copy leaves the others as they were"
 
 
-def test_labels_never_enter(make_prepared: Prepare, tmp_path: Path) -> None:
+def test_labels_enter_by_a_veto_alone(make_prepared: Prepare, tmp_path: Path) -> None:
     prepared = make_prepared()
-    first = np.array(run(prepared, tmp_path / "1"))
     labels = np.load(prepared / "train/labels.npy")
+    first, vetoed = (np.array(run(prepared, tmp_path / name, veto=veto)) for name, veto in VETOES.items())
     np.save(prepared / "train/labels.npy", labels[::-1].copy())
     assert np.array_equal(run(prepared, tmp_path / "2"), first)
+    assert (first == vetoed).all(axis=(2, 3, 4))[:, labels != 1].all() and (first != vetoed)[:, labels == 1].any()
+
+
+def test_a_vetoed_transform_never_touches_an_image_of_its_class(make_prepared: Prepare, tmp_path: Path) -> None:
+    prepared = make_prepared(num_train=2 * IMAGES_PER_CHUNK + 3, size=24)
+    originals, labels = (np.load(prepared / f"train/{name}.npy") for name in ("images", "labels"))
+    images = run(
+        prepared, tmp_path / "out", transforms=[{"HorizontalFlip": {"p": 1}}], veto={"HorizontalFlip": ["class 1"]}
+    )
+    flipped = np.where((labels == 1)[:, None, None, None], originals, originals[:, :, ::-1])
+    assert np.array_equal(images, np.stack([flipped, flipped]))
+
+
+def test_strength_0_is_no_augmentation(make_prepared: Prepare, tmp_path: Path) -> None:
+    assert run(make_prepared(), tmp_path / "out", strength=0.0).shape == (0, 64, 32, 32, 1)
+    record = json.loads((tmp_path / "out/augment.json").read_text())
+    assert (record["copies"], record["transforms"], record["strength"]) == (0, [], 0.0)
+
+
+def test_another_strength_is_the_list_that_it_stands_for(make_prepared: Prepare, tmp_path: Path) -> None:
+    prepared, record = make_prepared(), tmp_path / "1/augment.json"
+    images = run(
+        prepared, tmp_path / "1", strength=2.0, transforms=[*PAD_AND_CROP, {"GaussNoise": {"std_range": [0, 0.1]}}]
+    )
+    stood_for = [{"Pad": {"padding": 4}}, PAD_AND_CROP[1], {"GaussNoise": {"std_range": [0, 0.2]}}]
+    assert json.loads(record.read_text())["transforms"] == stood_for
+    assert np.array_equal(run(prepared, tmp_path / "2", transforms=stood_for), images)
 
 
 def test_chunks_may_be_written_in_any_order(make_prepared: Prepare, tmp_path: Path, monkeypatch: Any) -> None:
@@ -92,8 +121,9 @@ def test_two_processes_write_the_same_bytes_as_one_whoever_runs_them(
         pytest.skip(f"the package {package} is not installed: pip install -e '.[{backend}]'")
     prepared = make_prepared(num_train=3 * IMAGES_PER_CHUNK + 7, size=16)
     transforms = [*PAD_AND_CROP, {"Affine": {"rotate": [-9, 9]}}, "GaussNoise", "ThinPlateSpline"]
-    run(prepared, tmp_path / "1", transforms=transforms)
-    run(prepared, tmp_path / "2", workers=2, backend=backend, transforms=transforms)
+    choice: dict[str, Any] = {"transforms": transforms, "veto": {"Affine": ["class 1"]}}
+    run(prepared, tmp_path / "1", **choice)
+    run(prepared, tmp_path / "2", workers=2, backend=backend, **choice)
     assert (tmp_path / "1/images.npy").read_bytes() == (tmp_path / "2/images.npy").read_bytes()
     assert re.search(r"augment: 1,514 images in .* s, \d+ process", capsys.readouterr().out)
 
@@ -105,8 +135,9 @@ def test_threads_that_share_a_pipeline_write_the_same_bytes_as_one(make_prepared
     run(prepared, tmp_path / "1")
     start, chunks = np.load(tmp_path / "1/images.npy", mmap_mode="r").offset, [(0, 0), (0, 1), (0, 2), (0, 3)]
     (tmp_path / "2.npy").write_bytes((tmp_path / "1/images.npy").read_bytes()[:start])
-    pipeline = build(["HorizontalFlip", *PAD_AND_CROP], 16, 1)
-    arguments = (pipeline, prepared / "train/images.npy", tmp_path / "2.npy", start)
+    classes = json.loads((prepared / "dataset.json").read_text())["classes"]
+    pipeline = augmentation(["HorizontalFlip", *PAD_AND_CROP], {}, size=16, channels=1, classes=classes)
+    arguments = (pipeline, prepared / "train", tmp_path / "2.npy", start)
     with joblib.parallel_config(backend="threading", n_jobs=4):
         joblib.Parallel()(joblib.delayed(stage._write_chunk)(*arguments, *chunk, 0) for chunk in chunks)
     size = (tmp_path / "2.npy").stat().st_size
@@ -140,9 +171,10 @@ def test_pipeline_json_and_the_recorded_seed_make_the_same_copies_again(make_pre
 
 
 def test_the_record_tells_the_choice_as_it_was_written(make_prepared: Prepare, tmp_path: Path) -> None:
-    run(make_prepared(), tmp_path / "out", transforms=PAD_AND_CROP, seed=3)
+    run(make_prepared(), tmp_path / "out", transforms=PAD_AND_CROP, seed=3, veto={"Pad": ["class 2"]})
     assert json.loads((tmp_path / "out/augment.json").read_text()) == {
-        "name": "test", "mode": "materialized", "copies": 2, "seed": 3, "transforms": PAD_AND_CROP, "fingerprint": "abc"
+        "name": "test", "mode": "materialized", "copies": 2, "strength": 1.0, "seed": 3, "transforms": PAD_AND_CROP,
+        "veto": {"Pad": ["class 2"]}, "fingerprint": "abc",
     }  # fmt: skip
 
 
@@ -180,6 +212,18 @@ def test_the_preview_shows_each_class_beside_its_copies(
         assert row_names == names and cells.shape[:2] == (3, num_columns) and column_names[0] == "original"
         assert np.array_equal(cells[:, 0], originals)
         assert (cells[:, 1:] != cells[:, :1]).any(axis=(0, 2, 3, 4)).all(), "every copy shown is augmented"
+        assert title.startswith("test at strength 1: ")
+
+
+@pytest.mark.parametrize("mode", ["materialized", "online"])
+def test_the_preview_shows_a_veto(make_prepared: Prepare, tmp_path: Path, monkeypatch: Any, mode: str) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(stage, "_draw", lambda *arguments: drawn.extend(arguments) or b"")
+    flip, veto = [{"HorizontalFlip": {"p": 1}}], {"HorizontalFlip": ["class 0", "class 2"]}
+    run(make_prepared(), tmp_path / "out", mode=mode, transforms=flip, veto=veto)
+    cells, _, _, title = drawn
+    assert title.endswith("\nnever HorizontalFlip on class 0, class 2")
+    assert [bool((row[1:] == row[:1]).all()) for row in cells] == [True, False, True]
 
 
 def test_the_preview_takes_colours_and_a_class_without_images(make_prepared: Prepare, tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
         ("model.dropout=1", r"model\.dropout must be a number in \[0, 1\); got 1"),
         ("tracking.tags=3", r"tracking\.tags must be a mapping of texts to texts; got 3"),
         ("optimizer.lr=fast", r"optimizer\.lr must be a number > 0 or auto; got 'fast'"),
+        ("augment.strength=-0.1", r"augment\.strength must be a number in \[0, 10\]; got -0\.1"),
+        (
+            "augment.veto={HorizontalFlip: cat}",
+            r"augment\.veto must be a mapping of texts to lists; got {'HorizontalFlip'",
+        ),
         ("train=3", r"train must be a mapping of max_epochs, .*; got 3"),
         ("prepare.confirm_fraction=0.9", r"val_fraction \+ prepare\.confirm_fraction must be a number < 1; got 1"),
     ],
@@ -148,3 +153,10 @@ def test_sweep_values_of_plain_keys_stay_sweeps(tmp_path: Path) -> None:
     params = write_params(tmp_path, {"model": {"name": "lenet", "dropout": 0.1}})
     overrides = hydra_overrides(CONF, params, ["model.dropout=0,0.3", "model=lenet,convnet", "hydra.verbose=true"])
     assert overrides == ["++model.dropout=0,0.3", "model=lenet,convnet", "hydra.verbose=true"]
+
+
+def test_a_veto_is_free_to_name_transforms_from_params_yaml_and_the_command_line(tmp_path: Path) -> None:
+    params = write_params(tmp_path, {"augment": {"name": "light", "veto": {"HorizontalFlip": ["6", "ankle boot"]}}})
+    assert compose(CONF, params, []).augment.veto == {"HorizontalFlip": ["6", "ankle boot"]}
+    assert compose(CONF, params, ["augment=standard"]).augment.veto == {}
+    assert compose(CONF, params, ["augment.veto={Affine: [6, 9]}"]).augment.veto["Affine"] == [6, 9]

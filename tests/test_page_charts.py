@@ -57,7 +57,7 @@ def test_constant_series_are_drawn() -> None:
 def test_summary_tells_the_numbers() -> None:
     _, accuracy = charts.charts(rows(), BEST_EPOCH)
     assert "Accuracy over 6 epochs: training from 0.500 to 0.917" in accuracy.summary()
-    assert "At the best epoch training is 0.875, validation 0.812" in accuracy.summary()
+    assert "With the weights kept training is 0.875, validation 0.812" in accuracy.summary()
 
 
 def test_script_gets_the_numbers_of_the_history() -> None:

@@ -91,7 +91,8 @@ def test_packages_that_are_imported_are_declared_and_no_others() -> None:
     lines = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
     declared = {_canonical(re.split(r"[<>=\[]", line)[0]) for line in lines}
     owners = packages_distributions()
-    used = {"dvc", "hydra-joblib-launcher", "hydra-submitit-launcher"}  # a program, and plug-ins that Hydra finds itself
+    # A program, and plug-ins that Hydra finds itself.
+    used = {"dvc", "hydra-joblib-launcher", "hydra-ray-launcher", "hydra-submitit-launcher"}
     for path in (ROOT / "pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -146,7 +146,7 @@ def test_training_without_augmentation_is_shown(folders: dict[str, Path], tmp_pa
 
 def test_online_augmentation_is_told_as_such(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    spoil(mine["augmented"] / "augment.json", mode="online")
+    spoil(mine["augmented"] / "augment.json", mode="online", transforms=["HorizontalFlip", {"Affine": {"rotate": 9}}])
     report(out=tmp_path, **mine)
     text = " ".join(read((tmp_path / "index.html").read_text()).text.split())
     assert "Each epoch draws every training image anew through HorizontalFlip, Affine." in text

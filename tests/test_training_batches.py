@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.data.veto import augmentation
 from pipeline.training.batches import EpochOrder, ImageBatches, probe_indices
 
 
@@ -64,7 +65,7 @@ def test_online_augmentation_gets_a_seed_of_its_own_for_each_batch(
     prepared = make_prepared()
     seeds: list[int] = []
 
-    def brighten(images: np.ndarray, seed: int) -> np.ndarray:
+    def brighten(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
         seeds.append(seed)
         return np.full_like(images, 255)
 
@@ -77,3 +78,23 @@ def test_the_probe_is_as_large_as_validation_and_fixed() -> None:
     chosen = probe_indices(100, 30, seed=0)
     assert len(set(chosen.tolist())) == 30 and (chosen == probe_indices(100, 30, seed=0)).all()
     assert len(probe_indices(20, 30, seed=0)) == 20
+
+
+def test_online_augmentation_by_class_is_the_same_from_any_number_of_workers(
+    make_prepared: Callable[..., Path], make_augmented: Callable[..., Path]
+) -> None:
+    prepared = make_prepared()
+    augmented = make_augmented(prepared, num_copies=0, mode="online")
+    classes = ["class 0", "class 1", "class 2"]
+    vetoed = augmentation([{"HorizontalFlip": {"p": 1}}], {"HorizontalFlip": ["class 1"]}, 32, 1, classes)
+    epochs = []
+    for workers in (0, 2):
+        batches = ImageBatches(prepared, augmented, batch_size=20, seed=0, loader_workers=workers, augment=vetoed)
+        epochs.append(list(batches.train_dataloader()))
+    assert all(torch.equal(a, b) for one, other in zip(*epochs, strict=True) for a, b in zip(one, other, strict=True))
+    for images, labels in epochs[0]:
+        bright = images[:, :, :, 0].numpy() == 220
+        mirrored = bright[:, :, 27].any(axis=1) & ~bright[:, :, 4].any(axis=1)
+        assert np.array_equal(mirrored, labels.numpy() != 1), (
+            "the bright square stands at the left, mirrored at the right"
+        )

@@ -106,6 +106,14 @@ def test_a_training_with_every_remedy_goes_on_bit_for_bit(train: Train) -> None:
     assert_same(undisturbed, train("crashed", **EVERYTHING))
 
 
+def test_without_restoring_the_best_the_last_weights_are_kept(train: Train) -> None:
+    rising = {"monitor": history.WEIGHTS_NORM}  # its best is the first epoch
+    best, last = train("best", **rising), train("last", restore_best=False, **rising)
+    assert without_seconds(best.rows) == without_seconds(last.rows)
+    assert (best.best_epoch, last.best_epoch) == (1, 5)
+    assert any(not torch.equal(weight, last.state[name]) for name, weight in best.state.items())
+
+
 def test_what_is_kept_of_an_average_is_what_was_measured(
     train: Train, make_prepared: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline import model
-from pipeline.fit import history
+from pipeline.fit import history, scores
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit, _DeadUnits
 from tests.networks import network as build
@@ -58,6 +58,9 @@ def test_the_row_holds_what_the_weights_give_in_evaluation_mode(batches: ImageBa
             logits = fit.network(pixels)
         assert row[f"{name}/loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
         assert row[f"{name}/accuracy"] == (logits.argmax(1) == labels).double().mean().item()
+        if name == "val":
+            error = scores.expected_calibration_error(labels.numpy(), logits.softmax(1).numpy())
+            assert row[history.VAL_ECE] == pytest.approx(error, rel=1e-5)
     assert set(row) == set(history.METRICS)
     assert row[history.GRADIENT_NORM] > 0 and 0 < row[history.UPDATE_RATIO] < 1 and 0 <= row[history.DEAD_RELU] < 1
 

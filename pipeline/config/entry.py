@@ -41,9 +41,10 @@ def run(stage: str, main: Main, sweep: Sweep | None = None) -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     ending.listen()
     with messages():
-        if "--config" in sys.argv:
+        flags = {argument.partition("=")[0] for argument in sys.argv}
+        if "--config" in flags:
             _run_from_file(stage, main, sys.argv[1:])
-        elif {"-m", "--multirun", "--resume"} & set(sys.argv):
+        elif {"-m", "--multirun", "--resume"} & flags:
             _run_sweep(stage, main, sys.argv[1:], sweep or (lambda folder, overrides, config: nullcontext()))
         else:
             _run_by_hand(stage, main, sys.argv[1:])
@@ -87,13 +88,13 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
     flags = [argument for argument in arguments if argument.startswith("-")]
     mine = [argument for argument in arguments if not argument.startswith("-")]
     overrides = params.hydra_overrides(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", mine)
-    from_file = set(overrides[: len(overrides) - len(mine)])
+    num_from_file = len(overrides) - len(mine)
 
     def task(composed: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
         out = Path(HydraConfig.get().runtime.output_dir)
-        given = [override for override in HydraConfig.get().overrides.task if override not in from_file]
+        given = HydraConfig.get().overrides.task[num_from_file:]
         try:
             with messages():
                 _run_job(stage, main, composed, tuple(override.removeprefix("++") for override in given), out)
@@ -115,11 +116,15 @@ def _run_sweep(stage: str, main: Main, arguments: list[str], sweep: Sweep) -> No
         "overrides", nargs="*", help="key=value,value… in Hydra's grammar; with --resume: launchers only"
     )
     options = parser.parse_intermixed_args(arguments)
-    run_job = partial(_run_job, stage, main)
     if options.resume is not None:
-        driver.resume(stage, options.resume, options.overrides, run_job, sweep)
+        driver.resume(stage, options.resume, options.overrides, run_job(stage, main), sweep)
     else:
-        driver.start(stage, options.overrides, run_job, sweep)
+        driver.start(stage, options.overrides, run_job(stage, main), sweep)
+
+
+def run_job(stage: str, main: Main) -> Callable[[Any, tuple[str, ...], Path], None]:
+    """What a sweep calls for each of its jobs: `main` on what Hydra composed, in a folder of its own."""
+    return partial(_run_job, stage, main)
 
 
 def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], out: Path) -> None:

@@ -74,7 +74,9 @@ class Augment:
     name: str = MISSING
     mode: str = _one_of("materialized", "online")
     copies: int = _at_least(1)
+    strength: float = _checked("a number in [0, 10]", lambda value: 0 <= value <= 10)
     transforms: list[Any] = MISSING
+    veto: dict[str, list[Any]] = MISSING
     seed: int = _at_least(0)
     workers: int | None = _at_least(1)
     backend: str = _one_of("loky", "ray", "dask")
@@ -186,6 +188,7 @@ class EarlyStopping:
     patience: int | None = _at_least(1)
     min_delta: float = _at_least(0)
     warmup_epochs: int = _at_least(0)
+    restore_best: bool = MISSING
 
 
 @dataclass
@@ -218,6 +221,17 @@ class Report:
 
 
 @dataclass
+class Ablate:
+    seeds: int = _at_least(2)
+    budget_minutes: float | None = _above(0)
+    arms: dict[str, list[str]] = MISSING
+    tune: bool = MISSING
+    tune_seeds: int = _at_least(1)
+    doses: dict[str, list[str]] = MISSING
+    tuned: str | None = MISSING
+
+
+@dataclass
 class Tracking:
     enabled: bool = MISSING
     uri: str | None = MISSING
@@ -241,6 +255,7 @@ class Config:
     train: Train = field(default_factory=Train)
     evaluate: Evaluate = field(default_factory=Evaluate)
     report: Report = field(default_factory=Report)
+    ablate: Ablate = field(default_factory=Ablate)
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -251,5 +266,5 @@ OPTIONS: dict[str, dict[str, type]] = {
     "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},
 }
 
-FREE_MAPS = ("tracking.tags", "data.files")
+FREE_MAPS = ("tracking.tags", "data.files", "augment.veto", "ablate.arms", "ablate.doses")
 """Mappings whose keys are the user's own."""

@@ -66,7 +66,7 @@ def augment_batch(pipeline: A.Compose, images: NDArray[np.uint8], seed: int) -> 
 
 
 def _build_one(key: str, entry: Mapping[str, Any] | str, size: int) -> A.BasicTransform:
-    name, arguments = _name_and_arguments(key, entry)
+    name, arguments = name_and_arguments(key, entry)
     known = _transforms()
     if name not in known:
         raise ConfigError(
@@ -87,7 +87,7 @@ def _build_one(key: str, entry: Mapping[str, Any] | str, size: int) -> A.BasicTr
         raise ConfigError(_why_refused(f"{key}.{name}", arguments, error, names)) from None
 
 
-def _name_and_arguments(key: str, entry: Any) -> tuple[str, Mapping[str, Any]]:
+def name_and_arguments(key: str, entry: Any) -> tuple[str, Mapping[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
     if isinstance(entry, Mapping) and len(entry) == 1:

@@ -5,15 +5,18 @@ from pathlib import Path
 
 TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"
 CLEAN_LOSS, CLEAN_ACCURACY = "train_clean/loss", "train_clean/accuracy"
-VAL_LOSS, VAL_ACCURACY = "val/loss", "val/accuracy"
+VAL_LOSS, VAL_ACCURACY, VAL_ECE = "val/loss", "val/accuracy", "val/ece"
 PENALTY, PENALTY_L1, PENALTY_L2 = "train/penalty", "train/penalty_l1", "train/penalty_l2"
 WEIGHTS_NORM, WEIGHTS_SPARSITY = "weights/norm", "weights/sparsity"
 UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU = "update_ratio", "gradient_norm", "dead_relu"
 
 METRICS = (
-    TRAIN_LOSS, TRAIN_ACCURACY, CLEAN_LOSS, CLEAN_ACCURACY, VAL_LOSS, VAL_ACCURACY,
+    TRAIN_LOSS, TRAIN_ACCURACY, CLEAN_LOSS, CLEAN_ACCURACY, VAL_LOSS, VAL_ACCURACY, VAL_ECE,
     PENALTY, PENALTY_L1, PENALTY_L2, WEIGHTS_NORM, WEIGHTS_SPARSITY, UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU,
 )  # fmt: skip
+CALIBRATION_BINS = 15
+"""Of the confidence, for the calibration error."""
+
 COLUMNS = ("epoch", "lr", *METRICS, "seconds")
 
 

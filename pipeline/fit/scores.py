@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.fit.history import CALIBRATION_BINS
+
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.floating]
 
 SMALLEST_PROBABILITY = 1e-12
 """What a smaller one is taken for, so that a single sure mistake costs ln 10¹² = 27.6 and not infinity."""
-
-NUM_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> 
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
-    bins = (np.ceil(confidence * NUM_BINS).astype(np.int64) - 1).clip(0, NUM_BINS - 1)
-    surplus = np.bincount(bins, weights=confidence - correct, minlength=NUM_BINS)  # images · (confidence − accuracy)
+    bins = (np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1).clip(0, CALIBRATION_BINS - 1)
+    surplus = np.bincount(
+        bins, weights=confidence - correct, minlength=CALIBRATION_BINS
+    )  # images · (confidence − accuracy)
     return float(np.abs(surplus).sum() / len(labels))
 
 

@@ -66,7 +66,7 @@ class Chart:
         best = self.best_index
         return (
             f"{self.title} over {len(self.x)} epochs: training from {clean[0]:.3f} to {clean[-1]:.3f}, validation from "
-            f"{val[0]:.3f} to {val[-1]:.3f}. At the best epoch training is {clean[best]:.3f}, validation {val[best]:.3f}."
+            f"{val[0]:.3f} to {val[-1]:.3f}. With the weights kept training is {clean[best]:.3f}, validation {val[best]:.3f}."
         )
 
 

@@ -36,7 +36,7 @@ def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
     _curve(right, rows, best_epoch, "Accuracy", (history.TRAIN_ACCURACY, history.CLEAN_ACCURACY, history.VAL_ACCURACY))
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9, labelcolor=INK)
-    return _png(figure)
+    return as_png(figure)
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
@@ -62,7 +62,7 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
     axes.set_ylabel("true", color=MUTED)
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)
     axes.spines[:].set_color(GRID)
-    return _png(figure)
+    return as_png(figure)
 
 
 def most_confident_mistakes(
@@ -96,7 +96,7 @@ def mistakes(
     if len(images) == 0:
         figure = Figure(figsize=(5, 1))
         figure.text(0.5, 0.5, "No test image was classified wrongly.", ha="center", va="center", color=INK)
-        return _png(figure)
+        return as_png(figure)
     columns = min(len(images), _MISTAKE_COLUMNS)
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.6 * columns, 1.95 * rows))
@@ -111,7 +111,7 @@ def mistakes(
         said = f"→ {_short(classes[guess])} {sure:.2f}"
         axes.text(left + 0.8, top + 0.35, said, ha="center", fontsize=9, color=VALIDATION_TEXT, weight="bold")
     axes.set(xlim=(0, 1.6 * columns), ylim=(1.95 * rows, 0))
-    return _png(figure)
+    return as_png(figure)
 
 
 def lr_range(steps: Sequence[dict[str, float]], chosen: float) -> bytes:
@@ -128,7 +128,7 @@ def lr_range(steps: Sequence[dict[str, float]], chosen: float) -> bytes:
     axes.grid(axis="y", color=GRID, lw=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, keys: tuple[str, str, str]) -> None:
@@ -140,7 +140,7 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, 
     axes.plot(epochs, train, color=TRAIN_MODE, lw=1, ls=(0, (4, 3)), marker=marker, label="training, while learning")
     axes.plot(epochs, clean, color=TRAINING, lw=2, marker=marker, label="training")
     axes.plot(epochs, val, color=VALIDATION, lw=2, marker=marker, label="validation")
-    axes.axvline(best, color=MUTED, lw=1, ls=":", label=f"best epoch ({best})")
+    axes.axvline(best, color=MUTED, lw=1, ls=":", label=f"weights kept (epoch {best})")
     axes.set_title(title, loc="left", fontsize=11, color=INK, weight="bold")
     axes.set_xlabel("epoch", color=MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -159,7 +159,8 @@ def _short(name: str, limit: int = 14) -> str:
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The picture on white, without the time it was made."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()

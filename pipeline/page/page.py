@@ -77,7 +77,7 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         augmentation=artefacts.augmentation,
         augmentation_line=_augmentation_line(artefacts.augmentation),
         fit_line=summary.fit_line(artefacts),
-        seconds=_duration(artefacts.run["seconds"]),
+        seconds=duration(artefacts.run["seconds"]),
         saved=_saved(artefacts.run["early_stopping"]),
         monitor=monitor,
         stops=_looking_back(artefacts, monitor),
@@ -104,7 +104,7 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         checks=summary.checks(artefacts),
         commands=summary.commands(artefacts.run),
         next_command=summary.next_command(artefacts.run),
-        configuration=_without_passwords(yaml.safe_dump(artefacts.run["config"], sort_keys=False, allow_unicode=True)),
+        configuration=without_passwords(yaml.safe_dump(artefacts.run["config"], sort_keys=False, allow_unicode=True)),
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def _saved(saved: dict[str, Any]) -> str:
     """
     if not saved["saved_epochs"]:
         return ""
-    return f"Early stopping left out {saved['saved_epochs']} epochs, about {_duration(saved['saved_seconds'])}."
+    return f"Early stopping left out {saved['saved_epochs']} epochs, about {duration(saved['saved_seconds'])}."
 
 
 def _heat(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
@@ -168,26 +168,27 @@ def _map(name: str, maps: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _augmentation_line(augmentation: dict[str, Any]) -> str:
-    names = ", ".join(next(iter(transform)) for transform in augmentation["transforms"])
+    transforms = augmentation["transforms"]
+    names = ", ".join(entry if isinstance(entry, str) else next(iter(entry)) for entry in transforms)
     if augmentation["mode"] == "online":
         return f"Each epoch draws every training image anew through {names}."
     return f"Each epoch draws one among every training image and its {augmentation['copies']} copies, made by {names}."
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A time that a person can read.
 
-    >>> _duration(42.31), _duration(3725)
+    >>> duration(42.31), duration(3725)
     ('42 s', '62 min 5 s')
     """
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _without_passwords(text: str) -> str:
+def without_passwords(text: str) -> str:
     """The text with the user and password of each address left out: the page may be passed on.
 
-    >>> _without_passwords("uri: https://ana:secret@example.org/x")
+    >>> without_passwords("uri: https://ana:secret@example.org/x")
     'uri: https://…@example.org/x'
     """
     return re.sub(r"://[^/@\s]+@", "://…@", text)

@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
@@ -17,6 +16,8 @@ from pipeline.page.figures import GRID, INK, MUTED, TRAINING, VALIDATION
 
 _GOOD_TO_BAD = LinearSegmentedColormap.from_list("good to bad", [TRAINING, "#b9c2cc", VALIDATION])
 _MOST_TICKS = 6
+_LONGEST_MARK = 24  # characters, which fit between two axes
+_SPREAD = 0.03  # of an axis, over which jobs with the same value lie apart
 
 
 def parallel_coordinates(
@@ -28,7 +29,7 @@ def parallel_coordinates(
         settings: The values of each key, one for each job, as text.
         scores: The metric of each job.
         metric: Its name.
-        higher_is_better: Which end of the metric is the good one; it gets the darker blue and stands at the top.
+        higher_is_better: Which end of the metric is the good one; it is blue and stands at the top.
     """
     names = [*settings, metric]
     places = [_place([float(score) for score in scores])]
@@ -36,10 +37,10 @@ def parallel_coordinates(
     for values in reversed(list(settings.values())):
         numbers = _numbers(values)
         if numbers is None:
-            kinds = sorted(set(values))
+            kinds = sorted(set(values), key=_numbers_first)
             height = {kind: (index + 0.5) / len(kinds) for index, kind in enumerate(kinds)}
             places.insert(0, np.array([height[value] for value in values]))
-            marks.insert(0, [(height[kind], kind or "as in params.yaml") for kind in kinds])
+            marks.insert(0, [(height[kind], _shortened(kind) or "as in params.yaml") for kind in kinds])
         else:
             log = _looks_logarithmic(numbers)
             places.insert(0, _place([float(np.log10(number)) for number in numbers] if log else numbers))
@@ -48,18 +49,15 @@ def parallel_coordinates(
     if not higher_is_better:
         heights[:, -1] = 1 - heights[:, -1]
         marks[-1] = [(1 - height, text) for height, text in marks[-1]]
+    order = np.argsort(heights[:, -1], kind="stable")  # the best are drawn last, on top
+    for axis in range(len(settings)):
+        heights[:, axis] += _apart(heights[:, axis], order)
     figure = Figure(figsize=(max(6.0, 1.9 * len(names) + 1.5), 4.6), layout="constrained")
     axes = figure.subplots()
-    for row in np.argsort(heights[:, -1], kind="stable"):  # the best are drawn last, on top
+    for row in order:
         colour = _GOOD_TO_BAD(1 - heights[row, -1])
         axes.add_patch(PathPatch(_smooth(heights[row]), fc="none", ec=colour, lw=1.6, alpha=0.85))
     _draw_axes(axes, names, marks)
-    norm = Normalize(min(scores), max(scores) if max(scores) > min(scores) else min(scores) + 1e-9)
-    colours = _GOOD_TO_BAD.reversed() if higher_is_better else _GOOD_TO_BAD
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.02, fraction=0.03)
-    bar.set_label(metric, color=MUTED, fontsize=9)
-    bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
-    bar.outline.set_visible(False)
     axes.set_title(f"{len(scores)} jobs; the better, the bluer", loc="left", fontsize=11, color=INK, weight="bold")
     return _png(figure)
 
@@ -79,11 +77,13 @@ def importances(
     figure = Figure(figsize=(8, 1.5 + 0.42 * len(means)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(means))
-    axes.barh(rows, list(means.values()), xerr=list(spreads.values()), color=TRAINING, ecolor=MUTED, height=0.6)
+    colour = TRAINING if explained > 0 else GRID
+    axes.barh(rows, list(means.values()), xerr=list(spreads.values()), color=colour, ecolor=MUTED, height=0.6)
     axes.set_yticks(rows, list(means))
     axes.invert_yaxis()
-    axes.set_title(f"What moved {metric}", loc="left", fontsize=11, color=INK, weight="bold")
-    trust = f"R² {explained:.2f} on jobs it has not seen" if explained > 0 else "it has learned nothing: do not read it"
+    title = f"What moved {metric}" if explained > 0 else f"What moved {metric} cannot be told from {num_jobs} jobs"
+    axes.set_title(title, loc="left", fontsize=11, color=INK, weight="bold")
+    trust = f"R² {explained:.2f} on jobs that it has not seen"
     axes.set_xlabel(f"loss of R² when shuffled; a forest on {num_jobs} jobs, {trust}", color=MUTED, fontsize=9)
     axes.grid(axis="x", color=GRID, lw=0.8)
     axes.set_axisbelow(True)
@@ -95,14 +95,15 @@ def importances(
 
 def _draw_axes(axes: Axes, names: Sequence[str], marks: Sequence[Sequence[tuple[float, str]]]) -> None:
     for place, (name, ticks) in enumerate(zip(names, marks, strict=True)):
-        axes.plot([place, place], [0, 1], color=MUTED, lw=1, zorder=3)
-        axes.text(place, -0.06, name, ha="center", va="top", fontsize=9, color=INK, weight="bold")
+        axes.plot([place, place], [-_SPREAD, 1 + _SPREAD], color=MUTED, lw=1, zorder=3)
+        lines = name.replace(".", ".\n")
+        axes.text(place, -0.07, lines, ha="center", va="top", fontsize=9, color=INK, weight="bold")
         for height, text in ticks:
             axes.text(
                 place + 0.03, height, text, fontsize=8, color=INK, va="center", zorder=4,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
             )  # fmt: skip
-    axes.set(xlim=(-0.15, len(names) - 0.55), ylim=(-0.12, 1.05))
+    axes.set(xlim=(-0.35, len(names) - 0.55), ylim=(-0.22, 1.05))
     axes.axis("off")
 
 
@@ -113,6 +114,27 @@ def _smooth(heights: NDArray[np.float64]) -> Outline:
         points += [(place + 0.4, float(here)), (place + 0.6, float(there)), (place + 1.0, float(there))]
         codes += [Outline.CURVE4] * 3
     return Outline(points, codes)
+
+
+def _apart(heights: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Offsets that put jobs with the same value side by side on an axis, in this order, so that each can be followed."""
+    offsets, distinct = np.zeros_like(heights), np.unique(heights)
+    for height in distinct:
+        alike = order[heights[order] == height]
+        if len(alike) > 1:
+            offsets[alike] = np.linspace(-1, 1, len(alike)) * min(_SPREAD, 0.4 / len(distinct))
+    return offsets
+
+
+def _numbers_first(text: str) -> tuple[bool, float, str]:
+    number = _numbers([text])
+    return number is None, number[0] if number else 0.0, text
+
+
+def _shortened(text: str) -> str:
+    """A text that fits between two axes, with its beginning and its end, where lists tend to differ."""
+    tail = _LONGEST_MARK // 3
+    return text if len(text) <= _LONGEST_MARK else f"{text[: _LONGEST_MARK - tail - 1]}…{text[-tail:]}"
 
 
 def _numbers(values: Sequence[str]) -> list[float] | None:

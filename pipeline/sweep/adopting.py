@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import composing, params
+from pipeline.config import composing, params, validate
 from pipeline.config.schema import OPTIONS
 
 KEPT = ("seed", "fail_fast", "tracking")
@@ -29,6 +29,7 @@ def command(conf: Path, params_file: Path, winner: dict[str, Any]) -> str | None
 
 def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[str]:
     """What `-S` has to set, one after the other, so that `params_file` composes to `winner`."""
+    written = validate.read_yaml(params_file)
     now = dataclasses.asdict(composing.compose(conf, params_file, []))
     groups = [group for group in (*OPTIONS, "augment") if winner[group]["name"] != now[group]["name"]]
     chosen = [f"{group}={winner[group]['name']}" for group in groups]
@@ -38,13 +39,15 @@ def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[s
     for section in winner:
         if section in KEPT:
             continue
-        differing = dict(_differing(section, winner[section], now[section]))
-        if section in OPTIONS or section == "augment":
-            inner = {path.split(".", 1)[1]: value for path, value in differing.items()}
-            if inner:  # with the name, as a bare string in params.yaml would be replaced by a mapping without one
-                changes.append(f"++{section}={params.quote({'name': winner[section]['name'], **inner})}")
+        is_group = section in OPTIONS or section == "augment"
+        if is_group and (section in groups or not isinstance(written.get(section), dict)):
+            # A bare name, or nothing: a key alone would become a mapping without a name.
+            own = {key: value for key, value in winner[section].items() if value != now[section][key]}
+            pairs = "".join(f",{key}:{params.quote(value)}" for key, value in own.items())
+            changes += [f"++{section}={{name:{winner[section]['name']}{pairs}}}"] if own else []
         else:
-            changes += [f"++{path}={params.quote(value)}" for path, value in differing.items()]
+            differing = _differing(section, winner[section], now[section])
+            changes += [f"++{path}={params.quote(value)}" for path, value in differing]
     return changes
 
 

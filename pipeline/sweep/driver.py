@@ -1,12 +1,14 @@
 """Starts a sweep or takes one up again, launches its jobs through Hydra, and sees to it that all of them end."""
 
 import os
+import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -18,6 +20,8 @@ from pipeline.config.schema import Config
 from pipeline.storage import lineage, lock
 from pipeline.sweep import records, study
 from pipeline.sweep.job import STOP_FILE, RunJob, Task, running
+from pipeline.sweep.listed import ListedSweeper
+from pipeline.sweep.overrides import by_origin, count_jobs, parse
 
 Surround = Callable[[Path, list[str], Config], AbstractContextManager[None]]
 """Surrounds all jobs of a sweep; is given its folder, the user's overrides, and the configuration without what varies."""
@@ -33,15 +37,46 @@ def start(stage: str, overrides: list[str], run_job: RunJob, surround: Surround)
     All jobs compose from a copy of `conf/` and `params.yaml`, so that later edits do not reach jobs that wait.
 
     Raises:
+        ConfigError: What was asked for is no sweep; nothing is left of it.
         UserError: Some jobs did not finish.
     """
+    folder = create(stage, overrides)
+    with lock.held(folder):
+        try:
+            plan = _plan(stage, folder, overrides, run_job)
+        except ConfigError:
+            shutil.rmtree(folder)
+            raise
+        _run(plan, overrides, surround)
+
+
+def create(stage: str, overrides: list[str]) -> Path:
+    """The folder of a new sweep, with its request and a copy of the configuration."""
     folder = lineage.ROOT / "multirun" / stage / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     source = folder / ".source"
     shutil.copytree(lineage.PROJECT / "conf", source / "conf")
     shutil.copy2(lineage.PROJECT / "params.yaml", source)
     records.write_request(source, stage, overrides)
-    with lock.held(folder):
-        _run(stage, folder, overrides, [], run_job, surround)
+    return folder
+
+
+def run_listed(stage: str, folder: Path, overrides: list[str], jobs: Sequence[Sequence[str]], run_job: RunJob) -> None:
+    """Run those of `jobs` that are not over, as the launcher says; the caller holds the folder.
+
+    Args:
+        stage: Name of the stage or the command.
+        folder: From `create`.
+        overrides: That all jobs have in common, launcher included.
+        jobs: The overrides of each; those of an earlier call must stand first and unchanged, as jobs go by number.
+        run_job: Runs one job.
+
+    Raises:
+        ConfigError: The overrides do not compose.
+        UserError: Some jobs did not finish.
+    """
+    records.write_jobs(folder, jobs)
+    plan = _plan(stage, folder, [*overrides, "hydra/sweeper=listed"], run_job)
+    _run(plan, overrides, lambda *_: nullcontext())
 
 
 def resume(stage: str, folder: Path, launching: list[str], run_job: RunJob, surround: Surround) -> None:
@@ -62,6 +97,18 @@ def resume(stage: str, folder: Path, launching: list[str], run_job: RunJob, surr
     """
     folder = folder.absolute()
     overrides = records.read_request(folder, stage)
+    together = relaunched(overrides, launching)
+    with lock.held(folder):
+        make_ready(folder)
+        _run(_plan(stage, folder, together, run_job), overrides, surround)
+
+
+def relaunched(overrides: list[str], launching: list[str]) -> list[str]:
+    """The overrides of a sweep that goes on, with another launcher where one is asked for.
+
+    Raises:
+        ConfigError: `launching` would change the jobs.
+    """
     for override in launching:
         if not override.startswith(_LAUNCHER):
             raise ConfigError(
@@ -70,25 +117,65 @@ def resume(stage: str, folder: Path, launching: list[str], run_job: RunJob, surr
             )
     if any(override.startswith("hydra/launcher=") for override in launching):
         overrides = [override for override in overrides if not override.startswith(_LAUNCHER)]
-    with lock.held(folder):
-        (folder / STOP_FILE).unlink(missing_ok=True)
-        again = (records.SKIPPED, records.STOPPED, *(() if study.is_study(folder) else (records.FAILED,)))
-        records.forget(folder, again)
-        _run(stage, folder, overrides, launching, run_job, surround)
+    return [*overrides, *launching]
 
 
-def _run(
-    stage: str, folder: Path, overrides: list[str], launching: list[str], run_job: RunJob, surround: Surround
-) -> None:
+def make_ready(folder: Path) -> None:
+    """Forget how jobs ended that are to run again."""
+    (folder / STOP_FILE).unlink(missing_ok=True)
+    again = (records.SKIPPED, records.STOPPED, *(() if study.is_study(folder) else (records.FAILED,)))
+    records.forget(folder, again)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A sweep that is ready to start: what its jobs have in common, what runs them, and what Hydra is told."""
+
+    stage: str
+    folder: Path
+    config: Config
+    task: Task
+    arguments: list[str]
+
+
+def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _Plan:
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
     conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
-    resumption = f"`python -m pipeline.{stage} --resume {os.path.relpath(folder)}` goes on where it was."
-    fixed = [override for override in overrides if not _parse([override])[0].is_sweep_override()]
-    config = composing.compose(conf, file, [*fixed, *launching])
-    with surround(folder, overrides, config):
+    fixed = [override for override in overrides if not parse([override])[0].is_sweep_override()]
+    config = composing.compose(conf, file, fixed)
+    from_file, given = by_origin(conf, file, overrides)
+    own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={params.quote(str(folder))}", "hydra.mode=MULTIRUN"]
+    arguments = [*from_file, *given, *own]
+    with _hydra(stage, folder):
+        hydra: Any = GlobalHydra.instance().hydra
+        section = hydra.compose_config("config", arguments, RunMode.MULTIRUN).hydra
+    if _is(section.sweeper, "ListedSweeper"):
+        num_jobs = len(records.read_jobs(folder))
+    elif _is(section.sweeper, "OptunaSweeper"):
+        num_jobs = study.side_by_side(section)
+    else:
+        num_jobs = count_jobs(given)
+    task = Task(
+        run_job,
+        folder,
+        frozenset(from_file),
+        _environment(_threads(section.launcher, num_jobs)),
+        apart=not _is(section.launcher, "BasicLauncher"),
+        parent=os.getpid() if _is(section.launcher, "JoblibLauncher") else None,
+    )
+    return _Plan(stage, folder, config, task, arguments)
+
+
+def _run(plan: _Plan, overrides: list[str], surround: Surround) -> None:
+    folder = plan.folder
+    resumption = f"`python -m pipeline.{plan.stage} --resume {shlex.quote(os.path.relpath(folder))}`"
+    with surround(folder, overrides, plan.config):
         try:
-            _launch(stage, folder, conf, file, [*overrides, *launching], run_job)
+            _launch(plan)
         except KeyboardInterrupt:
-            print(f"the sweep was stopped; {resumption}", file=sys.stderr)
+            print(f"the sweep was stopped; {resumption} goes on where it was.", file=sys.stderr)
             raise
         except Exception as error:
             _end_jobs(folder)
@@ -96,48 +183,46 @@ def _run(
                 raise
             raise UserError(
                 f"the processes of a sweep must live as long as its jobs; {type(error).__name__}: "
-                f"{' '.join(str(error).split())} {resumption}"
+                f"{' '.join(str(error).split())} {resumption} goes on where it was."
             ) from error
-    failed = [out.name for out in records.folders(folder) if records.status(out) not in records.OVER]
-    if failed:
+    ended = {out.name: records.status(out) for out in records.folders(folder)}
+    unfinished = {name: status for name, status in ended.items() if status not in records.OVER}
+    if unfinished:
+        failures_are_results = study.is_study(folder) and set(unfinished.values()) == {records.FAILED}
         raise UserError(
-            f"every job of the sweep must finish; {', '.join(failed)} did not, see above and {folder}. {resumption}"
+            f"every job of the sweep must finish; {', '.join(unfinished)} did not, see above and {folder}. "
+            + ("The search went on without them." if failures_are_results else f"{resumption} goes on where it was.")
         )
 
 
-def _launch(stage: str, folder: Path, conf: Path, file: Path, overrides: list[str], run_job: RunJob) -> None:
-    from hydra import initialize_config_dir
+def _launch(plan: _Plan) -> None:
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.plugins import Plugins
-    from hydra.errors import HydraException
-    from hydra.types import RunMode
 
-    given = params.hydra_overrides(conf, file, overrides)
-    own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={folder}", "hydra.mode=MULTIRUN"]
+    if plan.task.apart:
+        _stop_jobs_first(plan.folder)
     try:
-        with initialize_config_dir(str(conf), job_name=stage, version_base="1.3"):
-            # Hydra takes plug-ins of this namespace only; its search for them would import ours at every start.
-            Plugins.instance().class_name_to_class["hydra_plugins.goodfit.OptunaSweeper"] = study.OptunaSweeper
+        with _hydra(plan.stage, plan.folder):
             hydra: Any = GlobalHydra.instance().hydra
-            composed = hydra.compose_config("config", [*given, *own], RunMode.MULTIRUN)
-            launcher = composed.hydra.launcher
-            learns = _is(composed.hydra.sweeper, "OptunaSweeper")
-            num_jobs = study.side_by_side(composed.hydra) if learns else _num_jobs(given)
-            task = Task(
-                run_job,
-                folder,
-                frozenset(given[: len(given) - len(overrides)]),
-                _environment(_threads(launcher, num_jobs)),
-                apart=not _is(launcher, "BasicLauncher"),
-                parent=os.getpid() if _is(launcher, "JoblibLauncher") else None,
-            )
-            if task.apart:
-                _stop_jobs_first(folder)
-            hydra.multirun("config", task, [*given, *own])
-    except HydraException as error:
-        raise ConfigError(f"conf/ must compose with params.yaml; {' '.join(str(error).split())}") from None
+            hydra.multirun("config", plan.task, plan.arguments)
     finally:
         ending.listen()
+
+
+@contextmanager
+def _hydra(stage: str, folder: Path) -> Iterator[None]:
+    """Within the block, Hydra composes from the sweep's copy of `conf/`, and what it refuses is a `ConfigError`."""
+    from hydra import initialize_config_dir
+    from hydra.core.plugins import Plugins
+    from hydra.errors import HydraException
+
+    # Hydra takes plug-ins of this namespace only; its search for them would import ours at every start.
+    for sweeper in (study.OptunaSweeper, ListedSweeper):
+        Plugins.instance().class_name_to_class[f"hydra_plugins.goodfit.{sweeper.__name__}"] = sweeper
+    try:
+        with initialize_config_dir(str(folder / ".source" / "conf"), job_name=stage, version_base="1.3"):
+            yield
+    except HydraException as error:
+        raise ConfigError(f"conf/ must compose with params.yaml; {' '.join(str(error).split())}") from None
 
 
 def _threads(launcher: Any, num_jobs: int) -> int | None:
@@ -157,23 +242,6 @@ def _environment(threads: int | None) -> dict[str, str]:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = os.environ.get(name) or str(threads)
     return {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
-
-
-def _num_jobs(overrides: list[str]) -> int:
-    from math import prod
-
-    sweeps = (override for override in _parse(overrides) if override.is_discrete_sweep())
-    return prod(len(list(override.sweep_string_iterator())) for override in sweeps)
-
-
-def _parse(overrides: list[str]) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise ConfigError(f"the command line must be Hydra's; {' '.join(str(error).split())}") from None
 
 
 def _is(plugin: Any, name: str) -> bool:

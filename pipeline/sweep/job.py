@@ -141,8 +141,13 @@ def _prefixed(prefix: str) -> Iterator[None]:
     import sys
 
     out, errors = _Prefixed(sys.stdout, prefix), _Prefixed(sys.stderr, prefix)
-    with redirect_stdout(out), redirect_stderr(errors):
-        yield
+    try:
+        with redirect_stdout(out), redirect_stderr(errors):
+            yield
+    finally:
+        for stream in (out, errors):
+            if stream.rest:
+                stream.write("\n")
 
 
 class _Prefixed(io.TextIOBase):

@@ -1,6 +1,7 @@
 """What the folder of a sweep tells: what was asked for, and how each of its jobs ended."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ FINISHED, PRUNED, FAILED, SKIPPED, STOPPED = "finished", "pruned", "failed", "sk
 OVER = (FINISHED, PRUNED)
 """What a job ends as that is not run again."""
 
-_REQUEST = "sweep.json"
+_REQUEST, _JOBS = "sweep.json", "jobs.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,22 @@ def read_request(folder: Path, stage: str) -> list[str]:
         )
     overrides: list[str] = request["overrides"]
     return overrides
+
+
+def add_overrides(folder: Path, stage: str, overrides: list[str]) -> None:
+    """Note what was decided while the sweep ran, so that one which goes on decides the same."""
+    write_request(folder / ".source", stage, [*read_request(folder, stage), *overrides])
+
+
+def write_jobs(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
+    """Note the overrides of each job, for a sweep whose jobs are a list."""
+    atomic.write_text(folder / ".source" / _JOBS, json.dumps([list(job) for job in jobs], indent=2))
+
+
+def read_jobs(folder: Path) -> list[tuple[str, ...]]:
+    """The overrides of each job; none where nobody has asked for one yet."""
+    path = folder / ".source" / _JOBS
+    return [tuple(job) for job in json.loads(path.read_text())] if path.exists() else []
 
 
 def write(out: Path, overrides: tuple[str, ...], status: str, error: str | None, seconds: float) -> None:

@@ -23,6 +23,7 @@ from pipeline.sweep import pruning, records
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
 
 _JOURNAL = "study.log"
 
@@ -47,7 +48,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         given = [f"{key}={value}" for key, value in self.params.items()]
-        space, fixed = search_space(given, arguments, self.from_file)
+        space, fixed = search_space(given, arguments, self.from_file, self.config)
         study = open_study(self.folder, self.monitor)
         while batch := self._next(study, space):
             jobs = [[*fixed, *_values(study, number), f"hydra.sweep.subdir={number}"] for number in batch]
@@ -65,8 +66,7 @@ class OptunaSweeper(Sweeper):
             return interrupted
         batch = range(len(trials), min(len(trials) + self.at_once, self.num_trials))
         for number in batch:
-            study.sampler = _sampler(self.sampler, derive_seed(self.seed, f"trial {number}"))
-            study.ask(space)
+            propose(study, space, _sampler(self.sampler, derive_seed(self.seed, f"trial {number}")))
         return list(batch)
 
     def _tell(self, study: "Study", number: int) -> bool:
@@ -120,10 +120,27 @@ def is_study(folder: Path) -> bool:
     return (folder / _JOURNAL).exists()
 
 
+def propose(study: "Study", space: dict[str, "BaseDistribution"], sampler: "BaseSampler") -> None:
+    """Add a trial with values that `sampler` draws, in one entry of the journal: a kill leaves it whole or out."""
+    from optuna import create_study
+    from optuna.trial import TrialState, create_trial
+
+    rehearsal = create_study(direction=study.direction, sampler=sampler)
+    rehearsal.add_trials(study.get_trials(deepcopy=False))
+    drawn = rehearsal.ask(space).params
+    study.add_trial(create_trial(state=TrialState.RUNNING, params=drawn, distributions=space))
+
+
 def search_space(
-    params: Iterable[str], arguments: Iterable[str], from_file: frozenset[str]
+    params: Iterable[str], arguments: Iterable[str], from_file: frozenset[str], config: Any
 ) -> tuple[dict[str, "BaseDistribution"], list[str]]:
     """What is searched and what is fixed: `params.yaml` < the sweeper's `params` < the command line.
+
+    Args:
+        params: The sweeper's, as overrides.
+        arguments: The overrides of `params.yaml` and of the command line.
+        from_file: Those among them that come from `params.yaml`.
+        config: What the jobs start from. An interval between whole numbers has fractions where the key holds one here.
 
     Raises:
         ConfigError: Nothing is searched.
@@ -135,7 +152,7 @@ def search_space(
     own = [parse(text) for text in arguments if text not in from_file]
     taken = {_key(override) for override in own}
     own += [override for override in map(parse, params) if _key(override) not in taken]
-    space = {_key(override): _distribution(override) for override in own if override.is_sweep_override()}
+    space = {_key(override): _distribution(override, config) for override in own if override.is_sweep_override()}
     if not space:
         raise ConfigError(
             "a sweep with Optuna must search something; got no interval, range or choice. "
@@ -182,26 +199,29 @@ def _values(study: "Study", number: int) -> list[str]:
     return [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()]
 
 
-def _sampler(name: str, seed: int) -> Any:
+def _sampler(name: str, seed: int) -> "BaseSampler":
     from optuna import samplers
 
     known = {"tpe": samplers.TPESampler, "random": samplers.RandomSampler}
     if name not in known:
         raise ConfigError(f"hydra.sweeper.sampler must be one of {', '.join(known)}; got {name!r}. Change it in conf/.")
-    return known[name](seed=seed % 2**32)
+    sampler: BaseSampler = known[name](seed=seed % 2**32)
+    return sampler
 
 
 def _key(override: Any) -> str:
     return str(override.get_key_element()).lstrip("+")
 
 
-def _distribution(override: Any) -> "BaseDistribution":
+def _distribution(override: Any, config: Any) -> "BaseDistribution":
+    from omegaconf import OmegaConf
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if override.is_discrete_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     interval = override.value()
     log = "log" in interval.tags
-    if isinstance(interval.start, int) and isinstance(interval.end, int):
+    fractions = isinstance(OmegaConf.select(config, _key(override)), float)
+    if isinstance(interval.start, int) and isinstance(interval.end, int) and not fractions:
         return IntDistribution(interval.start, interval.end, log=log)
     return FloatDistribution(interval.start, interval.end, log=log)

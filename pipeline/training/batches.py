@@ -14,8 +14,8 @@ from pipeline.data.seeds import derive_seed
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images uint8 (batch, height, width, channels) and labels int64 (batch,)."""
 
-Augment = Callable[[np.ndarray, int], np.ndarray]
-"""Augments images uint8 (batch, height, width, channels), given a seed."""
+Augment = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+"""Augments images uint8 (batch, height, width, channels), given their labels int64 (batch,) and a seed."""
 
 MEASURING_BATCH_SIZE = 512
 
@@ -66,15 +66,15 @@ class TrainingImages(Dataset[Batch]):
 
     def __getitem__(self, key: tuple[int, int, np.ndarray]) -> Batch:
         epoch, number, indices = key
-        images = self.images[indices]
+        images, labels = self.images[indices], self.labels[indices]
         if len(self.copies):
             draw = np.random.default_rng([self.seed, epoch, number])
             versions = draw.integers(0, len(self.copies) + 1, len(indices))
             augmented = versions > 0
             images[augmented] = self.copies[versions[augmented] - 1, indices[augmented]]
         if self.augment is not None:
-            images = self.augment(images, derive_seed(self.seed, f"{epoch}/{number}"))
-        return torch.from_numpy(images), torch.from_numpy(self.labels[indices])
+            images = self.augment(images, labels, derive_seed(self.seed, f"{epoch}/{number}"))
+        return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 class MeasuredImages(Dataset[Batch]):

@@ -26,10 +26,10 @@ class Outcome:
     """What a training ends with.
 
     Attributes:
-        state: The best weights of the network, by name.
+        state: The weights of the network that are kept, by name.
         rows: The history, one row for each epoch.
         times_ms: When each epoch ended, in milliseconds since 1970.
-        best_epoch: Counted from 1.
+        best_epoch: The epoch whose weights these are, counted from 1.
         stop_reason: A clause that follows "stopped because".
         saved_epochs: That early stopping left out.
         saved_seconds: What these would have taken, each as long as the median of those that ran.
@@ -55,6 +55,7 @@ def fit(
     patience: int | None = None,
     min_delta: float = 0.0,
     warmup_epochs: int = 0,
+    restore_best: bool = True,
     ema_decay: float = 0.0,
     gradient_clip_norm: float | None = None,
     accelerator: str = "auto",
@@ -64,6 +65,8 @@ def fit(
     extra_callbacks: Sequence[pl.Callback] = (),
 ) -> Outcome:
     """Train until `max_epochs`, or until `monitor` stops improving; go on from `folder` where it holds a checkpoint.
+
+    The weights of the best epoch are kept, or with `restore_best=False` those of the last one.
 
     Order, augmentation and dropout depend on the seed and the epoch alone, so a training that was killed and taken up
     again ends with the same weights, on one kind of machine bit for bit, as one that was left alone.
@@ -110,17 +113,17 @@ def fit(
             except TrainingError as error:
                 raise TrainingError(f"{error} {_ways_out(module, folder)}") from None
         last = _load(folder / callbacks.LAST)
-    best = _load(folder / callbacks.BEST)
-    if last is None or best is None:
+    kept = _load(folder / callbacks.BEST) if restore_best else last
+    if last is None or kept is None:
         raise TrainingError(f"{folder} must hold the best weights after training; found none. Train again.")
     state = last["callbacks"]["History"]
     ran = state["rows"]
     saved_epochs = max_epochs - len(ran) if rule.stops(ran) else 0
     return Outcome(
-        state={name.removeprefix("network."): value for name, value in best["state_dict"].items()},
+        state={name.removeprefix("network."): value for name, value in kept["state_dict"].items()},
         rows=ran,
         times_ms=state["times_ms"],
-        best_epoch=best["epoch"] + 1,
+        best_epoch=kept["epoch"] + 1,
         stop_reason=f"{monitor} had not improved for {patience} epochs"
         if saved_epochs
         else "it reached train.max_epochs",

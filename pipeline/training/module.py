@@ -61,6 +61,7 @@ class Fit(pl.LightningModule):
         self.l2_penalty, self.l2_decay = (l2, 0.0) if l2_as == "penalty" else (0.0, l2)
         self.penalized = penalties.penalized(network)
         self.sums: dict[str, Tensor] = {}
+        self.surplus: Tensor | None = None
         self.sampled: dict[str, list[Tensor]] = {}
         self.weights_before: list[Tensor] = []
 
@@ -90,6 +91,9 @@ class Fit(pl.LightningModule):
         if dead.share is not None:
             self.sampled.setdefault(history.DEAD_RELU, []).append(dead.share)
         self._add(name, logits, labels, F.cross_entropy(logits, labels))
+        if name == "val":
+            surplus = _surplus_confidence(logits, labels)
+            self.surplus = surplus if self.surplus is None else self.surplus + surplus
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.l2_decay:
@@ -126,6 +130,8 @@ class Fit(pl.LightningModule):
             sums = self.trainer.strategy.reduce(self.sums.pop(name), reduce_op="sum")
             total_loss, correct, count = sums.tolist()
             row[f"{name}/loss"], row[f"{name}/accuracy"] = total_loss / count, correct / count
+        row[history.VAL_ECE] = float(self.trainer.strategy.reduce(self.surplus, reduce_op="sum").abs().sum()) / count
+        self.surplus = None
         row |= self._weights_row()
         for key in (history.UPDATE_RATIO, history.GRADIENT_NORM, history.DEAD_RELU):
             values = self.sampled.pop(key, [])
@@ -168,6 +174,17 @@ class Fit(pl.LightningModule):
 
     def _sampling_stride(self) -> int:
         return max(1, int(self.trainer.num_training_batches) // SAMPLED_STEPS)
+
+
+def _surplus_confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """Confidence minus correctness, summed over the images of each bin of confidence; shape (bins,).
+
+    Summed over batches, its absolute values make the calibration error of `pipeline.fit.scores`.
+    """
+    confidence, guesses = logits.float().softmax(dim=1).max(dim=1)
+    bins = (confidence * history.CALIBRATION_BINS).ceil().long().clamp(1, history.CALIBRATION_BINS) - 1
+    surplus = torch.zeros(history.CALIBRATION_BINS, dtype=torch.float64, device=logits.device)
+    return surplus.index_add_(0, bins, confidence.double() - (guesses == labels).double())
 
 
 class _DeadUnits:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline import model
@@ -17,7 +16,7 @@ from pipeline.data.seeds import derive_seed
 from pipeline.fit import history
 from pipeline.storage import atomic, lineage
 from pipeline.training import lr_range, mixing
-from pipeline.training.batches import ImageBatches
+from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.checks import signals
 from pipeline.training.fit import fit
 from pipeline.training.module import Fit
@@ -68,9 +67,7 @@ def train(
         batch_size=config.train.batch_size,
         seed=config.seed,
         loader_workers=config.train.loader_workers,
-        augment=_online(augmentation["transforms"], dataset["size"], dataset["channels"])
-        if augmentation["mode"] == "online"
-        else None,
+        augment=_online(augmentation, dataset) if augmentation["mode"] == "online" else None,
     )
     if not (working / "signals.json").exists():
         measured = signals(network, batches.probe[0], len(dataset["classes"]), derive_seed(config.seed, "checks"))
@@ -162,8 +159,9 @@ def _weights_table(network: model.Classifier, state: dict[str, torch.Tensor]) ->
     return "\n".join(lines) + "\n"
 
 
-def _online(transforms: list[Any], size: int, channels: int) -> Callable[[np.ndarray, int], np.ndarray]:
-    """The augmentation of `augment.mode=online`, for one batch and its seed."""
-    from pipeline.data import augmentation
+def _online(record: dict[str, Any], dataset: dict[str, Any]) -> Augment:
+    """The augmentation of `augment.mode=online`, from `augment.json` and `dataset.json`."""
+    from pipeline.data.veto import augmentation
 
-    return partial(augmentation.augment_batch, augmentation.build(transforms, size, channels))
+    about_images = {key: dataset[key] for key in ("size", "channels", "classes")}
+    return augmentation(record["transforms"], record["veto"], **about_images)

@@ -1,0 +1,1 @@
+"""Many trainings for one question: which there are, how each is trained once, and what they say together."""

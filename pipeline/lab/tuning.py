@@ -1,0 +1,100 @@
+"""Which strength of each remedy an ablation takes: tried on validation, on seeds that no ablation uses."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.config.errors import ConfigError, DataError
+from pipeline.config.schema import Ablate
+from pipeline.fit import history
+from pipeline.fit.ablation import BASELINE, Arm, Dose
+
+FIRST_SEED = 1001
+RESULT = "doses.json"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a tuning tried and what it chose.
+
+    Attributes:
+        doses: The baseline, then each strength, from weak to strong.
+        chosen: The override of the strength with the best mean of the monitored metric, for each arm.
+    """
+
+    doses: Sequence[Dose]
+    chosen: Mapping[str, str]
+
+
+def candidates(settings: Ablate) -> dict[tuple[str, str], list[str]]:
+    """The overrides of each strength, by arm and as it is written."""
+    return {(arm, text): shlex.split(text) for arm, texts in settings.doses.items() for text in texts}
+
+
+def choose(arms: Mapping[tuple[str, str], Arm], monitor: str) -> Tuning:
+    """Pick the best strength of each remedy by the mean of `monitor`; of equals the weaker.
+
+    Args:
+        arms: The trainings of each strength, the baseline as `("baseline", "")`.
+        monitor: The metric that decides.
+    """
+    doses = [
+        Dose(
+            arm=name,
+            override=text,
+            accuracies=tuple(arm.values("accuracy")),
+            train_accuracies=tuple(arm.values("train_accuracy")),
+            scores=tuple(reading.row[monitor] for reading in arm.readings),
+        )
+        for (name, text), arm in arms.items()
+    ]
+    best = max if history.higher_is_better(monitor) else min
+    names = dict.fromkeys(dose.arm for dose in doses if dose.arm != BASELINE)
+    chosen = {
+        name: best((dose for dose in doses if dose.arm == name), key=lambda dose: sum(dose.scores)).override
+        for name in names
+    }
+    return Tuning(doses, chosen)
+
+
+def to_json(tuning: Tuning) -> str:
+    """The tuning as `read` reads it back."""
+    return (
+        json.dumps({"doses": [asdict(dose) for dose in tuning.doses], "chosen": dict(tuning.chosen)}, indent=2) + "\n"
+    )
+
+
+def read(folder: str | None) -> Tuning:
+    """The tuning in a folder; an empty one where there is none to read.
+
+    Raises:
+        DataError: The folder holds no tuning.
+    """
+    if folder is None:
+        return Tuning([], {})
+    try:
+        content = json.loads((Path(folder) / RESULT).read_text())
+    except (OSError, ValueError):
+        raise DataError(
+            f"ablate.tuned must be the folder of a tuning that finished; got {folder!r}, which has no readable {RESULT}. "
+            "Make one with `python -m pipeline.ablate --tune`."
+        ) from None
+    numbers = ("accuracies", "train_accuracies", "scores")
+    doses = [Dose(dose["arm"], dose["override"], *(tuple(dose[name]) for name in numbers)) for dose in content["doses"]]
+    return Tuning(doses, content["chosen"])
+
+
+def arms(settings: Ablate, tuning: Tuning) -> dict[str, list[str]]:
+    """The arms with the strengths that a tuning chose.
+
+    Raises:
+        ConfigError: It chose for an arm that there is not.
+    """
+    unknown = [name for name in tuning.chosen if name not in settings.arms]
+    if unknown:
+        raise ConfigError(
+            f"ablate.arms must have the arms of ablate.tuned; it lacks {', '.join(unknown)}. Add them, or tune again."
+        )
+    return settings.arms | {name: shlex.split(override) for name, override in tuning.chosen.items()}

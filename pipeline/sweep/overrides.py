@@ -1,0 +1,53 @@
+"""What the command line of a sweep says, read with Hydra's own grammar."""
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import params
+from pipeline.config.errors import ConfigError
+
+
+def by_origin(conf: Path, file: Path, overrides: list[str]) -> tuple[list[str], list[str]]:
+    """The overrides of `params.yaml` as Hydra hands them to jobs, less those that the user's replace; and the user's."""
+    together = params.hydra_overrides(conf, file, overrides)
+    parsed, num_from_file = parse(together), len(together) - len(overrides)
+    keys = {override.get_key_element() for override in parsed[num_from_file:]}
+    from_file = [override for override in parsed[:num_from_file] if override.get_key_element() not in keys]
+    texts = [f"{override.get_key_element()}={override.get_value_element_as_str()}" for override in from_file]
+    return texts, together[num_from_file:]
+
+
+def count_jobs(overrides: list[str]) -> int:
+    """How many combinations Hydra's basic sweeper makes of the values.
+
+    Raises:
+        ConfigError: It makes none.
+    """
+    varied = [override for override in parse(overrides) if override.is_sweep_override()]
+    for override in varied:
+        if not override.is_discrete_sweep():
+            raise ConfigError(
+                f"{override.get_key_element().lstrip('+')} must have values to try, such as 0,0.1,0.3; got "
+                f"{override.input_line.lstrip('+')!r}. Give some, or search the interval with hydra/sweeper=optuna."
+            )
+        if not list(override.sweep_string_iterator()):
+            raise ConfigError(
+                f"each key of a sweep must have a value; got {override.input_line.lstrip('+')!r}. Give it some."
+            )
+    return prod(len(list(override.sweep_string_iterator())) for override in varied)
+
+
+def parse(overrides: list[str]) -> Any:
+    """The overrides as Hydra understands them.
+
+    Raises:
+        ConfigError: One is not in its grammar.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise ConfigError(f"the command line must be Hydra's; {' '.join(str(error).split())}") from None

@@ -1,0 +1,107 @@
+"""The run in MLflow that holds the trainings of a sweep or of a command together, and what came of them as a whole."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.storage import atomic
+from pipeline.tracking.store import Settings, Store, connect
+from pipeline.tracking.training import PARENT_VARIABLE
+
+PARENT_FILE = ".parent_run"
+"""Names the parent run in the sweep's folder, so that a sweep which goes on after a kill has the same one."""
+
+
+class Parent:
+    """A parent run; one without a store takes everything and sends nothing.
+
+    Attributes:
+        store: Holds the run; None where tracking is off or the store does not answer.
+        run_id: Its id there.
+        incomplete: Set where some of what it holds together did not finish.
+    """
+
+    def __init__(self, store: Store | None, run_id: str | None) -> None:
+        self.store, self.run_id, self.incomplete = store, run_id, False
+
+    def add(
+        self,
+        files: Sequence[Path],
+        *,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Copy files, metrics and tags into the run; a store that went away costs a line on the terminal."""
+        if self.store is None or self.run_id is None:
+            return
+        try:
+            for path in files:
+                self.store.client.log_artifact(self.run_id, str(path), "sweep")
+            for key, value in (metrics or {}).items():
+                self.store.client.log_metric(self.run_id, key, value)
+            for key, text in (tags or {}).items():
+                self.store.client.set_tag(self.run_id, key, text)
+        except Exception as error:
+            print(f"tracking: the parent run is not complete ({error})", file=sys.stderr)
+
+
+@contextmanager
+def parent_run(settings: Settings, folder: Path, kind: str, overrides: Sequence[str]) -> Iterator[Parent]:
+    """Within the block, trainings are children of one run; without a store that answers, they are nobody's.
+
+    Args:
+        settings: Where to.
+        folder: The sweep's, which remembers the run over a kill.
+        kind: `sweep`, or the name of the command.
+        overrides: What the user gave on the command line.
+    """
+    parent, status = _opened(settings, folder, kind, overrides), "KILLED"
+    try:
+        yield parent
+        status = "FAILED" if parent.incomplete else "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        os.environ.pop(PARENT_VARIABLE, None)
+        if parent.store is not None and parent.run_id is not None:
+            try:
+                parent.store.client.set_terminated(parent.run_id, status)
+            except Exception as error:
+                print(f"tracking: the parent run could not be marked {status} ({error})", file=sys.stderr)
+
+
+def _opened(settings: Settings, folder: Path, kind: str, overrides: Sequence[str]) -> Parent:
+    if not settings.enabled:
+        return Parent(None, None)
+    try:
+        store = connect(settings)
+        run_id = _known(store, folder) or _new(store, settings, folder, kind, overrides)
+        os.environ[PARENT_VARIABLE] = run_id
+        return Parent(store, run_id)
+    except Exception as error:
+        print(f"tracking: the {kind} has no parent run ({error})", file=sys.stderr)
+        return Parent(None, None)
+
+
+def _new(store: Store, settings: Settings, folder: Path, kind: str, overrides: Sequence[str]) -> str:
+    tags = {f"goodfit.{kind}": " ".join(overrides), "goodfit.sweep_folder": str(folder), **settings.tags}
+    run = store.client.create_run(store.experiment_id, int(time.time() * 1000), tags, f"{kind}-{folder.name}")
+    atomic.write_text(folder / PARENT_FILE, run.info.run_id)
+    return str(run.info.run_id)
+
+
+def _known(store: Store, folder: Path) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    if not (folder / PARENT_FILE).exists():
+        return None
+    run_id = (folder / PARENT_FILE).read_text()
+    try:
+        store.client.update_run(run_id, status="RUNNING")
+    except MlflowException:
+        return None  # the store does not know it: another machine, or a deleted store
+    return run_id
