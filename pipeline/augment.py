@@ -71,7 +71,7 @@ def augment(
 
     Raises:
         ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images; or the
-            strength or the veto does not fit them; or the backend's package is not installed.
+            strength or the veto does not fit them; or the backend cannot be had.
         DataError: The disk has no room for the copies.
     """
     from pipeline.data.backends import running_on

@@ -121,9 +121,9 @@ def test_two_processes_write_the_same_bytes_as_one_whoever_runs_them(
         pytest.skip(f"the package {package} is not installed: pip install -e '.[{backend}]'")
     prepared = make_prepared(num_train=3 * IMAGES_PER_CHUNK + 7, size=16)
     transforms = [*PAD_AND_CROP, {"Affine": {"rotate": [-9, 9]}}, "GaussNoise", "ThinPlateSpline"]
-    arguments: dict[str, Any] = {"transforms": transforms, "veto": {"Affine": ["class 1"]}}
-    run(prepared, tmp_path / "1", **arguments)
-    run(prepared, tmp_path / "2", workers=2, backend=backend, **arguments)
+    choice: dict[str, Any] = {"transforms": transforms, "veto": {"Affine": ["class 1"]}}
+    run(prepared, tmp_path / "1", **choice)
+    run(prepared, tmp_path / "2", workers=2, backend=backend, **choice)
     assert (tmp_path / "1/images.npy").read_bytes() == (tmp_path / "2/images.npy").read_bytes()
     assert re.search(r"augment: 1,514 images in .* s, \d+ process", capsys.readouterr().out)
 
@@ -135,8 +135,8 @@ def test_threads_that_share_a_pipeline_write_the_same_bytes_as_one(make_prepared
     run(prepared, tmp_path / "1")
     start, chunks = np.load(tmp_path / "1/images.npy", mmap_mode="r").offset, [(0, 0), (0, 1), (0, 2), (0, 3)]
     (tmp_path / "2.npy").write_bytes((tmp_path / "1/images.npy").read_bytes()[:start])
-    transforms = ["HorizontalFlip", *PAD_AND_CROP]
-    pipeline = augmentation(transforms, {}, size=16, channels=1, classes=["class 0", "class 1", "class 2"])
+    classes = json.loads((prepared / "dataset.json").read_text())["classes"]
+    pipeline = augmentation(["HorizontalFlip", *PAD_AND_CROP], {}, size=16, channels=1, classes=classes)
     arguments = (pipeline, prepared / "train", tmp_path / "2.npy", start)
     with joblib.parallel_config(backend="threading", n_jobs=4):
         joblib.Parallel()(joblib.delayed(stage._write_chunk)(*arguments, *chunk, 0) for chunk in chunks)

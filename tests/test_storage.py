@@ -2,10 +2,12 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.config.composing import compose
 from pipeline.config.errors import BusyError
 from pipeline.storage import atomic, lineage, lock
 
@@ -83,3 +85,14 @@ def test_the_hash_of_a_folder_depends_on_names_and_bytes(tmp_path: Path) -> None
     renamed = lineage.hash_folder(tmp_path / "a")
     (tmp_path / "a" / "y").write_text("2")
     assert len({first, renamed, lineage.hash_folder(tmp_path / "a")}) == 3
+
+
+def test_how_many_processes_make_copies_and_where_changes_no_fingerprint() -> None:
+    config = compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", ["augment=light"])
+    elsewhere, other = (
+        replace(config, augment=replace(config.augment, **changes))
+        for changes in ({"workers": 8, "backend": "ray"}, {"copies": 8})
+    )
+    first = lineage.fingerprint("augment", config, {"prepare": "0123456789abcdef"})
+    assert lineage.fingerprint("augment", elsewhere, {"prepare": "0123456789abcdef"}) == first
+    assert lineage.fingerprint("augment", other, {"prepare": "0123456789abcdef"}) != first
