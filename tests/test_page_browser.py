@@ -3,14 +3,18 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.evaluate import evaluate
 from pipeline.fit import history
+from pipeline.page import ablation
 from pipeline.report import report
+from tests.ablation_arms import ARMS, made_up_doses
 from tests.page_artefacts import BEST_EPOCH, make_all, rows
+from tests.test_page_ablation import CHOSEN, study
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -188,3 +192,24 @@ def test_page_fits_a_phone(browser: "Browser", address: str, complaints: list[st
         page.keyboard.press("Home" if index == 0 else "ArrowRight")
         box = page.locator("#plot-loss .tooltip").bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width_pixels
+
+
+@pytest.fixture(scope="module")
+def ablation_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("ablation") / "index.html"
+    path.write_text(ablation.render(replace(study(), doses=made_up_doses(), chosen=CHOSEN)), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.mark.parametrize(("scheme", "width_pixels"), [("light", 1200), ("dark", 390)])
+def test_the_page_of_an_ablation_opens_whole_on_large_and_small_screens(
+    browser: "Browser", ablation_address: str, complaints: list[str], scheme: str, width_pixels: int
+) -> None:
+    page = open_page(browser, ablation_address, complaints, scheme=scheme, width_pixels=width_pixels)
+    widths = page.evaluate("[...document.images].map((image) => image.complete ? image.naturalWidth : 0)")
+    assert len(widths) == 4 and all(width > 0 for width in widths)
+    assert page.locator("#numbers tbody tr").count() == len(ARMS)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels, "the page itself scrolls sideways"
+    page.locator("nav a", has_text="Numbers").click()
+    assert page.evaluate("document.querySelector('#numbers').getBoundingClientRect().top") < 800
+    assert complaints == []
