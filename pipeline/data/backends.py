@@ -50,12 +50,9 @@ def _ray() -> AbstractContextManager[object]:
     register_ray()
     if ray.is_initialized():  # a job of a sweep that Ray itself launched
         return nullcontext()
+    # "local", as without an address Ray joins any cluster that it finds traces of on this machine
     session: AbstractContextManager[object] = ray.init(
-        os.environ.get(
-            ADDRESSES["ray"], "local"
-        ),  # without an address Ray joins any cluster that it finds running here
-        log_to_driver=False,
-        logging_level=logging.ERROR,
+        os.environ.get(ADDRESSES["ray"], "local"), log_to_driver=False, logging_level=logging.ERROR
     )
     return session
 
