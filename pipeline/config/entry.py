@@ -110,11 +110,20 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
 def _run_sweep(stage: str, main: Main, arguments: list[str], sweep: Sweep) -> None:
     from pipeline.sweep import driver
 
-    parser = argparse.ArgumentParser(prog=f"python -m pipeline.{stage}", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{stage}", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(
+            "hydra/launcher=joblib runs as many jobs at once as there are cores, hydra/launcher=slurm or ray_cluster on a\n"
+            "cluster; hydra/sweeper=optuna searches intervals instead of trying all combinations. conf/hydra/ says more."
+        ),
+    )  # fmt: skip
     parser.add_argument("-m", "--multirun", action="store_true", help="a job for each combination of the values")
-    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="complete the sweep in this folder")
     parser.add_argument(
-        "overrides", nargs="*", help="key=value,value… in Hydra's grammar; with --resume: launchers only"
+        "--resume", type=Path, metavar="FOLDER",
+        help="complete the sweep in this folder: finished jobs stay, interrupted ones go on, others run",
+    )  # fmt: skip
+    parser.add_argument(
+        "overrides", nargs="*", help="key=value,value… in Hydra's grammar; with --resume: of hydra/launcher only"
     )
     options = parser.parse_intermixed_args(arguments)
     if "TORCHELASTIC_RUN_ID" in os.environ:

@@ -39,7 +39,7 @@ def measure(settings: Mapping[str, Sequence[str]], scores: Sequence[float]) -> I
 
     columns = np.column_stack([encode(values) for values in settings.values()])
     targets = np.asarray(scores, dtype=np.float64)
-    forest = RandomForestRegressor(n_estimators=300, oob_score=True, random_state=0, n_jobs=1).fit(columns, targets)
+    forest = RandomForestRegressor(n_estimators=100, oob_score=True, random_state=0, n_jobs=1).fit(columns, targets)
     shuffled = permutation_importance(forest, columns, targets, n_repeats=20, random_state=0, n_jobs=1)
     order = sorted(range(len(settings)), key=lambda index: -shuffled.importances_mean[index])
     names = list(settings)
