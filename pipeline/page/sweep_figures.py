@@ -1,6 +1,5 @@
 """Pictures of a sweep, as PNG on white paper: every job as a line, and what moved the result."""
 
-import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -12,7 +11,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
-from pipeline.page.figures import GRID, INK, MUTED, TRAINING, VALIDATION
+from pipeline.page.figures import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
 
 _GOOD_TO_BAD = LinearSegmentedColormap.from_list("good to bad", [TRAINING, "#b9c2cc", VALIDATION])
 _MOST_TICKS = 6
@@ -59,7 +58,7 @@ def parallel_coordinates(
         axes.add_patch(PathPatch(_smooth(heights[row]), fc="none", ec=colour, lw=1.6, alpha=0.85))
     _draw_axes(axes, names, marks)
     axes.set_title(f"{len(scores)} jobs; the better, the bluer", loc="left", fontsize=11, color=INK, weight="bold")
-    return _png(figure)
+    return as_png(figure)
 
 
 def importances(
@@ -90,7 +89,7 @@ def importances(
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _draw_axes(axes: Axes, names: Sequence[str], marks: Sequence[Sequence[tuple[float, str]]]) -> None:
@@ -167,9 +166,3 @@ def _number_ticks(numbers: Sequence[float], *, log: bool) -> list[tuple[float, s
         distinct = [float(value) for value in (10**between if log else between)]
     scaled = [float(np.log10(value)) for value in distinct] if log else distinct
     return list(zip(_place(scaled).tolist(), [f"{value:.3g}" for value in distinct], strict=True))
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
