@@ -124,7 +124,7 @@ def _gap(case: Case) -> float:
     t = case.thresholds
     absolute = min(_more(case.gap.value, t.gap), _surely_more(case.gap, t.sure_gap))
     skill = max(case.train.value - case.course.base, 1e-9)
-    relative = _clipped((case.gap.low - t.relative_gap * skill) / max(case.gap.half, SMALLEST_HALF))
+    relative = _surely_more(case.gap, t.relative_gap * skill)
     return max(absolute, relative)
 
 
