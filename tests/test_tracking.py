@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from mlflow import MlflowClient
 from pipeline.fit import history
 from pipeline.tracking import record as records
 from pipeline.tracking.live import LiveRun
-from pipeline.tracking.store import Settings
+from pipeline.tracking.store import Settings, connect
 from tests.conftest import command_runner, environment
 from tests.loopback import free_port
 from tests.test_train import all_runs, started, wait_for_epoch
@@ -48,6 +50,29 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_kill_while_the_store_is_being_made_leaves_none_and_the_next_makes_it_whole(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    settings = Settings(True, f"sqlite:///{database}", "goodfit", {})
+    making = f"from pipeline.tracking.store import *; connect({settings!r})"
+    with started(Path.cwd(), sys.executable, "-c", making) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".mlflow.db.draft-journal")) and time.monotonic() < deadline:
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert list(tmp_path.glob(".mlflow.db.draft*")) and not database.exists()
+    store = connect(settings)
+    assert store.client.get_experiment(store.experiment_id).name == "goodfit"
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        "mlflow.db",
+        "mlflow.db-wal",
+        "mlflow.db-shm",
+        ".mlflow.db.lock",
+    }
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 @pytest.mark.slow

@@ -45,39 +45,43 @@ def connect(settings: Settings) -> Store:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     uri = settings.resolved_uri()
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///"))
-        if _is_whole(database):
-            return _open(uri, settings.experiment, _artifacts(database))
-        with lock.held(database, wait=True):
-            fresh = not database.exists()
-            store = _open(uri, settings.experiment, _artifacts(database))
-            if fresh:  # readers and writers no longer wait for each other; the setting stays in the file
-                with closing(sqlite3.connect(database)) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")
-        return store
-    return _open(uri, settings.experiment, None)
-
-
-def _is_whole(database: Path) -> bool:
-    """Whether `connect` has made this database to the end, whose last step is its journal mode."""
+    if not uri.startswith("sqlite:///"):
+        return _open(uri, settings.experiment, None)
+    database = Path(uri.removeprefix("sqlite:///"))
     if not database.exists():
-        return False
-    with closing(sqlite3.connect(database)) as connection:
-        mode: str = connection.execute("PRAGMA journal_mode").fetchone()[0]
-    return mode == "wal"
+        with lock.held(database, wait=True):
+            if not database.exists():
+                _make(database)
+    return _open(uri, settings.experiment, (database.parent / "mlartifacts").absolute().as_uri())
 
 
-def _artifacts(database: Path) -> str:
-    return (database.parent / "mlartifacts").absolute().as_uri()
+def _make(database: Path) -> None:
+    """Let mlflow make its tables in a draft, which becomes the database once it is whole: a kill leaves no half of one."""
+    from mlflow import MlflowClient
+
+    draft, copy = (database.with_name(f".{database.name}.{name}") for name in ("draft", "copy"))
+    for path in (draft, copy):
+        for left_by_a_kill in database.parent.glob(f"{path.name}*"):
+            left_by_a_kill.unlink()
+    _silence()
+    MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+    with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)  # mlflow keeps the draft open, so that its file cannot be the one that stays
+        target.execute("PRAGMA journal_mode=WAL")  # readers and writers do not wait for each other; stays in the file
+    os.replace(copy, database)
+    draft.unlink()
+
+
+def _silence() -> None:
+    for name in ("mlflow", "alembic"):  # after the import, which sets them
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _open(uri: str, experiment: str, artifact_location: str | None) -> Store:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    for name in ("mlflow", "alembic"):  # after the import, which sets them
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _silence()
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
