@@ -71,7 +71,9 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         splits=list(artefacts.dataset["counts"]),
         augmentation=artefacts.augmentation,
         augmentation_line=_augmentation_line(artefacts.augmentation),
+        diagnosis=artefacts.diagnosis,
         fit_line=summary.fit_line(artefacts),
+        experiment=summary.experiment,
         saved=_saved(artefacts.run["early_stopping"]),
         monitor=monitor,
         stops=_looking_back(artefacts, monitor),
@@ -97,7 +99,7 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
         checks=summary.checks(artefacts),
         commands=summary.commands(artefacts.run),
-        next_command=summary.next_command(artefacts.run),
+        next_command=summary.next_command(artefacts),
         configuration=configuration(artefacts.run["config"]),
     )  # fmt: skip
 

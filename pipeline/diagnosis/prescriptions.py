@@ -1,0 +1,269 @@
+"""What to change after a verdict: overrides in the order in which they are worth a try, each in several strengths."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.diagnosis import rules
+from pipeline.diagnosis.verdict import OVERCONFIDENT, Diagnosis
+
+MOST = 3
+"""Prescriptions that a verdict is given at once."""
+
+Settings = Mapping[str, Any]
+"""The configuration of the training, as nested mappings; without keys that it does not have, the defaults count."""
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """One change.
+
+    Attributes:
+        remedy: What it is, in a few words.
+        strengths: Overrides of which to choose one; the first is the one to begin with.
+    """
+
+    remedy: str
+    strengths: tuple[str, ...]
+
+    @property
+    def override(self) -> str:
+        return self.strengths[0]
+
+
+def prescribe(diagnosis: Diagnosis, settings: Settings | None = None) -> tuple[Prescription, ...]:
+    """Up to three changes, the most promising first; none for a good fit, and for what no change of training cures.
+
+    Args:
+        diagnosis: As `diagnose` gives it.
+        settings: Of the training; None: of another tool, of which the defaults are assumed.
+    """
+    known = settings or {}
+    found = (prescription for remedy in _remedies(diagnosis) if (prescription := remedy(known)) is not None)
+    return tuple(prescription for _, prescription in zip(range(MOST), found, strict=False))
+
+
+_Remedy = Callable[[Settings], Prescription | None]
+
+
+def _remedies(diagnosis: Diagnosis) -> Iterator[_Remedy]:
+    verdict, causes = diagnosis.verdict, diagnosis.causes
+    if verdict == rules.OVERFITTING and causes == ("overtrained",):
+        yield from (_early_stopping, _more_decay)
+    elif verdict == rules.OVERFITTING:
+        yield from (_augment_more, _more_decay, _more_dropout, _smooth_labels, _narrower, _l1, _early_stopping)
+    elif verdict == rules.UNDERFITTING:
+        if "regularised" in causes:
+            yield from (_no_l1, _less_decay, _no_dropout, _augment_less)
+        yield from (_wider, _deeper, _larger_images, _found_lr)
+    elif verdict == rules.STILL_LEARNING:
+        yield from (_more_epochs, _higher_lr)
+    elif verdict in (rules.UNSTABLE, rules.DIVERGED):
+        yield from (_lower_lr, _clip, _warm_up, _larger_batches, _average)
+    elif verdict == rules.NOT_LEARNING:
+        yield from _awakening(causes)
+    elif verdict == rules.EVAL_MISMATCH:
+        yield from (_group_norm, _larger_batches)
+    elif OVERCONFIDENT in diagnosis.flags:
+        yield from (_smooth_labels, _more_decay)
+
+
+def _awakening(causes: tuple[str, ...]) -> Iterator[_Remedy]:
+    if "penalty" in causes:
+        yield from (_no_l1, _less_decay)
+    if "dead_relu" in causes or "initialisation" in causes:
+        yield from (_leaky, _lower_lr)
+    if "no_updates" in causes:
+        yield _much_higher_lr
+    yield from (_found_lr, _much_higher_lr, _lower_lr)
+
+
+def _augment_more(settings: Settings) -> Prescription | None:
+    order = ("none", "light", "standard", "strong")
+    name = _get(settings, "augment.name", "none")
+    stronger = order[order.index(name) + 1 :] if name in order else ()
+    if stronger:
+        first = "standard" if "standard" in stronger else stronger[0]
+        rest = tuple(each for each in stronger if each != first)
+        return Prescription("augment the images more", tuple(f"augment={each}" for each in (first, *rest)))
+    strength = _get(settings, "augment.strength", 1.0)
+    return (
+        Prescription("augment the images more", (f"augment.strength={strength * 1.5:g}",)) if strength < 1.5 else None
+    )
+
+
+def _augment_less(settings: Settings) -> Prescription | None:
+    order = ("none", "light", "standard", "strong")
+    name = _get(settings, "augment.name", "none")
+    if name not in order or name == "none":
+        return None
+    weaker = order[: order.index(name)][::-1]
+    return Prescription("augment the images less", tuple(f"augment={each}" for each in weaker))
+
+
+def _more_decay(settings: Settings) -> Prescription:
+    now = _get(settings, "regularization.l2", 0.0)
+    doses = (0.1, 1.0, 0.01) if now == 0 else (10 * now, 30 * now, 3 * now)
+    if _get(settings, "optimizer.name", "adamw") == "sgd" and now == 0:
+        doses = (5e-4, 5e-3, 5e-5)
+    return Prescription("decay the weights more (L2)", tuple(f"regularization.l2={dose:g}" for dose in doses))
+
+
+def _less_decay(settings: Settings) -> Prescription | None:
+    now = _get(settings, "regularization.l2", 0.0)
+    if not now:
+        return None
+    return Prescription("decay the weights less (L2)", (f"regularization.l2={now / 10:g}", "regularization.l2=0"))
+
+
+def _l1(settings: Settings) -> Prescription:
+    now = _get(settings, "regularization.l1", 0.0)
+    doses = (10 * now, 3 * now, 30 * now) if now else (1e-4, 1e-3, 1e-5)
+    return Prescription("thin the weights out (L1)", tuple(f"regularization.l1={dose:g}" for dose in doses))
+
+
+def _no_l1(settings: Settings) -> Prescription | None:
+    now = _get(settings, "regularization.l1", 0.0)
+    if not now:
+        return None
+    return Prescription("weaken L1", ("regularization.l1=0", f"regularization.l1={now / 10:g}"))
+
+
+def _more_dropout(settings: Settings) -> Prescription | None:
+    for key, where in (("model.dropout", "head"), ("model.conv_dropout", "convolutions")):
+        now = _get(settings, key, 0.0)
+        doses = [dose for dose in (0.5, 0.3, 0.7) if dose > now + 0.05]
+        if doses and where == "head":
+            return Prescription("drop out more in the head", tuple(f"{key}={dose}" for dose in doses))
+        if now < 0.3:
+            return Prescription("drop out channels", tuple(f"{key}={dose}" for dose in (0.1, 0.2, 0.3) if dose > now))
+    return None
+
+
+def _no_dropout(settings: Settings) -> Prescription | None:
+    head, channels = (_get(settings, key, 0.0) for key in ("model.dropout", "model.conv_dropout"))
+    if not head and not channels:
+        return None
+    key, now = ("model.conv_dropout", channels) if channels >= head else ("model.dropout", head)
+    return Prescription("drop out less", (f"{key}=0", f"{key}={now / 2:g}"))
+
+
+def _smooth_labels(settings: Settings) -> Prescription | None:
+    now = _get(settings, "regularization.label_smoothing", 0.0)
+    doses = tuple(f"regularization.label_smoothing={dose}" for dose in (0.1, 0.05, 0.2) if dose > now)
+    return Prescription("smooth the labels", doses) if doses else None
+
+
+def _narrower(settings: Settings) -> Prescription | None:
+    return _scaled(settings, "model.width", (0.5, 0.75, 0.25), "a simpler model: fewer channels")
+
+
+def _wider(settings: Settings) -> Prescription | None:
+    return _scaled(settings, "model.width", (2, 4, 1.5), "a larger model: more channels")
+
+
+def _deeper(settings: Settings) -> Prescription | None:
+    now = _get(settings, "model.depth", None)
+    return None if now is None else Prescription("a larger model: deeper", (f"model.depth={now + 1}",))
+
+
+def _larger_images(settings: Settings) -> Prescription | None:
+    now = _get(settings, "prepare.size", None)
+    return None if now is None else Prescription("larger images", (f"prepare.size={round(now * 1.5)}",))
+
+
+def _early_stopping(settings: Settings) -> Prescription | None:
+    if _get(settings, "train.early_stopping.patience", None) is not None and _get(
+        settings, "train.early_stopping.restore_best", True
+    ):
+        return None
+    epochs = _get(settings, "train.max_epochs", 20)
+    patiences = dict.fromkeys(max(3, round(share * epochs)) for share in (0.1, 0.2, 0.05))
+    return Prescription(
+        "stop early, and keep the best weights",
+        tuple(f"train.early_stopping={{patience: {patience}, restore_best: true}}" for patience in patiences),
+    )
+
+
+def _more_epochs(settings: Settings) -> Prescription:
+    epochs = _get(settings, "train.max_epochs", 20)
+    return Prescription("train longer", tuple(f"train.max_epochs={times * epochs}" for times in (2, 3, 4)))
+
+
+def _higher_lr(settings: Settings) -> Prescription | None:
+    return _rates(settings, (3, 10, 2), "a higher learning rate")
+
+
+def _much_higher_lr(settings: Settings) -> Prescription | None:
+    return _rates(settings, (100, 10, 1000), "a much higher learning rate")
+
+
+def _lower_lr(settings: Settings) -> Prescription | None:
+    return _rates(settings, (0.1, 0.3, 0.03), "a lower learning rate")
+
+
+def _found_lr(settings: Settings) -> Prescription | None:
+    if _get(settings, "optimizer.lr", 0.0) == "auto":
+        return None
+    return Prescription("a learning rate from a range test", ("optimizer.lr=auto",))
+
+
+def _clip(settings: Settings) -> Prescription | None:
+    if _get(settings, "train.gradient_clip_norm", None) is not None:
+        return None
+    return Prescription("clip the gradients", ("train.gradient_clip_norm=1", "train.gradient_clip_norm=0.1"))
+
+
+def _warm_up(settings: Settings) -> Prescription | None:
+    if _get(settings, "scheduler.warmup_fraction", 0.0) >= 0.1:
+        return None
+    return Prescription("warm the learning rate up", ("scheduler.warmup_fraction=0.1", "scheduler.warmup_fraction=0.2"))
+
+
+def _larger_batches(settings: Settings) -> Prescription:
+    now = _get(settings, "train.batch_size", 256)
+    return Prescription("larger batches", (f"train.batch_size={4 * now}", f"train.batch_size={2 * now}"))
+
+
+def _average(settings: Settings) -> Prescription | None:
+    if _get(settings, "train.ema_decay", 0.0):
+        return None
+    return Prescription("average the weights", ("train.ema_decay=0.99", "train.ema_decay=0.999"))
+
+
+def _group_norm(settings: Settings) -> Prescription | None:
+    if _get(settings, "model.normalization", "batch") != "batch":
+        return None
+    return Prescription("normalise by groups, which knows no running statistics", ("model.normalization=group",))
+
+
+def _leaky(settings: Settings) -> Prescription | None:
+    if _get(settings, "model.activation", "relu") != "relu":
+        return None
+    return Prescription("an activation that cannot die", ("model.activation=leaky_relu", "model.activation=gelu"))
+
+
+def _scaled(settings: Settings, key: str, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+    now = _get(settings, key, None)
+    if now is None:
+        return None
+    values = [now * factor if isinstance(now, float) else max(1, round(now * factor)) for factor in factors]
+    different = tuple(f"{key}={value}" for value in dict.fromkeys(values) if value != now)
+    return Prescription(remedy, different) if different else None
+
+
+def _rates(settings: Settings, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+    now = _get(settings, "optimizer.lr", 0.003)
+    if now == "auto":
+        return None
+    return Prescription(remedy, tuple(f"optimizer.lr={now * factor:g}" for factor in factors))
+
+
+def _get(settings: Settings, key: str, default: Any) -> Any:
+    """The value of a dotted key."""
+    found: Any = settings
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return default
+        found = found[part]
+    return found

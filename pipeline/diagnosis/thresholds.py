@@ -1,0 +1,72 @@
+"""Where the rules of a diagnosis draw their lines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The lines; shares and accuracies in [0, 1]. `docs/diagnosis.md` tells how each was found.
+
+    Attributes:
+        duplicates: Share of validation images that are also training images, from which a leak is suspected.
+        mismatch: By how much training mode may beat evaluation mode on the training images.
+        skill: By how much an accuracy must beat the majority class to count as learned.
+        no_signal_train: By how much training must beat it for validation at its level to mean that there is no signal.
+        no_signal_val: By how much validation may beat it then.
+        jump: Change of the training accuracy between two epochs that is no settled course; at least three images'.
+        jumps: Share of such changes in the last half of the epochs.
+        ahead: By how much validation may beat training.
+        falling: Share of a loss's whole fall that its last quarter may still bring once a curve has settled.
+        hopeless_loss: Share of the guessing loss below which more epochs have nothing left to bring.
+        small_gap: Gap below which a curve that still falls is called so before it is called overfitting.
+        gap: From which it is overfitting, where its interval lies above `sure_gap`.
+        sure_gap: See `gap`.
+        relative_gap: Of the accuracy above the majority class, from which a gap is overfitting too.
+        rise: Of the validation loss above its least, as a share of that, from which a training went on too long.
+        rise_noise: The same in standard deviations of the curve's noise.
+        rise_guessing: The same as a share of the guessing loss.
+        loss_of_accuracy: Of validation, below its best, that must go with such a rise.
+        good_gap: That the upper bound of a good fit's gap may reach.
+        min_epochs: Fewer tell nothing of stability, rise or plateau.
+    """
+
+    duplicates: float = 0.005
+    mismatch: float = 0.05
+    skill: float = 0.02
+    no_signal_train: float = 0.2
+    no_signal_val: float = 0.05
+    jump: float = 0.03
+    jumps: float = 0.2
+    ahead: float = 0.02
+    falling: float = 0.05
+    hopeless_loss: float = 0.1
+    small_gap: float = 0.1
+    gap: float = 0.05
+    sure_gap: float = 0.02
+    relative_gap: float = 0.1
+    rise: float = 0.05
+    rise_noise: float = 3.0
+    rise_guessing: float = 0.02
+    loss_of_accuracy: float = 0.02
+    good_gap: float = 0.07
+    min_epochs: int = 10
+
+    @classmethod
+    def changed(cls, changes: Mapping[str, float]) -> Self:
+        """The validated lines, some of them moved.
+
+        Raises:
+            ValueError: There is no such line, or it would not lie above 0.
+        """
+        names = {field.name for field in fields(cls)}
+        for name, value in changes.items():
+            if name not in names:
+                raise ValueError(f"{name} is none of the thresholds {', '.join(sorted(names))}")
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0; got {value:g}")
+        whole: dict[str, Any] = {
+            name: round(value) if name == "min_epochs" else value for name, value in changes.items()
+        }
+        return cls(**whole)

@@ -1,0 +1,202 @@
+"""The verdicts on made-up courses, and what must not change them."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.diagnosis import VERDICTS, Course, Thresholds, diagnose
+from tests import courses
+from tests.courses import EXAMPLES
+
+
+@pytest.mark.parametrize(("make", "verdict"), EXAMPLES.values(), ids=EXAMPLES)
+def test_each_way_to_go_gets_its_verdict(make: Callable[..., Course], verdict: str) -> None:
+    found = diagnose(make())
+    assert found.verdict == verdict, found
+    assert 0 < found.confidence <= 1
+
+
+def test_every_verdict_has_an_example_but_the_one_that_is_left() -> None:
+    assert {verdict for _, verdict in EXAMPLES.values()} == set(VERDICTS) - {"inconclusive"}
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (courses.overfitting(), "overfitting: training 1.000, validation 0.820, gap 0.180 [0.164, 0.197]"),
+        (courses.diverged(), "diverged: a loss is not finite"),
+        (
+            courses.leak_suspected(),
+            "leak suspected: training 0.930, validation 0.915, 2.0% of the validation images are also training images",
+        ),
+        (
+            courses.not_learning(),
+            "not learning: training 0.100, validation 0.100, guessing the commonest class gives 0.100",
+        ),
+        (
+            courses.unstable(),
+            "unstable: training 0.700, validation 0.690, training accuracy jumps in 100% of the last steps, 7 times down",
+        ),
+        (
+            courses.underfitting(),
+            "underfitting: training 0.620, validation 0.615, on these data 0.900 [0.886, 0.912] can be reached",
+        ),
+    ],
+    ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
+)
+def test_the_sentence_gives_the_verdict_and_the_numbers_behind_it(made: Course, sentence: str) -> None:
+    assert diagnose(made).sentence == sentence
+
+
+def test_a_gap_is_that_of_the_weights_that_are_used() -> None:
+    made = courses.overfitting()
+    assert diagnose(made).verdict == "overfitting"
+    early = diagnose(replace(made, kept_epoch=1))
+    assert early.verdict != "overfitting" and early.epoch == 1
+
+
+def test_too_long_a_training_is_cured_by_keeping_the_best_epoch() -> None:
+    made = courses.overtrained()
+    found = diagnose(made)
+    assert (found.rule, found.causes) == ("overtrained", ("overtrained",))
+    assert diagnose(replace(made, kept_epoch=6)).verdict == "good_fit"
+
+
+def test_a_loss_that_rises_while_accuracy_holds_is_flagged_not_condemned() -> None:
+    found = diagnose(courses.overconfident())
+    assert found.verdict == "good_fit" and "overconfident" in found.flags
+    assert "overconfident" not in diagnose(courses.good_fit()).flags
+
+
+def test_without_a_reference_a_poor_fit_is_not_called_underfitting() -> None:
+    found = diagnose(replace(courses.underfitting(), reference=None))
+    assert "underfitting" in found.not_judged and found.verdict == "good_fit"
+
+
+def test_what_holds_a_network_back_is_told_from_what_it_cannot_do() -> None:
+    poor = courses.underfitting()
+    assert diagnose(poor).causes == ("capacity",)
+    held = replace(poor, learning_accuracy=poor.train_accuracy - 0.2)
+    assert diagnose(held).causes == ("regularised",)
+
+
+def test_why_nothing_is_learned_is_read_off_the_signals() -> None:
+    stuck = courses.not_learning()
+    signs: dict[str, dict[str, Any]] = {
+        "dead_relu": {"dead_relu": np.full(20, 0.9)},
+        "no_updates": {"update_ratio": np.full(20, 1e-10)},
+        "initialisation": {"initial_loss": 5.0},
+        "one_batch": {"learns_one_batch": False},
+        "penalty": {"penalty_share": np.full(20, 0.8)},
+    }
+    assert diagnose(stuck).causes == ()
+    for cause, sign in signs.items():
+        assert diagnose(replace(stuck, **sign)).causes == (cause,)
+
+
+def test_few_images_make_the_same_gap_inconclusive_and_it_says_how_many_would_do() -> None:
+    narrow = {"num_train": 60, "num_val": 60}
+    many, few = courses.course(*_gap_of(0.06)), courses.course(*_gap_of(0.06), **narrow)
+    assert diagnose(many).verdict == "overfitting"
+    found = diagnose(few)
+    assert found.verdict == "inconclusive" and "validation images" in found.settled_by
+    needed = int(found.settled_by.split()[1].replace(",", ""))
+    assert diagnose(replace(few, num_train=2 * needed, num_val=2 * needed)).verdict in ("overfitting", "good_fit")
+
+
+def _gap_of(gap: float) -> tuple[np.ndarray, np.ndarray]:
+    return courses.rising(0.5, 0.95, 30), courses.rising(0.5, 0.95 - gap, 30)
+
+
+def test_few_epochs_block_only_what_needs_many() -> None:
+    assert diagnose(courses.overfitting(5)).verdict == "overfitting"
+    found = diagnose(courses.good_fit(9))
+    assert found.verdict == "inconclusive" and "10 epochs" in found.settled_by
+    assert {"unstable", "overtrained", "good_fit"} <= set(found.not_judged)
+
+
+def test_signals_that_nobody_measured_are_listed_not_passed() -> None:
+    bare = diagnose(courses.good_fit())
+    assert {"leak_suspected", "eval_mismatch", "underfitting"} == set(bare.not_judged)
+    known = courses.good_fit(duplicates=0.0, reference=0.9, learning_accuracy=courses.rising(0.4, 0.92, 30))
+    assert diagnose(known).not_judged == ()
+
+
+def test_training_measured_while_learning_is_said_so() -> None:
+    assert "no_clean_probe" in diagnose(courses.good_fit(clean=False)).flags
+
+
+def test_confidence_is_the_distance_from_the_nearest_threshold() -> None:
+    near, far = diagnose(courses.course(*_gap_of(0.055))), diagnose(courses.course(*_gap_of(0.09)))
+    assert near.verdict == far.verdict == "overfitting" and near.confidence < far.confidence
+    assert near.nearest == "gap" and near.confidence == pytest.approx(0.1, abs=0.02), "5.5 points are 10 % above 5"
+
+
+@pytest.mark.parametrize(("make", "verdict"), EXAMPLES.values(), ids=EXAMPLES)
+def test_epochs_in_which_nothing_happens_change_no_verdict(make: Callable[..., Course], verdict: str) -> None:
+    made = make()
+    if verdict in ("still_learning", "unstable"):
+        return  # what these say is that something still happens
+    longer: dict[str, Any] = {
+        name: np.concatenate([value, np.full(15, value[-1])])
+        for name, value in _given(made).items()
+        if isinstance(value, np.ndarray)
+    }
+    assert diagnose(Course(**{**_given(made), **longer})).verdict == verdict
+
+
+@pytest.mark.parametrize(("make", "verdict"), EXAMPLES.values(), ids=EXAMPLES)
+def test_noise_as_small_as_more_images_make_it_changes_no_verdict(make: Callable[..., Course], verdict: str) -> None:
+    made = make(num_train=20_000, num_val=20_000)
+    draw = np.random.default_rng(0)
+    for _ in range(5):
+        noisy = {
+            name: np.clip(value + draw.normal(0, 0.3 / 20_000**0.5, len(value)), 0, 1)
+            for name, value in _given(made).items()
+            if name.endswith("_accuracy") and isinstance(value, np.ndarray)
+        }
+        assert diagnose(replace(made, **noisy)).verdict == verdict
+
+
+@pytest.mark.parametrize("make", [make for make, _ in EXAMPLES.values()], ids=EXAMPLES)
+def test_any_prefix_gets_a_verdict(make: Callable[..., Course]) -> None:
+    made = make()
+    for length in range(1, made.num_epochs):
+        shorter = {name: value[:length] for name, value in _given(made).items() if isinstance(value, np.ndarray)}
+        assert diagnose(Course(**{**_given(made), **shorter})).verdict in VERDICTS
+
+
+ACCURACIES = st.lists(st.floats(0, 1), min_size=1, max_size=40)
+
+
+@given(st.data(), ACCURACIES, st.sampled_from([1, 7, 60, 5000]), st.sampled_from([2, 10, 1000]))
+def test_whatever_the_numbers_there_is_one_verdict(
+    data: st.DataObject, train: list[float], images: int, classes: int
+) -> None:
+    losses = st.lists(st.floats(0, 1e6) | st.just(float("nan")), min_size=len(train), max_size=len(train))
+    made = Course(
+        np.array(data.draw(losses)),
+        np.array(train),
+        np.array(data.draw(losses)),
+        np.array(data.draw(st.permutations(train))),
+        images,
+        images,
+        classes,
+    )
+    found = diagnose(made)
+    assert found.verdict in VERDICTS and 0 <= found.confidence <= 1
+    assert found.sentence.startswith(found.verdict.replace("_", " "))
+
+
+def test_thresholds_are_what_decides() -> None:
+    made = courses.course(*_gap_of(0.06))
+    assert diagnose(made, Thresholds(gap=0.2, relative_gap=0.5, good_gap=0.2)).verdict == "good_fit"
+
+
+def _given(made: Course) -> dict[str, Any]:
+    return {field.name: getattr(made, field.name) for field in fields(made) if field.init}
