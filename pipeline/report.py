@@ -1,10 +1,10 @@
 """Make one page that shows whether the training fits: curves, mistakes, data, network, and how to make it again.
 
-Reads `build/train/`, `build/evaluate/`, `build/prepare/` and `build/augment/`; writes `build/report/index.html`, which
-needs no other file and no network.
+Reads `build/train/`, `build/evaluate/`, `build/diagnose/`, `build/prepare/` and `build/augment/`; writes
+`build/report/index.html`, which needs no other file and no network.
 
-    python -m pipeline.report                                                         what DVC made last
-    python -m pipeline.report report.training=FOLDER report.evaluation=FOLDER         another training
+    python -m pipeline.report                                                                what DVC made last
+    python -m pipeline.report report.training=… report.evaluation=… report.diagnosis=…       another training
 """
 
 from pathlib import Path
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from pipeline.page.page import Seen
 
 
-def report(*, training: Path, evaluation: Path, prepared: Path, augmented: Path, out: Path) -> Artefacts:
+def report(
+    *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, out: Path
+) -> Artefacts:
     """Write `index.html`.
 
     Args:
         training: Output of the train stage.
         evaluation: Output of the evaluate stage for that training.
+        diagnosis: Output of the diagnose stage for that training.
         prepared: Output of the prepare stage that the training was made from.
         augmented: Output of the augment stage that the training was made from.
         out: Folder to fill.
@@ -37,7 +40,9 @@ def report(*, training: Path, evaluation: Path, prepared: Path, augmented: Path,
     """
     from pipeline.page.page import render
 
-    artefacts = read(training=training, evaluation=evaluation, prepared=prepared, augmented=augmented)
+    artefacts = read(
+        training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented
+    )
     atomic.write_text(out / "index.html", render(artefacts, _look_inside(training, prepared, artefacts)))
     return artefacts
 
@@ -67,13 +72,21 @@ def main(job: Job) -> None:
     chosen = job.config.report
     training = Path(chosen.training) if chosen.training else job.locate("train")
     evaluation = Path(chosen.evaluation) if chosen.evaluation else job.locate("evaluate")
+    diagnosis = Path(chosen.diagnosis) if chosen.diagnosis else job.locate("diagnose")
     run = read_run(training, TRAINING_KEY)
     prepared, augmented = (input_folder(run, stage) for stage in ("prepare", "augment"))
-    artefacts = report(training=training, evaluation=evaluation, prepared=prepared, augmented=augmented, out=job.out)
+    artefacts = report(
+        training=training,
+        evaluation=evaluation,
+        diagnosis=diagnosis,
+        prepared=prepared,
+        augmented=augmented,
+        out=job.out,
+    )
     place = "build/report/index.html" if job.out.parent.name == "build" else "index.html in the folder named below"
     closing = (
         f"{summary.fit_line(artefacts)}\n{summary.test_line(artefacts)}\n"
-        f"Look at {place}, compare runs with `mlflow ui`, or try:\n    {summary.next_command(run)}\n"
+        f"Look at {place}, compare runs with `mlflow ui`, or try:\n    {summary.next_command(artefacts)}\n"
     )
     atomic.write_text(job.out / "summary.txt", closing)
     print(closing, end="")

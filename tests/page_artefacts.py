@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline import model
+from pipeline.diagnose import examine_training, write
+from pipeline.diagnosis import Thresholds
 from pipeline.fit import history
 from pipeline.storage import lineage
 
@@ -28,12 +30,15 @@ NETWORK: dict[str, Any] = {
 
 def make_all(root: Path) -> dict[str, Path]:
     """Folders by the names of `report`'s arguments; the evaluation is not made."""
-    folders = {name: root / name for name in ("prepared", "augmented", "training")}
+    folders = {name: root / name for name in ("prepared", "augmented", "training", "diagnosis")}
     for folder in folders.values():
         folder.mkdir(parents=True)
     _prepare(folders["prepared"])
     _augment(folders["augmented"])
     _train(folders["training"], folders["prepared"], folders["augmented"])
+    write(
+        folders["diagnosis"], *examine_training(folders["training"], folders["prepared"], Thresholds(), reference=0.9)
+    )
     return folders
 
 
@@ -63,7 +68,7 @@ def _prepare(folder: Path) -> None:
         np.save(folder / split / "images.npy", images)
         np.save(folder / split / "labels.npy", labels)
         names = [f"{split}/{index:05d}" for index in range(count)]
-        pq.write_table(pa.table({"id": names, "path": names}), folder / split / "ids.parquet")
+        pq.write_table(pa.table({"id": names, "path": names, "sha256": names}), folder / split / "ids.parquet")
         counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
     dataset = {
         "name": "shapes", "classes": CLASSES, "size": SIZE, "channels": 1, "counts": counts, "mean": [0.4], "std": [0.3],
@@ -97,6 +102,7 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
     run = {
         "id": "6d1f", "tracking_uri": "sqlite:///mlflow.db", "mlflow_run_id": None, "fingerprint": "train-1",
         "prepare_fingerprint": "prepare-1", "augment_fingerprint": "augment-1",
+        "dataset": {"counts": {split: np.bincount(np.arange(count) % 3).tolist() for split, count in COUNTS.items()}},
         "prepare_folder": str(prepared), "augment_folder": str(augmented),
         "best_epoch": BEST_EPOCH, "epochs": 6, "lr": 0.003,
         "early_stopping": {"saved_epochs": 9, "saved_seconds": 112.8},

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from pipeline.fit import history
-from pipeline.fit.ablation import Arm, Rule, effects, read
+from pipeline.fit.ablation import Arm, effects, read
+from pipeline.fit.early_stopping import Rule
 
 END = Rule(history.VAL_LOSS)
 LOSSES = [3.0, 2.0, 2.1, 2.2, 1.0]

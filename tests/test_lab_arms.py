@@ -8,7 +8,7 @@ from pipeline.config import composing
 from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.fit import history
-from pipeline.fit.ablation import Rule
+from pipeline.fit.early_stopping import Rule
 from pipeline.lab.arms import TO_THE_END, plans
 from tests.conftest import ROOT
 

@@ -1,6 +1,7 @@
 """The sentences of the report."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Artefacts:
     return read(evaluation=evaluation, **folders)
 
 
-def test_fit_line_tells_both_accuracies_the_gap_and_why_it_stopped(artefacts: Artefacts) -> None:
+def test_fit_line_tells_the_verdict_its_evidence_and_why_it_stopped(artefacts: Artefacts) -> None:
     line = summary.fit_line(artefacts)
-    assert line.startswith("Fit so far: training 0.875, validation 0.812, gap 0.062 [-")
+    assert line.startswith("Inconclusive: training 0.875, validation 0.812, gap 0.062 [-")
     assert line.endswith("stopped at epoch 6 of 15 because val/loss had not improved for 2 epochs.")
 
 
@@ -74,4 +75,11 @@ def test_next_command_asks_for_more_epochs_only_where_they_ran_out(
     artefacts: Artefacts, name: str, epochs: int, command: str
 ) -> None:
     config = {**artefacts.run["config"], "model": {"name": name}}
-    assert summary.next_command({**artefacts.run, "epochs": epochs, "config": config}) == command
+    run = {**artefacts.run, "epochs": epochs, "config": config}
+    assert summary.next_command(replace(artefacts, run=run)) == command
+
+
+def test_next_command_is_what_was_prescribed(artefacts: Artefacts) -> None:
+    first = {"remedy": "stop early", "override": "train.early_stopping={patience: 3}", "strengths": []}
+    prescribed = replace(artefacts, diagnosis={**artefacts.diagnosis, "prescriptions": [first]})
+    assert summary.next_command(prescribed) == "dvc exp run -S 'train.early_stopping={patience: 3}'"

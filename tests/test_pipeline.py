@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from tests.conftest import command_runner
 from tests.test_train import all_runs, started
 
-STAGES = ("compose", "fetch", "prepare", "augment", "train", "evaluate", "report")
+STAGES = ("compose", "fetch", "prepare", "augment", "train", "evaluate", "diagnose", "report")
 
 
 def ran(done: subprocess.CompletedProcess[str]) -> set[str]:
@@ -33,7 +33,7 @@ def test_only_what_changed_runs_again(ready: Path) -> None:
     nothing = run("dvc", "repro")
     assert ran(nothing) == set() and "up to date" in nothing.stdout
     edit(ready / "params.yaml", "max_epochs: 2", "max_epochs: 1")
-    assert ran(run("dvc", "repro")) == {"compose", "train", "evaluate", "report"}
+    assert ran(run("dvc", "repro")) == {"compose", "train", "evaluate", "diagnose", "report"}
 
 
 @pytest.mark.slow
@@ -49,9 +49,9 @@ def test_what_was_trained_before_comes_back_from_the_cache_and_edits_reach_their
     assert f"({first.info.run_id}): the run of this training" in run("dvc", "repro", "-f", "-s", "evaluate").stdout
     assert len(all_runs(ready)) == 2
     edit(ready / "conf" / "augment" / "light.yaml", "p: 0.5", "p: 0.4")
-    assert ran(run("dvc", "repro")) == {"compose", "augment", "train", "evaluate", "report"}
+    assert ran(run("dvc", "repro")) == {"compose", "augment", "train", "evaluate", "diagnose", "report"}
     edit(ready / "pipeline" / "train.py", "json.dumps(record, indent=2)", "json.dumps(record, indent=1)")
-    assert ran(run("dvc", "repro")) == {"train", "evaluate", "report"}
+    assert ran(run("dvc", "repro")) == {"train", "evaluate", "diagnose", "report"}
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_a_clone_gets_its_data_from_a_remote_without_fetching(ready: Path, tmp_p
     assert not ran(done) & {"prepare"}
 
 
-@pytest.mark.parametrize("stage", ["fetch", "prepare", "augment", "evaluate", "report"])
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "augment", "evaluate", "diagnose", "report"])
 def test_a_stage_that_is_stopped_leaves_nothing_half_written(ready: Path, stage: str) -> None:
     out = ready / ("downloads" if stage == "fetch" else f"build/{stage}")
     shutil.rmtree(out)

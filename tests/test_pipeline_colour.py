@@ -13,6 +13,8 @@ from pipeline import augment, fetch, prepare
 from pipeline.config.composing import compose
 from pipeline.config.schema import Config
 from pipeline.config.stage import Job
+from pipeline.diagnose import examine_training, write
+from pipeline.diagnosis import Thresholds
 from pipeline.evaluate import evaluate
 from pipeline.report import report
 from tests.cifar_files import CLASSES, NUM_IN_BATCH, cifar_files, images_and_labels, published
@@ -107,5 +109,13 @@ def test_networks_learn_colours_and_the_page_shows_them(
     prepared, augmented = project.root / "prepare", project.root / "augment"
     metrics = evaluate(training=training, prepared=prepared, batch_size=16, out=evaluation, tta="flip_shift")
     assert metrics["test/accuracy"] > 0.3, "three times as often right as by chance"
-    report(out=tmp_path / "report", training=training, evaluation=evaluation, prepared=prepared, augmented=augmented)
+    write(tmp_path / "diagnosis", *examine_training(training, prepared, Thresholds(), reference=None))
+    report(
+        out=tmp_path / "report",
+        training=training,
+        evaluation=evaluation,
+        diagnosis=tmp_path / "diagnosis",
+        prepared=prepared,
+        augmented=augmented,
+    )
     assert "automobile" in (tmp_path / "report" / "index.html").read_text()

@@ -75,7 +75,7 @@ def test_stage_verb_module_and_folder_share_one_name() -> None:
 
 
 def test_every_key_that_a_stage_tracks_exists() -> None:
-    for stage in ("prepare", "augment", "train", "evaluate", "report"):
+    for stage in ("prepare", "augment", "train", "evaluate", "diagnose", "report"):
         for key in lineage._declared_keys(STAGES[stage]):
             assert key.split(".")[0] in Config.__dataclass_fields__, f"{stage} tracks {key}"
 

@@ -86,7 +86,7 @@ def test_page_is_small(page: str) -> None:
 
 def test_page_tells_the_fit_the_test_and_the_checks(page: str) -> None:
     text = " ".join(read(page).text.split())
-    assert "Fit so far: training 0.875, validation 0.812, gap 0.062" in text
+    assert "Inconclusive: training 0.875, validation 0.812, gap 0.062" in text
     assert "because val/loss had not improved for 2 epochs." in text
     assert "On 30 test images: accuracy" in text
     assert page.count('<li class="passed">') == 2 and '<li class="failed">' not in page
@@ -168,6 +168,13 @@ def test_evaluation_of_another_training_is_refused(folders: dict[str, Path], tmp
         report(out=tmp_path, **mine)
 
 
+def test_diagnosis_of_another_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    spoil(mine["diagnosis"] / "diagnosis.json", training="another")
+    with pytest.raises(DataError, match=r"report.diagnosis must be a diagnosis of the training in .*; got .*diagnosis"):
+        report(out=tmp_path, **mine)
+
+
 def test_folder_without_an_evaluation_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
     (mine["evaluation"] / "metrics.json").unlink()
@@ -195,7 +202,7 @@ def test_closing_lines_say_how_it_fits_and_where_to_look(
 ) -> None:
     inputs = {"prepare": folders["prepared"], "augment": folders["augmented"]}
     monkeypatch.setattr("pipeline.report.input_folder", lambda run, stage: inputs[stage])
-    chosen = Report(training=str(folders["training"]), evaluation=str(folders["evaluation"]))
+    chosen = Report(**{name: str(folders[name]) for name in ("training", "evaluation", "diagnosis")})
     out = tmp_path / "build" / ".report.partial"
     out.mkdir(parents=True)
 
@@ -204,7 +211,7 @@ def test_closing_lines_say_how_it_fits_and_where_to_look(
 
     main(Job(Config(report=chosen), out, "report-1", tmp_path, locate))
     first, second, third, fourth = capsys.readouterr().out.splitlines()
-    assert first.startswith("Fit so far: training 0.875") and second.startswith("Test accuracy: 0.")
+    assert first.startswith("Inconclusive: training 0.875") and second.startswith("Test accuracy: 0.")
     assert third == "Look at build/report/index.html, compare runs with `mlflow ui`, or try:"
     assert fourth == "    dvc exp run -S model.name=lenet"
     assert (out / "index.html").exists()

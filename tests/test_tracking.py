@@ -131,6 +131,23 @@ def test_a_run_over_http_holds_everything(ready: Path, tmp_path: Path) -> None:
     assert names == {"training", "pictures"} and [point.value for point in points] == [row["val/loss"] for row in rows]
 
 
+def test_verdicts_are_tags_of_the_runs_and_runs_are_diagnosed_from_the_store(ready: Path) -> None:
+    run = command_runner(ready)
+    run("dvc", "repro", "-f", "-s", "diagnose")
+    (found,) = all_runs(ready)
+    record = json.loads((ready / "build" / "diagnose" / "diagnosis.json").read_text())
+    assert found.data.tags["goodfit.verdict"] == record["verdict"]
+    assert found.data.metrics["diagnosis/gap_low"] == record["evidence"]["gap"]["low"]
+    one = run("pipeline.diagnose", "--run", found.info.run_id).stdout
+    assert one.startswith(f"{found.info.run_name}:\n") and "Not judged" in one
+    run("pipeline.train", "-m", "seed=1,2", "train.max_epochs=3")
+    parent = next(each for each in all_runs(ready) if each.info.run_name.startswith("sweep-"))
+    several = run("pipeline.diagnose", "--run", parent.info.run_id, "--out", str(ready / "verdicts")).stdout
+    assert several.count("validation") >= 2 and len(list((ready / "verdicts").glob("*/diagnosis.json"))) == 2
+    unknown = run("pipeline.diagnose", "--run", "0" * 32, check=False)
+    assert unknown.returncode == 1 and "error: --run must be a run of sqlite" in unknown.stderr
+
+
 def test_the_logged_model_gives_probabilities_without_pickle(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command_runner(ready)("pipeline.train", "train.max_epochs=1")
     (run,) = all_runs(ready)

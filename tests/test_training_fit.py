@@ -9,6 +9,7 @@ import torch
 
 from pipeline.config.errors import TrainingError
 from pipeline.fit import history
+from pipeline.fit.early_stopping import Rule
 from pipeline.training import callbacks, mixing
 from pipeline.training.batches import ImageBatches
 from pipeline.training.fit import Outcome, fit
@@ -107,8 +108,8 @@ def test_a_training_with_every_remedy_goes_on_bit_for_bit(train: Train) -> None:
 
 
 def test_without_restoring_the_best_the_last_weights_are_kept(train: Train) -> None:
-    rising = {"monitor": history.WEIGHTS_NORM}  # its best is the first epoch
-    best, last = train("best", **rising), train("last", restore_best=False, **rising)
+    rising = history.WEIGHTS_NORM  # its best is the first epoch
+    best, last = (train(str(restore), rule=Rule(rising, restore_best=restore)) for restore in (True, False))
     assert without_seconds(best.rows) == without_seconds(last.rows)
     assert (best.best_epoch, last.best_epoch) == (1, 5)
     assert any(not torch.equal(weight, last.state[name]) for name, weight in best.state.items())
@@ -150,7 +151,7 @@ def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were(train: Trai
 
 
 def test_early_stopping_waits_for_its_warm_up_and_says_what_it_saved(train: Train) -> None:
-    stopped = train("run", max_epochs=30, patience=1, min_delta=10.0, warmup_epochs=3)
+    stopped = train("run", max_epochs=30, rule=Rule(history.VAL_LOSS, 1, min_delta=10.0, warmup_epochs=3))
     assert len(stopped.rows) == 4 and stopped.saved_epochs == 26
     seconds = sorted(row["seconds"] for row in stopped.rows)
     assert stopped.saved_seconds == pytest.approx(26 * (seconds[1] + seconds[2]) / 2, abs=1e-3)
@@ -164,9 +165,10 @@ def test_a_finished_training_trains_nothing_more(train: Train) -> None:
 
 
 def test_a_training_that_had_stopped_early_trains_nothing_more(train: Train) -> None:
-    stopped = train("run", max_epochs=30, patience=1, min_delta=10.0)
-    assert len(stopped.rows) == 2 and stopped.stop_reason == "val/loss had not improved for 1 epochs"
-    again = train("run", max_epochs=30, patience=1, min_delta=10.0)
+    never_gains = Rule(history.VAL_LOSS, 1, min_delta=10.0)
+    stopped = train("run", max_epochs=30, rule=never_gains)
+    assert len(stopped.rows) == 2 and stopped.stop_reason == "val/loss had not improved for 1 epoch"
+    again = train("run", max_epochs=30, rule=never_gains)
     assert_same(stopped, again)
 
 
@@ -179,18 +181,19 @@ def test_the_best_weights_are_kept_not_the_last(train: Train) -> None:
 
 def test_epochs_that_gain_nothing_are_kept_and_counted(train: Train) -> None:
     never_gains = history.PENALTY  # 0 in every epoch
-    whole = train("whole", monitor=never_gains)
+    whole = train("whole", rule=Rule(never_gains, restore_best=True))
     assert len(whole.rows) == 5 and whole.best_epoch == 1
-    stopped = train("stopped", monitor=never_gains, patience=2)
+    impatient = Rule(never_gains, 2)
+    stopped = train("stopped", rule=impatient)
     assert len(stopped.rows) == 3 and stopped.stop_reason == "train/penalty had not improved for 2 epochs"
     with pytest.raises(Crash):
-        train("crashed", monitor=never_gains, patience=2, on_row=crash_after(2))
-    assert_same(stopped, train("crashed", monitor=never_gains, patience=2))
-    assert_same(stopped, train("crashed", monitor=never_gains, patience=2))
+        train("crashed", rule=impatient, on_row=crash_after(2))
+    assert_same(stopped, train("crashed", rule=impatient))
+    assert_same(stopped, train("crashed", rule=impatient))
 
 
 def test_an_accuracy_is_maximised(train: Train) -> None:
-    outcome = train("run", lr=1e-3, monitor=history.VAL_ACCURACY)
+    outcome = train("run", lr=1e-3, rule=Rule(history.VAL_ACCURACY, restore_best=True))
     accuracies = [row[history.VAL_ACCURACY] for row in outcome.rows]
     assert accuracies[outcome.best_epoch - 1] == max(accuracies) > min(accuracies)
 

@@ -215,9 +215,17 @@ class Evaluate:
 
 
 @dataclass
+class Diagnose:
+    training: str | None = MISSING
+    reference: float | None = _checked("a number in (0, 1)", lambda value: 0 < value < 1)
+    thresholds: dict[str, float] = MISSING
+
+
+@dataclass
 class Report:
     training: str | None = MISSING
     evaluation: str | None = MISSING
+    diagnosis: str | None = MISSING
 
 
 @dataclass
@@ -255,6 +263,7 @@ class Config:
     scheduler: Any = MISSING
     train: Train = field(default_factory=Train)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    diagnose: Diagnose = field(default_factory=Diagnose)
     report: Report = field(default_factory=Report)
     ablate: Ablate = field(default_factory=Ablate)
     tracking: Tracking = field(default_factory=Tracking)
@@ -267,5 +276,5 @@ OPTIONS: dict[str, dict[str, type]] = {
     "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},
 }
 
-FREE_MAPS = ("tracking.tags", "data.files", "augment.veto", "ablate.arms", "ablate.doses")
+FREE_MAPS = ("tracking.tags", "data.files", "augment.veto", "ablate.arms", "ablate.doses", "diagnose.thresholds")
 """Mappings whose keys are the user's own."""

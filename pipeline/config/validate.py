@@ -17,7 +17,7 @@ from pipeline.config.schema import OPTIONS, Config
 from pipeline.fit.history import METRICS
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-_PLURALS = {str: "texts", list[str]: "lists of texts", list[Any]: "lists"}
+_PLURALS = {str: "texts", float: "numbers", list[str]: "lists of texts", list[Any]: "lists"}
 
 
 def load(path: Path) -> Config:

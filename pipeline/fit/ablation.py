@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from pipeline.fit import early_stopping, history, paired
+from pipeline.fit import history, paired
+from pipeline.fit.early_stopping import Rule
 
 BASELINE = "baseline"
 
@@ -57,39 +58,6 @@ class Reading:
     @property
     def sparsity(self) -> float:
         return self.row[history.WEIGHTS_SPARSITY]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which epoch counts of a training that ran to its end: the one that `pipeline.training.fit` would have kept."""
-
-    monitor: str
-    patience: int | None = None
-    min_delta: float = 0.0
-    warmup_epochs: int = 0
-    restore_best: bool = False
-
-    def last_epoch(self, rows: Sequence[Mapping[str, float]]) -> int:
-        """The epoch after which the training would have stopped."""
-        if self.patience is None:
-            return len(rows)
-        values = [row[self.monitor] for row in rows]
-        stop = early_stopping.stopping_epoch(
-            values,
-            patience=self.patience,
-            min_delta=self.min_delta,
-            warmup_epochs=self.warmup_epochs,
-            rising=history.higher_is_better(self.monitor),
-        )
-        return stop or len(rows)
-
-    def kept_epoch(self, rows: Sequence[Mapping[str, float]]) -> int:
-        """The epoch whose weights count: the best up to the stop, or the last one where the best is not restored."""
-        last = self.last_epoch(rows)
-        if not self.restore_best:
-            return last
-        best = max if history.higher_is_better(self.monitor) else min
-        return best(range(last), key=lambda index: rows[index][self.monitor]) + 1
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,58 @@
 """When to stop: one rule, for the training that runs and for looking back on one that ran."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.fit import history
+
 PATIENCES = (1, 2, 3, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a training stops, and the weights of which epoch it keeps.
+
+    Attributes:
+        monitor: The metric that decides.
+        patience: Epochs without a gain that it bears; None never stops.
+        min_delta: A smaller gain counts as none.
+        warmup_epochs: In which it neither stops nor counts.
+        restore_best: Keeps the weights of the best epoch, otherwise those of the last one.
+    """
+
+    monitor: str
+    patience: int | None = None
+    min_delta: float = 0.0
+    warmup_epochs: int = 0
+    restore_best: bool = False
+
+    def stops_after(self, rows: Sequence[Mapping[str, float]]) -> int | None:
+        """The epoch, counted from 1, after which a training with this history stops; None where it goes on."""
+        if self.patience is None:
+            return None
+        return stopping_epoch(
+            [row[self.monitor] for row in rows],
+            patience=self.patience,
+            min_delta=self.min_delta,
+            warmup_epochs=self.warmup_epochs,
+            rising=history.higher_is_better(self.monitor),
+        )
+
+    def reason(self) -> str:
+        """Why it stops, as a clause that follows "because"."""
+        return f"{self.monitor} had not improved for {self.patience} epoch" + ("" if self.patience == 1 else "s")
+
+    def last_epoch(self, rows: Sequence[Mapping[str, float]]) -> int:
+        """The last epoch of a training that would have had this history, counted from 1."""
+        return self.stops_after(rows) or len(rows)
+
+    def kept_epoch(self, rows: Sequence[Mapping[str, float]]) -> int:
+        """The epoch whose weights are kept, counted from 1."""
+        last = self.last_epoch(rows)
+        if not self.restore_best:
+            return last
+        best = max if history.higher_is_better(self.monitor) else min
+        return best(range(last), key=lambda index: rows[index][self.monitor]) + 1
 
 
 @dataclass(frozen=True)

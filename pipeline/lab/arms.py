@@ -9,7 +9,8 @@ from typing import Any
 from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.config.validate import nearest
-from pipeline.fit.ablation import BASELINE, Rule
+from pipeline.fit.ablation import BASELINE
+from pipeline.fit.early_stopping import Rule
 
 TO_THE_END = ("train.early_stopping.patience=null", "train.early_stopping.restore_best=false")
 """Every arm is trained for the same steps: what early stopping would have kept is read off the curves."""

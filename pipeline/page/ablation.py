@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.fit.ablation import BASELINE, Arm, Dose, Effect
 from pipeline.fit.paired import Difference, detectable_effect
 from pipeline.page import ablation_figures as figures
 from pipeline.page import tiles
-from pipeline.page.page import duration, without_passwords
+from pipeline.page.templates import configuration, fill
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,8 @@ def render(study: Study) -> str:
     if study.doses:
         pictures["doses"] = figures.dose_response(study.doses, study.chosen)
     num_seeds = len(study.baseline.readings)
-    return _template("ablation.html").render(
+    return fill(
+        "ablation.html",
         study=study,
         baseline=study.baseline,
         effects=study.effects,
@@ -83,15 +80,15 @@ def render(study: Study) -> str:
         num_test=sum(study.dataset["counts"]["test"]),
         detectable=detectable_effect(num_seeds),
         corrected=study.effects[0].gap_p is not None,
-        duration=duration,
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
-        configuration=without_passwords(yaml.safe_dump(dict(study.config), sort_keys=False, allow_unicode=True)),
+        configuration=configuration(study.config),
     )
 
 
 def render_tuning(doses: Sequence[Dose], chosen: Mapping[str, str], *, monitor: str, command: str, title: str) -> str:
     """The page of a tuning: what each strength did, and which one each arm takes."""
-    return _template("tuning.html").render(
+    return fill(
+        "tuning.html",
         doses=doses,
         chosen=chosen,
         monitor=monitor,
@@ -100,9 +97,3 @@ def render_tuning(doses: Sequence[Dose], chosen: Mapping[str, str], *, monitor: 
         num_seeds=len(doses[0].scores),
         picture=tiles.data_uri(figures.dose_response(doses, chosen)),
     )
-
-
-def _template(name: str) -> Any:
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template(name)

@@ -9,14 +9,14 @@ from typing import Any
 
 from pipeline.config.errors import DataError
 from pipeline.fit import history
-from pipeline.storage.trainings import check_input, read_metrics, read_run
+from pipeline.storage.trainings import check_input, read_diagnosis, read_metrics, read_run
 
-TRAINING_KEY, EVALUATION_KEY = "report.training", "report.evaluation"
+TRAINING_KEY, EVALUATION_KEY, DIAGNOSIS_KEY = "report.training", "report.evaluation", "report.diagnosis"
 
 
 @dataclass(frozen=True)
 class Artefacts:
-    """The content of four folders.
+    """The content of five folders.
 
     Attributes:
         run: `run.json` of the training.
@@ -28,9 +28,10 @@ class Artefacts:
         metrics: `metrics.json` of the evaluation.
         matrix: Counts of test images by true class (row) and predicted class (column).
         per_class: Class, count, precision, recall and F1.
+        diagnosis: `diagnosis.json`.
         weights: The layers that penalties act on: `layer`, and as numbers `weights`, `zeros` and `norm`.
         lr_range: The steps of the learning rate range test: `lr`, `loss` and `smoothed`; empty where there was none.
-        pictures: The PNG files of the earlier stages: `overview`, `preview`, `mistakes`.
+        pictures: The PNG files of the earlier stages: `overview`, `preview`, `mistakes`, `verdict`.
     """
 
     run: dict[str, Any]
@@ -42,13 +43,14 @@ class Artefacts:
     metrics: dict[str, float]
     matrix: list[list[int]]
     per_class: list[dict[str, Any]]
+    diagnosis: dict[str, Any]
     weights: list[dict[str, Any]]
     lr_range: list[dict[str, Any]]
     pictures: dict[str, bytes]
 
 
-def read(*, training: Path, evaluation: Path, prepared: Path, augmented: Path) -> Artefacts:
-    """Read the four folders.
+def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path) -> Artefacts:
+    """Read the five folders.
 
     Raises:
         DataError: A folder is not whole, or they are not of one training.
@@ -65,6 +67,12 @@ def read(*, training: Path, evaluation: Path, prepared: Path, augmented: Path) -
             f"{EVALUATION_KEY} must be an evaluation of the training in {str(training)!r}; got {str(evaluation)!r}, made of "
             f"another one. Run: python -m pipeline.evaluate evaluate.training={training}"
         )
+    verdict = read_diagnosis(diagnosis, DIAGNOSIS_KEY)
+    if verdict["training"] != run["id"]:
+        raise DataError(
+            f"{DIAGNOSIS_KEY} must be a diagnosis of the training in {str(training)!r}; got {str(diagnosis)!r}, made of "
+            f"another one. Run: python -m pipeline.diagnose --training {training} --out FOLDER"
+        )
     dataset = json.loads((prepared / "dataset.json").read_text())
     return Artefacts(
         run=run,
@@ -76,12 +84,14 @@ def read(*, training: Path, evaluation: Path, prepared: Path, augmented: Path) -
         metrics=metrics,
         matrix=_matrix(evaluation / "confusion.csv", dataset["classes"]),
         per_class=_table(evaluation / "per_class.csv"),
+        diagnosis=verdict,
         weights=_table(training / "weights.csv"),
         lr_range=_table(training / "lr_range.csv") if run["config"]["optimizer"]["lr"] == "auto" else [],
         pictures={
             "overview": (prepared / "overview.png").read_bytes(),
             "preview": (augmented / "preview.png").read_bytes(),
             "mistakes": (evaluation / "mistakes.png").read_bytes(),
+            "verdict": (diagnosis / "curve.png").read_bytes(),
         },
     )
 

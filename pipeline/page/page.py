@@ -1,20 +1,17 @@
 """The report's page: everything that the template shows, and the template filled in."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from pipeline.fit import early_stopping, history
 from pipeline.model import Layer
 from pipeline.page import charts, figures, summary, tiles
 from pipeline.page.artefacts import Artefacts
+from pipeline.page.templates import configuration, duration, fill
 
 NUM_PAIRS = 3
 
@@ -59,15 +56,13 @@ class Seen:
 
 def render(artefacts: Artefacts, seen: Seen) -> str:
     """The whole page as one HTML file that needs nothing else."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     drawn = charts.charts(artefacts.rows, artefacts.run["best_epoch"])
     monitor = artefacts.run["config"]["train"]["monitor"]
     if artefacts.lr_range:
         artefacts.pictures["lr_range"] = figures.lr_range(artefacts.lr_range, artefacts.run["lr"])
     pictures = artefacts.pictures | {"filters": tiles.filters(seen.filters), "image": tiles.image(seen.image)}
-    return environment.get_template("report.html").render(
+    return fill(
+        "report.html",
         model=artefacts.run["config"]["model"]["name"],
         run=artefacts.run,
         metrics=artefacts.metrics,
@@ -76,8 +71,9 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         splits=list(artefacts.dataset["counts"]),
         augmentation=artefacts.augmentation,
         augmentation_line=_augmentation_line(artefacts.augmentation),
+        diagnosis=artefacts.diagnosis,
         fit_line=summary.fit_line(artefacts),
-        seconds=duration(artefacts.run["seconds"]),
+        experiment=summary.experiment,
         saved=_saved(artefacts.run["early_stopping"]),
         monitor=monitor,
         stops=_looking_back(artefacts, monitor),
@@ -103,8 +99,8 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
         checks=summary.checks(artefacts),
         commands=summary.commands(artefacts.run),
-        next_command=summary.next_command(artefacts.run),
-        configuration=without_passwords(yaml.safe_dump(artefacts.run["config"], sort_keys=False, allow_unicode=True)),
+        next_command=summary.next_command(artefacts),
+        configuration=configuration(artefacts.run["config"]),
     )  # fmt: skip
 
 
@@ -173,22 +169,3 @@ def _augmentation_line(augmentation: dict[str, Any]) -> str:
     if augmentation["mode"] == "online":
         return f"Each epoch draws every training image anew through {names}."
     return f"Each epoch draws one among every training image and its {augmentation['copies']} copies, made by {names}."
-
-
-def duration(seconds: float) -> str:
-    """A time that a person can read.
-
-    >>> duration(42.31), duration(3725)
-    ('42 s', '62 min 5 s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def without_passwords(text: str) -> str:
-    """The text with the user and password of each address left out: the page may be passed on.
-
-    >>> without_passwords("uri: https://ana:secret@example.org/x")
-    'uri: https://…@example.org/x'
-    """
-    return re.sub(r"://[^/@\s]+@", "://…@", text)

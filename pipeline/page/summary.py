@@ -1,9 +1,9 @@
-"""The sentences of the report: how well it fits so far, which checks passed, and what to type next."""
+"""The sentences of the report: whether it fits, which checks passed, and what to type next."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.fit import history
 from pipeline.page.artefacts import Artefacts
 
 INITIAL_LOSS_TOLERANCE = 0.1
@@ -17,11 +17,10 @@ class Check:
 
 
 def fit_line(artefacts: Artefacts) -> str:
-    """The fit in one line: both accuracies of the best epoch, their gap with its 95 % interval, and why it stopped."""
-    run, metrics = artefacts.run, artefacts.metrics
+    """The verdict with its evidence, and why the training stopped."""
+    run, sentence = artefacts.run, artefacts.diagnosis["sentence"]
     return (
-        f"Fit so far: training {metrics[history.CLEAN_ACCURACY]:.3f}, validation {metrics[history.VAL_ACCURACY]:.3f}, "
-        f"gap {metrics['gap']:.3f} [{metrics['gap_low']:.3f}, {metrics['gap_high']:.3f}]; "
+        f"{sentence[0].upper()}{sentence[1:]}; "
         f"stopped at epoch {run['epochs']} of {run['config']['train']['max_epochs']} because {run['stop_reason']}."
     )
 
@@ -63,8 +62,16 @@ def commands(run: dict[str, Any]) -> list[str]:
     return [*checkout, f"python -m pipeline.train {overrides}" if overrides else "dvc repro"]
 
 
-def next_command(run: dict[str, Any]) -> str:
-    """One experiment worth a try: more epochs where they ran out, otherwise the other kind of network."""
+def experiment(override: str) -> str:
+    """The command that tries a prescription."""
+    return f"dvc exp run -S {shlex.quote(override)}"
+
+
+def next_command(artefacts: Artefacts) -> str:
+    """One experiment worth a try: what was prescribed; else more epochs where they ran out, or the other kind of network."""
+    run, prescribed = artefacts.run, artefacts.diagnosis["prescriptions"]
+    if prescribed:
+        return experiment(prescribed[0]["override"])
     config = run["config"]
     if run["epochs"] == config["train"]["max_epochs"]:
         return f"dvc exp run -S train.max_epochs={2 * run['epochs']}"

@@ -37,9 +37,16 @@ CACHE_GIGABYTES = 20
 
 RECORDS = {
     "fetch": "source.json", "prepare": "dataset.json", "augment": "augment.json", "train": "run.json",
-    "evaluate": "metrics.json",
+    "evaluate": "metrics.json", "diagnose": "diagnosis.json",
 }  # fmt: skip
 """The file in each stage's folder that tells what the folder holds."""
+
+_NEVER_MADE = {
+    "train": ("training", "evaluate.training"),
+    "evaluate": ("evaluation", "report.evaluation"),
+    "diagnose": ("diagnosis", "report.diagnosis"),
+}
+"""Stages whose output `locate` finds and never makes: what each makes, and the key that names another folder of it."""
 
 UPSTREAM = {"prepare": ("fetch",), "augment": ("prepare",), "train": ("prepare", "augment")}
 
@@ -95,12 +102,12 @@ def locate(stage: str, config: Config) -> Path:
     """The folder that holds what `stage` makes with `config`: DVC's, else a cached one, which is made where missing.
 
     Raises:
-        DataError: There is no training or evaluation yet; these are never made on the way.
+        DataError: There is no training, evaluation or diagnosis yet; these are never made on the way.
         UserError: Making the folder failed.
     """
-    if stage in ("train", "evaluate"):
+    if stage in _NEVER_MADE:
         if not (dvc_folder(stage) / RECORDS[stage]).exists():
-            what, key = ("training", "evaluate.training") if stage == "train" else ("evaluation", "report.evaluation")
+            what, key = _NEVER_MADE[stage]
             raise DataError(
                 f"{dvc_folder(stage)} must hold a finished {what}; found none. Run `dvc repro`, or name another folder "
                 f"with {key}=…."

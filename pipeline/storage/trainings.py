@@ -35,6 +35,19 @@ def read_metrics(evaluation: Path, key: str) -> dict[str, float]:
     return _read("evaluate", evaluation / "metrics.json", key)
 
 
+def read_diagnosis(diagnosis: Path, key: str) -> dict[str, Any]:
+    """The content of `diagnosis.json`.
+
+    Args:
+        diagnosis: The folder of a diagnosis.
+        key: The configuration key that names this folder, for the message.
+
+    Raises:
+        DataError: The folder holds no diagnosis.
+    """
+    return _read("diagnose", diagnosis / "diagnosis.json", key)
+
+
 def input_folder(run: dict[str, Any], stage: str) -> Path:
     """The folder of `stage` that the training `run` was made from: DVC's, a cached one, or one made again.
 

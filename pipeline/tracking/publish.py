@@ -45,7 +45,13 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
 
 
 def attach(
-    settings: Settings, folder: Path, stage: str, fingerprint: str, metrics: Mapping[str, float], files: Iterable[Path]
+    settings: Settings,
+    folder: Path,
+    stage: str,
+    fingerprint: str,
+    metrics: Mapping[str, float],
+    files: Iterable[Path],
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """Add the results of a later stage to the run of the training in `folder`, rebuilding that run where it is missing.
 
@@ -73,7 +79,8 @@ def attach(
     store.client.log_batch(run_id, batch)
     for path in files:
         store.client.log_artifact(run_id, str(path), stage)
-    store.client.set_tag(run_id, f"goodfit.{stage}_fingerprint", fingerprint)
+    for key, text in {**(tags or {}), f"goodfit.{stage}_fingerprint": fingerprint}.items():
+        store.client.set_tag(run_id, key, text)
     how = f"rebuilt from {folder}, as {store.uri} did not know it" if restored else "the run of this training"
     return f"MLflow run {run.info.run_name} ({run_id}): {how}"
 

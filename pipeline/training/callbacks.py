@@ -3,7 +3,6 @@
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline.data.seeds import derive_seed
-from pipeline.fit import early_stopping, history
+from pipeline.fit import history
+from pipeline.fit.early_stopping import Rule
 from pipeline.storage import atomic
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit
@@ -106,26 +106,6 @@ def checkpointing(folder: Path, monitor: str) -> list[ModelCheckpoint]:
     return [best, ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **every_epoch)]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """When to stop: see `pipeline.fit.early_stopping.stopping_epoch`; without patience never."""
-
-    monitor: str
-    patience: int | None = None
-    min_delta: float = 0.0
-    warmup_epochs: int = 0
-
-    def stops(self, rows: list[Row]) -> bool:
-        if self.patience is None:
-            return False
-        values = [row[self.monitor] for row in rows]
-        rising = history.higher_is_better(self.monitor)
-        stop = early_stopping.stopping_epoch(
-            values, patience=self.patience, min_delta=self.min_delta, warmup_epochs=self.warmup_epochs, rising=rising
-        )
-        return stop is not None
-
-
 class EarlyStopping(pl.Callback):
     """Stops by the rule of `pipeline.fit.early_stopping`, applied to the rows so far: it has no state of its own, and a
     resumed training comes to the same decision."""
@@ -134,7 +114,7 @@ class EarlyStopping(pl.Callback):
         self.history, self.rule = history, rule
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.rule.stops(self.history.rows):
+        if self.rule.stops_after(self.history.rows):
             trainer.should_stop = True
 
 

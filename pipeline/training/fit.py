@@ -16,10 +16,13 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from pipeline.config.errors import TrainingError
 from pipeline.fit import history
+from pipeline.fit.early_stopping import Rule
 from pipeline.training import callbacks, parallel
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit
 from pipeline.training.processes import ALONE, Place
+
+BEST_BY_VAL_LOSS = Rule(history.VAL_LOSS, restore_best=True)
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,7 @@ def fit(
     *,
     seed: int,
     max_epochs: int,
-    monitor: str = history.VAL_LOSS,
-    patience: int | None = None,
-    min_delta: float = 0.0,
-    warmup_epochs: int = 0,
-    restore_best: bool = True,
+    rule: Rule = BEST_BY_VAL_LOSS,
     ema_decay: float = 0.0,
     gradient_clip_norm: float | None = None,
     accelerator: str = "auto",
@@ -65,9 +64,7 @@ def fit(
     on_row: callbacks.OnRow = lambda row, time_ms: None,
     extra_callbacks: Sequence[pl.Callback] = (),
 ) -> Outcome:
-    """Train until `max_epochs`, or until `monitor` stops improving; go on from `folder` where it holds a checkpoint.
-
-    The weights of the best epoch are kept, or with `restore_best=False` those of the last one.
+    """Train until `max_epochs`, or until `rule` stops it; go on from `folder` where it holds a checkpoint.
 
     Order, augmentation and dropout depend on the seed and the epoch alone, so a training that was killed and taken up
     again ends with the same weights, on one kind of machine bit for bit, as one that was left alone.
@@ -78,11 +75,10 @@ def fit(
         TrainingError: A loss was not finite. `folder` keeps the last good weights.
     """
     rows = callbacks.History(folder / "history.csv", on_row, _print_row(max_epochs))
-    rule = callbacks.Rule(monitor, patience, min_delta, warmup_epochs)
     averaging = [callbacks.Average(ema_decay)] if ema_decay else []
     bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() and place.rank == 0 else []
     last = _load(folder / callbacks.LAST)
-    if last is None or not rule.stops(last["callbacks"]["History"]["rows"]):
+    if last is None or rule.stops_after(last["callbacks"]["History"]["rows"]) is None:
         if last is not None and place.rank == 0:
             print(f"going on after epoch {last['epoch'] + 1} of an interrupted training in {folder}")
         with _quiet():
@@ -99,7 +95,7 @@ def fit(
                     *([parallel.OwnStop()] if place.size > 1 else []),
                     *bar,
                     *extra_callbacks,
-                    *callbacks.checkpointing(folder, monitor),
+                    *callbacks.checkpointing(folder, rule.monitor),
                 ],
                 gradient_clip_val=gradient_clip_norm,
                 plugins=[callbacks.AtomicCheckpoints()],
@@ -117,20 +113,18 @@ def fit(
             except TrainingError as error:
                 raise TrainingError(f"{error} {_ways_out(module, folder)}") from None
         last = _load(folder / callbacks.LAST)
-    kept = _load(folder / callbacks.BEST) if restore_best else last
+    kept = _load(folder / callbacks.BEST) if rule.restore_best else last
     if last is None or kept is None:
         raise TrainingError(f"{folder} must hold the best weights after training; found none. Train again.")
     state = last["callbacks"]["History"]
     ran = state["rows"]
-    saved_epochs = max_epochs - len(ran) if rule.stops(ran) else 0
+    saved_epochs = max_epochs - len(ran) if rule.stops_after(ran) else 0
     return Outcome(
         state={name.removeprefix("network."): value for name, value in kept["state_dict"].items()},
         rows=ran,
         times_ms=state["times_ms"],
         best_epoch=kept["epoch"] + 1,
-        stop_reason=f"{monitor} had not improved for {patience} epochs"
-        if saved_epochs
-        else "it reached train.max_epochs",
+        stop_reason=rule.reason() if saved_epochs else "it reached train.max_epochs",
         saved_epochs=saved_epochs,
         saved_seconds=round(saved_epochs * statistics.median(row["seconds"] for row in ran), 4),
     )

@@ -13,6 +13,7 @@ from pipeline import model
 from pipeline.config.schema import Config
 from pipeline.data.seeds import derive_seed
 from pipeline.fit import history
+from pipeline.fit.early_stopping import Rule
 from pipeline.storage import atomic, lineage
 from pipeline.training import lr_range, mixing, processes
 from pipeline.training.batches import Augment, ImageBatches
@@ -139,8 +140,7 @@ def _fit(
         working,
         seed=config.seed,
         max_epochs=config.train.max_epochs,
-        monitor=config.train.monitor,
-        **dataclasses.asdict(config.train.early_stopping),
+        rule=Rule(config.train.monitor, **dataclasses.asdict(config.train.early_stopping)),
         ema_decay=config.train.ema_decay,
         gradient_clip_norm=config.train.gradient_clip_norm,
         accelerator=config.train.accelerator,

@@ -1,0 +1,261 @@
+"""See whether a training fits, say why not, and what to change: a verdict with its evidence.
+
+Reads `build/train/` and `build/prepare/`; writes `build/diagnose/`: `diagnosis.json` (verdict, evidence with 95 % intervals,
+prescriptions as overrides) and `curve.png` (the curves with the evidence marked).
+
+    python -m pipeline.diagnose                                     the training in build/train
+    python -m pipeline.diagnose --training multirun/train/…/3       another one
+    python -m pipeline.diagnose --run 3f2a…                         one in MLflow, or every training of a sweep there
+    python -m pipeline.diagnose --history log.csv --num-train 50000 --num-val 10000 --num-classes 10
+                                                                    one of Keras, fastai or your own loop
+    python -m pipeline.diagnose --fail-on overfitting,underfitting  for CI: exit with 3 on these verdicts
+"""
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import composing, ending
+from pipeline.config.errors import ConfigError, DataError
+from pipeline.config.schema import Config
+from pipeline.config.stage import Job
+from pipeline.config.validate import nearest
+from pipeline.diagnosis import VERDICTS, Course, CourseError, Thresholds, diagnose, from_rows, prescribe
+from pipeline.diagnosis.reading import read_course
+from pipeline.diagnosis.record import as_record, lines
+from pipeline.storage import atomic, lineage
+from pipeline.storage.trainings import input_folder, read_run
+
+KEY = "diagnose.training"
+RESULT = "diagnosis.json"
+FAILED = 3
+"""Exit code for a verdict of `--fail-on`; 1 is that of an error, 2 that of a wrong command line."""
+
+
+def examine(course: Course, thresholds: Thresholds, settings: dict[str, Any] | None) -> dict[str, Any]:
+    """The diagnosis of a course as `diagnosis.json` holds it, prescriptions included.
+
+    Args:
+        course: Of the training.
+        thresholds: Where the rules draw their lines.
+        settings: The training's configuration; None: another tool's.
+    """
+    found = diagnose(course, thresholds)
+    return as_record(found, prescribe(found, settings))
+
+
+def examine_training(
+    training: Path, prepared: Path, thresholds: Thresholds, reference: float | None
+) -> tuple[Course, dict[str, Any]]:
+    """The course and the diagnosis of a finished training.
+
+    Args:
+        training: Output of the train stage.
+        prepared: Output of the prepare stage that it was made from.
+        thresholds: Where the rules draw their lines.
+        reference: An accuracy that a fitted network ought to reach; None: the one of simple methods on these data.
+
+    Raises:
+        DataError: The training is not whole.
+    """
+    known: dict[str, Any] = {"reference": reference}
+    if reference is None:
+        known["reference"], known["num_reference"] = _reference(prepared)
+    try:
+        course = read_course(training, prepared, **known)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{KEY} must be a folder that train finished; got {str(training)!r}: {error}") from None
+    run = read_run(training, KEY)
+    return course, {"training": run["id"], **examine(course, thresholds, run["config"])}
+
+
+def _thresholds(config: Config) -> Thresholds:
+    try:
+        return Thresholds.changed(config.diagnose.thresholds)
+    except ValueError as error:
+        raise ConfigError(f"diagnose.thresholds must name thresholds; {error}. Change it in params.yaml.") from None
+
+
+def _reference(prepared: Path) -> tuple[float, int]:
+    """Of simple methods on these data, computed once."""
+    from pipeline.data.reference import reference_accuracy
+
+    file = lineage.CACHE / f"reference-{lineage.recorded_fingerprint('prepare', prepared)}.json"
+    if file.exists():
+        accuracy, images = json.loads(file.read_text())
+    else:
+        accuracy, images = reference_accuracy(prepared)
+        atomic.write_text(file, json.dumps([accuracy, images]))
+    return accuracy, images
+
+
+def main(job: Job) -> None:
+    settings = job.config.diagnose
+    training = Path(settings.training) if settings.training else job.locate("train")
+    prepared = input_folder(read_run(training, KEY), "prepare")
+    course, record = examine_training(training, prepared, _thresholds(job.config), settings.reference)
+    write(job.out, course, record)
+    print("\n".join(lines(record)))
+    _track(job, training, record)
+
+
+def _track(job: Job, training: Path, record: dict[str, Any]) -> None:
+    from pipeline.tracking.publish import attach
+    from pipeline.tracking.store import Settings
+
+    settings = Settings(**asdict(job.config.tracking))
+    if not settings.enabled:
+        return
+    measured = {"diagnosis/confidence": record["confidence"]}
+    if "gap" in record["evidence"]:
+        measured |= {f"diagnosis/gap{end}": record["evidence"]["gap"][key] for end, key in _ENDS}
+    tags = {"goodfit.verdict": record["verdict"], "goodfit.flags": ",".join(record["flags"])}
+    tags |= {"goodfit.prescriptions": " ; ".join(each["override"] for each in record["prescriptions"])}
+    try:
+        print(attach(settings, training, "diagnose", job.fingerprint, measured, sorted(job.out.iterdir()), tags))
+    except Exception as error:
+        print(f"tracking: not sent ({error}); `dvc repro -f -s diagnose` sends it again", file=sys.stderr)
+
+
+_ENDS = (("", "value"), ("_low", "low"), ("_high", "high"))
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Diagnose what the command line names, print it, and give the exit code."""
+    options = _parser().parse_intermixed_args(arguments)
+    failing = _verdicts(options.fail_on)
+    overrides = [*options.overrides]
+    overrides += [f"diagnose.reference={options.reference}"] if options.reference is not None else []
+    config = composing.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", overrides)
+    failed = False
+    for name, course, record in _examined(options, config):
+        print("\n".join([*([f"{name}:"] if name else []), *lines(record)]))
+        failed |= record["verdict"] in failing
+        if options.out is not None:
+            write(options.out / name if name else options.out, course, record)
+    return FAILED if failed else 0
+
+
+def _examined(options: argparse.Namespace, config: Config) -> Iterator[tuple[str, Course, dict[str, Any]]]:
+    """Name, course and diagnosis of each training that was asked for; a single one has no name."""
+    thresholds = _thresholds(config)
+    if options.history is not None:
+        course = _foreign(options, config.diagnose.reference)
+        yield "", course, examine(course, thresholds, None)
+    elif options.run is not None:
+        yield from _from_store(options.run, config, thresholds)
+    else:
+        chosen = options.training or config.diagnose.training
+        training = Path(chosen) if chosen else lineage.locate("train", config)
+        prepared = input_folder(read_run(training, KEY), "prepare")
+        yield "", *examine_training(training, prepared, thresholds, config.diagnose.reference)
+
+
+def _from_store(run_id: str, config: Config, thresholds: Thresholds) -> Iterator[tuple[str, Course, dict[str, Any]]]:
+    from pipeline.tracking.reading import trainings
+    from pipeline.tracking.store import Settings
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, folder in trainings(Settings(**asdict(config.tracking)), run_id, Path(scratch)):
+            course = read_course(folder, reference=config.diagnose.reference)
+            settings = json.loads((folder / "run.json").read_text())["config"]
+            yield name, course, examine(course, thresholds, settings)
+
+
+def _foreign(options: argparse.Namespace, reference: float | None) -> Course:
+    missing = [
+        f"--{name.replace('_', '-')}"
+        for name in ("num_train", "num_val", "num_classes")
+        if getattr(options, name) is None
+    ]
+    if missing:
+        raise ConfigError(
+            f"--history needs {', '.join(missing)} too: how sure a gap is depends on how many images it is of."
+        )
+    try:
+        with options.history.open(newline="", encoding="utf-8-sig") as file:
+            rows = [{key.strip(): _number(value) for key, value in row.items() if key} for row in csv.DictReader(file)]
+        return from_rows(
+            rows,
+            num_train=options.num_train,
+            num_val=options.num_val,
+            num_classes=options.num_classes,
+            majority=options.majority,
+            kept_epoch=options.kept_epoch,
+            reference=reference,
+        )
+    except (OSError, CourseError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"--history must be a CSV with a row for each epoch; {options.history}: {error}") from None
+
+
+def _number(text: str | None) -> float:
+    """The number in a cell; not a number where there is none, such as in fastai's column of times."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def write(folder: Path, course: Course, record: dict[str, Any]) -> None:
+    """Write `diagnosis.json` and `curve.png`."""
+    from pipeline.page.diagnosis_figure import curve
+
+    atomic.write_text(folder / RESULT, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    atomic.write_bytes(folder / "curve.png", curve(course, record))
+
+
+def _verdicts(text: str | None) -> list[str]:
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in names:
+        if name not in VERDICTS:
+            raise ConfigError(
+                f"--fail-on must name verdicts, {', '.join(VERDICTS)}; got {name!r}.{nearest(name, VERDICTS)}"
+            )
+    return names
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.diagnose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--training", metavar="FOLDER", help="of a training; default: diagnose.training, else build/train"
+    )
+    what.add_argument("--run", metavar="ID", help="of a run in MLflow, or of a sweep there")
+    what.add_argument(
+        "--history", type=Path, metavar="CSV", help="loss and accuracy of training and validation, by epoch"
+    )
+    parser.add_argument("--num-train", type=int, help="with --history: images that training is measured on")
+    parser.add_argument("--num-val", type=int, help="with --history: images of validation")
+    parser.add_argument("--num-classes", type=int, help="with --history")
+    parser.add_argument(
+        "--majority", type=float, help="with --history: share of the commonest class; default: 1/classes"
+    )
+    parser.add_argument("--kept-epoch", type=int, help="with --history: whose weights you use; default: the last")
+    parser.add_argument(
+        "--reference", type=float, help="an accuracy that a fitted network ought to reach on these data"
+    )
+    parser.add_argument(
+        "--fail-on", metavar="VERDICT,…", help=f"exit with {FAILED} on these, for CI: {', '.join(VERDICTS)}"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write diagnosis.json and curve.png there")
+    parser.add_argument("overrides", nargs="*", help="of the section `diagnose`, such as diagnose.thresholds.gap=0.03")
+    return parser
+
+
+if __name__ == "__main__":
+    if "--config" in sys.argv:
+        from pipeline.config.entry import run
+
+        run("diagnose", main)
+    else:
+        ending.listen()
+        with ending.messages():
+            sys.exit(command(sys.argv[1:]))
