@@ -43,9 +43,10 @@ def trainings(settings: Settings, run_id: str, scratch: Path) -> Iterator[tuple[
         folder = scratch / each.info.run_id
         folder.mkdir()
         for name in FILES:
-            store.client.download_artifacts(each.info.run_id, f"training/{name}", str(folder))
+            got = Path(store.client.download_artifacts(each.info.run_id, f"training/{name}", str(folder)))
+            got.replace(folder / name)  # stores differ in whether they keep its folder
         count += 1
-        yield str(each.info.run_name), folder / "training"
+        yield str(each.info.run_name), folder
     if not count:
         raise DataError(
             f"--run must hold a finished training of this pipeline, or be a sweep of some; got {run_id!r}. Export the history "
