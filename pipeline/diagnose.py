@@ -50,15 +50,12 @@ def examine(course: Course, thresholds: Thresholds, settings: dict[str, Any] | N
     return as_record(found, prescribe(found, settings))
 
 
-def examine_training(
-    training: Path, prepared: Path, thresholds: Thresholds, reference: float | None
-) -> tuple[Course, dict[str, Any]]:
-    """The course and the diagnosis of a finished training.
+def course_of(training: Path, prepared: Path, reference: float | None) -> Course:
+    """The course of a finished training.
 
     Args:
         training: Output of the train stage.
         prepared: Output of the prepare stage that it was made from.
-        thresholds: Where the rules draw their lines.
         reference: An accuracy that a fitted network ought to reach; None: the one of simple methods on these data.
 
     Raises:
@@ -66,24 +63,33 @@ def examine_training(
     """
     known: dict[str, Any] = {"reference": reference}
     if reference is None:
-        known["reference"], known["num_reference"] = _reference(prepared)
+        known["reference"], known["num_reference"] = simple_methods(prepared)
     try:
-        course = read_course(training, prepared, **known)
+        return read_course(training, prepared, **known)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{KEY} must be a folder that train finished; got {str(training)!r}: {error}") from None
+
+
+def _examine_training(training: Path, thresholds: Thresholds, reference: float | None) -> tuple[Course, dict[str, Any]]:
     run = read_run(training, KEY)
+    course = course_of(training, input_folder(run, "prepare"), reference)
     return course, {"training": run["id"], **examine(course, thresholds, run["config"])}
 
 
-def _thresholds(config: Config) -> Thresholds:
+def chosen_thresholds(config: Config) -> Thresholds:
+    """The lines of the section `diagnose`.
+
+    Raises:
+        ConfigError: It names one that there is not.
+    """
     try:
         return Thresholds.changed(config.diagnose.thresholds)
     except ValueError as error:
         raise ConfigError(f"diagnose.thresholds must name thresholds; {error}. Change it in params.yaml.") from None
 
 
-def _reference(prepared: Path) -> tuple[float, int]:
-    """Of simple methods on these data, computed once."""
+def simple_methods(prepared: Path) -> tuple[float, int]:
+    """The validation accuracy that they reach on these data and the images that it is a mean of, computed once."""
     from pipeline.data.reference import reference_accuracy
 
     file = lineage.CACHE / f"reference-{lineage.recorded_fingerprint('prepare', prepared)}.json"
@@ -98,8 +104,7 @@ def _reference(prepared: Path) -> tuple[float, int]:
 def main(job: Job) -> None:
     settings = job.config.diagnose
     training = Path(settings.training) if settings.training else job.locate("train")
-    prepared = input_folder(read_run(training, KEY), "prepare")
-    course, record = examine_training(training, prepared, _thresholds(job.config), settings.reference)
+    course, record = _examine_training(training, chosen_thresholds(job.config), settings.reference)
     write(job.out, course, record)
     print("\n".join(lines(record)))
     _track(job, training, record)
@@ -144,7 +149,7 @@ def command(arguments: Sequence[str]) -> int:
 
 def _examined(options: argparse.Namespace, config: Config) -> Iterator[tuple[str, Course, dict[str, Any]]]:
     """Name, course and diagnosis of each training that was asked for; a single one has no name."""
-    thresholds = _thresholds(config)
+    thresholds = chosen_thresholds(config)
     if options.history is not None:
         course = _foreign(options, config.diagnose.reference)
         yield "", course, examine(course, thresholds, None)
@@ -153,8 +158,7 @@ def _examined(options: argparse.Namespace, config: Config) -> Iterator[tuple[str
     else:
         chosen = options.training or config.diagnose.training
         training = Path(chosen) if chosen else lineage.locate("train", config)
-        prepared = input_folder(read_run(training, KEY), "prepare")
-        yield "", *examine_training(training, prepared, thresholds, config.diagnose.reference)
+        yield "", *_examine_training(training, thresholds, config.diagnose.reference)
 
 
 def _from_store(run_id: str, config: Config, thresholds: Thresholds) -> Iterator[tuple[str, Course, dict[str, Any]]]:

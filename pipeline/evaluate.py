@@ -83,6 +83,29 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     return metrics
 
 
+def accuracy_on(training: Path, prepared: Path, split: str, batch_size: int = 512) -> float:
+    """The accuracy of a training's weights on a split.
+
+    Args:
+        training: Output of the train stage.
+        prepared: Output of the prepare stage that it was made from.
+        split: `val` or `confirm`.
+        batch_size: Images at a time.
+
+    Raises:
+        DataError: The training is missing, damaged or of other data.
+    """
+    from pipeline import model
+
+    run = read_run(training, KEY)
+    check_input(run, "prepare", prepared, KEY)
+    classes = json.loads((prepared / "dataset.json").read_text())["classes"]
+    images = np.load(prepared / split / "images.npy", mmap_mode="r")
+    labels = np.load(prepared / split / "labels.npy")
+    probabilities = model.probabilities(_best_weights(training, run, classes), images, batch_size=batch_size)
+    return scores.accuracy(labels, probabilities)
+
+
 def _best_weights(training: Path, run: dict[str, Any], classes: list[str]) -> "Classifier":
     """The network of `model.ckpt`; refused where it cannot be the one that `run.json` and the dataset speak of."""
     from pipeline import model

@@ -7,6 +7,7 @@ Command: python -m pipeline.prepare
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.config.stage import Job
 from pipeline.data.arrays import write_array
 from pipeline.data.images import PixelCounts, chunks, fit_images, hash_pixels, overview
 from pipeline.data.layouts import Part, RawDataset, read
-from pipeline.data.splits import limited, stratified_split
+from pipeline.data.splits import limited, stratified_split, with_noise
 from pipeline.data.unpack import room_for
 
 SPLITS = ("train", "val", "confirm", "test")
@@ -31,6 +32,7 @@ def prepare(
     confirm_fraction: float,
     test_fraction: float,
     limit: int | None,
+    random_labels: float,
     seed: int,
     out: Path,
     fingerprint: str,
@@ -45,6 +47,7 @@ def prepare(
         confirm_fraction: Of the training images.
         test_fraction: Of all images, where the source has no test split of its own.
         limit: At most so many training images; the other splits stay whole.
+        random_labels: Share of the labels, but for those of test, that are drawn anew.
         seed: Of the split.
         out: An existing, empty folder.
         fingerprint: Recorded as what `out` was made of.
@@ -65,10 +68,11 @@ def prepare(
     train = splits["train"]
     splits["train"] = train[limited(raw.train.labels[train], raw.classes, limit, seed)]
 
+    relabelled = replace(raw.train, labels=with_noise(raw.train.labels, len(raw.classes), random_labels, seed))
     pixels = PixelCounts(raw.train.images.shape[3])
     counts: dict[str, list[int]] = {}
     for name in SPLITS:
-        part = raw.test if name == "test" and raw.test else raw.train
+        part = (raw.test or raw.train) if name == "test" else relabelled
         chosen = np.arange(len(part.labels)) if part is raw.test else splits[name]
         (out / name).mkdir()
         _write_images(out / name, part, chosen, size, fit, pixels if name == "train" else None)
@@ -140,6 +144,7 @@ def main(job: Job) -> None:
         confirm_fraction=config.confirm_fraction,
         test_fraction=config.test_fraction,
         limit=config.limit,
+        random_labels=config.random_labels,
         seed=config.seed,
         out=job.out,
         fingerprint=job.fingerprint,

@@ -19,6 +19,7 @@ from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx_files, write
 SETTINGS: dict[str, Any] = {
     "size": 8,
     "fit": "pad",
+    "random_labels": 0.0,
     "val_fraction": 0.1,
     "confirm_fraction": 0.1,
     "test_fraction": 0.2,

@@ -66,6 +66,7 @@ class Prepare:
     confirm_fraction: float = _fraction()
     test_fraction: float = _fraction()
     limit: int | None = _at_least(1)
+    random_labels: float = _checked("a number in [0, 1]", lambda value: 0 <= value <= 1)
     seed: int = _at_least(0)
 
 
@@ -241,6 +242,15 @@ class Ablate:
 
 
 @dataclass
+class Cure:
+    seeds: int = _at_least(1)
+    confirm_seeds: int = _at_least(3)
+    max_runs: int = _at_least(1)
+    max_minutes: float | None = _above(0)
+    apply: bool = MISSING
+
+
+@dataclass
 class Tracking:
     enabled: bool = MISSING
     uri: str | None = MISSING
@@ -266,6 +276,7 @@ class Config:
     diagnose: Diagnose = field(default_factory=Diagnose)
     report: Report = field(default_factory=Report)
     ablate: Ablate = field(default_factory=Ablate)
+    cure: Cure = field(default_factory=Cure)
     tracking: Tracking = field(default_factory=Tracking)
 
 

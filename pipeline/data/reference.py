@@ -27,7 +27,7 @@ def reference_accuracy(prepared: Path) -> tuple[float, int]:
     from sklearn.preprocessing import StandardScaler
 
     (train, train_labels), (val, val_labels) = (
-        _pixels(prepared / split, most) for split, most in (("train", MOST_TRAIN), ("val", MOST_VAL))
+        pixels(prepared / split, most) for split, most in (("train", MOST_TRAIN), ("val", MOST_VAL))
     )
     scaler = StandardScaler().fit(train)
     neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train))).fit(train, train_labels)
@@ -40,10 +40,20 @@ def reference_accuracy(prepared: Path) -> tuple[float, int]:
     return max(accuracies), len(val_labels)
 
 
-def _pixels(folder: Path, most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images, evenly chosen, as rows of pixels in [0, 1]; large ones made smaller by averages over squares."""
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many indices below `count`, evenly spaced; int64.
+
+    >>> evenly(3, 5).tolist(), evenly(5, 3).tolist()
+    ([0, 1, 2], [0, 2, 4])
+    """
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+
+
+def pixels(folder: Path, most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Images of a split, evenly chosen, as rows of pixels in [0, 1], and their labels; large images made smaller by
+    averages over squares."""
     images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
-    chosen = np.unique(np.linspace(0, len(labels) - 1, min(most, len(labels))).round().astype(np.int64))
+    chosen = evenly(len(labels), most)
     square = -(-images.shape[1] // MOST_PIXELS)
     side = images.shape[1] // square * square
     picked = np.asarray(images[chosen][:, :side, :side], dtype=np.float32) / 255

@@ -120,3 +120,23 @@ def _smallest_number(val: float, confirm: float, test: float) -> int:
     while split_counts(num_images, val=val, confirm=confirm, test=test)["train"] < 1:
         num_images += 1
     return num_images
+
+
+def with_noise(labels: NDArray[np.int64], num_classes: int, share: float, seed: int) -> NDArray[np.int64]:
+    """The labels, a share of them drawn anew from all classes alike; a drawn one may be the old one.
+
+    Args:
+        labels: Shape (n,).
+        num_classes: From which to draw.
+        share: In [0, 1]; 1 leaves nothing that images and labels have in common.
+        seed: Of the draw. The labels that a smaller share changes are among those of a larger one.
+
+    Returns:
+        int64 of shape (n,).
+
+    >>> with_noise(np.zeros(6, dtype=np.int64), 4, 1.0, seed=0).tolist()
+    [0, 1, 3, 3, 0, 1]
+    """
+    generator = np.random.default_rng(derive_seed(seed, "random labels"))
+    drawn, chances = generator.integers(0, num_classes, len(labels)), generator.random(len(labels))
+    return np.where(chances < share, drawn, labels)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pipeline.diagnosis import rules
@@ -31,16 +32,19 @@ class Prescription:
         return self.strengths[0]
 
 
-def prescribe(diagnosis: Diagnosis, settings: Settings | None = None) -> tuple[Prescription, ...]:
-    """Up to three changes, the most promising first; none for a good fit, and for what no change of training cures.
+def prescribe(
+    diagnosis: Diagnosis, settings: Settings | None = None, *, most: int | None = MOST
+) -> tuple[Prescription, ...]:
+    """Changes, the most promising first; none for a good fit, and for what no change of training cures.
 
     Args:
         diagnosis: As `diagnose` gives it.
         settings: Of the training; None: of another tool, of which the defaults are assumed.
+        most: How many at most; None: all there are.
     """
     known = settings or {}
     found = (prescription for remedy in _remedies(diagnosis) if (prescription := remedy(known)) is not None)
-    return tuple(prescription for _, prescription in zip(range(MOST), found, strict=False))
+    return tuple(islice(found, most))
 
 
 _Remedy = Callable[[Settings], Prescription | None]
@@ -169,6 +173,8 @@ def _deeper(settings: Settings) -> Prescription | None:
 
 def _larger_images(settings: Settings) -> Prescription | None:
     now = _get(settings, "prepare.size", None)
+    if _get(settings, "prepare.fit", "resize") != "resize":
+        return None  # a wider frame shows nothing more
     return None if now is None else Prescription("larger images", (f"prepare.size={round(now * 1.5)}",))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import validate
+from pipeline.config.errors import TrainingError, UserError
 from pipeline.fit import history
 from pipeline.storage import atomic, lineage, lock
 from pipeline.storage.trainings import input_folder, read_run
@@ -33,14 +34,38 @@ class Trainings:
         self.command, self.folder, self.overrides, self.train = command, folder, overrides, train
         self.jobs: list[Job] = records.read_jobs(folder)
 
-    def run(self, jobs: Iterable[Job]) -> None:
+    def run(self, jobs: Iterable[Job], *, may_diverge: bool = False) -> None:
         """Train what has not been trained yet, as Hydra's launcher says.
+
+        Args:
+            jobs: Which.
+            may_diverge: Take a training whose loss left the finite numbers for a result; `finished` tells which did not.
 
         Raises:
             UserError: Some trainings did not finish.
         """
+        jobs = list(jobs)
         self.jobs = list(dict.fromkeys([*self.jobs, *jobs]))
-        driver.run_listed(self.command, self.folder, self.overrides, self.jobs, partial(_once, self.train))
+        if all(self.over(job) for job in jobs):
+            return
+        try:
+            driver.run_listed(self.command, self.folder, self.overrides, self.jobs, partial(_once, self.train))
+        except UserError:
+            if not may_diverge or not all(self.over(job) for job in self.jobs):
+                raise
+
+    def over(self, job: Job) -> bool:
+        """Whether it has run, to its end or until its loss left the finite numbers."""
+        return self.finished(job) or self._diverged(job)
+
+    def finished(self, job: Job) -> bool:
+        """Whether it has run to its end."""
+        return job in self.jobs and records.status(self.of(job)) == records.FINISHED
+
+    def _diverged(self, job: Job) -> bool:
+        if job not in self.jobs or records.status(self.of(job)) != records.FAILED:
+            return False
+        return str(records.read(self.of(job))["error"]).startswith(TrainingError.__name__)
 
     def of(self, job: Job) -> Path:
         """The folder of a training that has run."""

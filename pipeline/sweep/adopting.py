@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import composing, params, validate
 from pipeline.config.schema import OPTIONS
 
-KEPT = ("seed", "fail_fast", "tracking")
+KEPT = ("seed", "fail_fast", "ablate", "cure", "tracking")
 """What a winner does not decide."""
 
 
@@ -25,6 +25,19 @@ def command(conf: Path, params_file: Path, winner: dict[str, Any]) -> str | None
     if not changes:
         return None
     return "dvc exp run " + " ".join(f"-S {shlex.quote(change)}" for change in changes)
+
+
+def applied(conf: Path, params_file: Path, winner: dict[str, Any]) -> str:
+    """The text of `params_file` once it composes to `winner`, as `dvc exp run -S` would write it, comments kept."""
+    import tempfile
+
+    from dvc.utils.hydra import apply_overrides
+
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / params_file.name
+        copy.write_text(params_file.read_text())
+        apply_overrides(str(copy), assignments(conf, params_file, winner))
+        return copy.read_text()
 
 
 def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[str]:

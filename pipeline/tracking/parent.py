@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.storage import atomic
@@ -46,6 +46,32 @@ class Parent:
                 self.store.client.set_tag(self.run_id, key, text)
         except Exception as error:
             print(f"tracking: the parent run is not complete ({error})", file=sys.stderr)
+
+    def child(self, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        """A finished run below this one, made once, however often it is told."""
+        if self.store is None or self.run_id is None:
+            return
+        try:
+            client, experiment = self.store.client, self.store.experiment_id
+            mark = f"{self.run_id}/{name}"
+            known = client.search_runs([experiment], f"tags.`goodfit.child` = '{mark}'", max_results=1)
+            if known:
+                return
+            belonging = {"goodfit.child": mark, "mlflow.parentRunId": self.run_id}
+            run = client.create_run(experiment, int(time.time() * 1000), {**tags, **belonging}, name)
+            for key, value in metrics.items():
+                client.log_metric(run.info.run_id, key, value)
+            client.set_terminated(run.info.run_id, "FINISHED")
+        except Exception as error:
+            print(f"tracking: {name} is not complete ({error})", file=sys.stderr)
+
+    def tag(self, run_id: str | None, tags: Mapping[str, str]) -> None:
+        """Set tags of another run of the same store; a run that it does not know is left alone."""
+        if self.store is None or run_id is None:
+            return
+        with suppress(Exception):
+            for key, text in tags.items():
+                self.store.client.set_tag(run_id, key, text)
 
 
 @contextmanager

@@ -1,0 +1,113 @@
+"""The regimes of the study: trainings that are made to fit well or badly, in known ways.
+
+What a regime is meant to be is only a claim. `variants` gives the trainings that certify it: the same seeds with one thing
+made better, which must raise the validation accuracy where the claim says so, and must not where it says that all is well.
+"""
+
+from dataclasses import dataclass, field, replace
+
+FOUR_TIMES = -4
+"""As a number of images: four times as many as the data set's other regimes have."""
+
+MORE_DATA, REGULARISED, LARGER, LONGER, CALMER = "more data", "regularised", "larger", "longer", "calmer"
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One way to train.
+
+    Attributes:
+        name: Of the regime.
+        verdict: What it is meant to be.
+        epochs: Of the training.
+        overrides: Of `params.yaml` beside this file.
+        images: To train on, as many as of each class alike; 0: as many as the data set's other regimes have.
+        change: Of the images or the labels: a function of `data.py`.
+        flaw: Of the network: a function of `flaws.py`.
+        larger: Overrides that give the network back what it lacks; empty: twice the width.
+    """
+
+    name: str
+    verdict: str
+    epochs: int
+    overrides: tuple[str, ...] = ()
+    images: int = 0
+    change: str = ""
+    flaw: str = ""
+    larger: tuple[str, ...] = field(default=())
+
+
+EARLY = ("train.early_stopping.patience=5", "train.early_stopping.restore_best=true")
+SMALL = "train.batch_size=30"
+CONVNET = ("model=convnet", "model.width=8")
+
+REGIMES = (
+    Regime("base", "good_fit", 12, ("model.width=0.7",)),
+    Regime("dropout", "good_fit", 12, ("model.dropout=0.3",)),
+    Regime("augmented", "good_fit", 12, ("augment=light",)),
+    Regime("stopped early", "good_fit", 40,
+           (*EARLY, "scheduler=constant", "optimizer.lr=0.001")),
+    Regime("decayed", "good_fit", 12, ("regularization.l2=0.3", "scheduler=cosine")),
+    Regime("convnet", "good_fit", 10, (*CONVNET, "regularization.label_smoothing=0.05")),
+    Regime("60 images", "overfitting", 40, (SMALL,), 60),
+    Regime("120 images", "overfitting", 40, (SMALL,), 120),
+    Regime("200 images, stopped early", "overfitting", 40, (SMALL, *EARLY), 200),
+    Regime("150 images, regularised", "overfitting", 80, (SMALL, "model.dropout=0.5", "augment=standard"), 150),
+    Regime("noise learned by heart", "overfitting", 60, ("model.width=3", SMALL), 400, "noisy_training_labels"),
+    Regime("wide, no decay", "overfitting", 40, ("model.width=4", SMALL), 100),
+    Regime("tiny", "underfitting", 15, ("model.width=0.06",), larger=("model.width=1",)),
+    Regime("decay too high", "underfitting", 15, ("regularization.l2=0.2", "regularization.l2_as=penalty"), larger=("regularization.l2=0",)),
+    Regime("dropout too high", "underfitting", 25, ("model.dropout=0.8", "model.conv_dropout=0.35"),
+           larger=("model.dropout=0", "model.conv_dropout=0")),
+    Regime("images too small", "underfitting", 15, (), 0, "coarse"),
+    Regime("4 epochs", "still_learning", 4, ("optimizer.lr=0.0003", "scheduler=constant"), 2000),
+    Regime("rate / 100", "still_learning", 20, ("optimizer.lr=0.00003", "scheduler=constant"), 2000),
+    Regime("rate / 30", "still_learning", 14, ("optimizer.lr=0.0001", "scheduler=constant"), 1000),
+    Regime("rate to NaN", "diverged", 10, ("optimizer.lr=1e30", SMALL), 500),
+    Regime("decay to NaN", "diverged", 40,
+           ("optimizer=sgd", "optimizer.lr=0.05", "scheduler=constant", "regularization.l2=60"), 1000),
+    Regime("dead ReLU", "not_learning", 12, (), 1000, flaw="dead"),
+    Regime("blank images", "not_learning", 12, (), 1000, "blank"),
+    Regime("random labels", "no_signal", 60, ("model.width=3", SMALL), 300, "random_labels"),
+    Regime("labels of validation permuted", "no_signal", 15, (), 1000, "permuted_validation_labels"),
+    Regime("10 % duplicates", "leak_suspected", 15, (), 1000, "duplicates"),
+    Regime("noise not learned", "split_mismatch", 8, (), 0, "noisy_training_labels"),
+    Regime("easy validation", "split_mismatch", 5, ("train.batch_size=128",), 1000, "easy_validation"),
+    Regime("rate too high", "unstable", 30, ("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.lr=0.4",
+            "scheduler=constant"), 1000),
+    Regime("tiny batches", "unstable", 20, ("train.batch_size=2", "optimizer.lr=0.008", "scheduler=constant"), 300),
+    Regime("stale statistics", "eval_mismatch", 15, CONVNET, 1000, flaw="stale"),
+    Regime("inverted in evaluation", "eval_mismatch", 15, (), 1000, flaw="inverted"),
+)  # fmt: skip
+"""At least two for each verdict."""
+
+
+def variants(regime: Regime) -> dict[str, Regime]:
+    """The trainings that certify what a regime is meant to be, by name; none where the fault was put in by hand."""
+    found = {
+        MORE_DATA: replace(regime, images=4 * regime.images or FOUR_TIMES),
+        REGULARISED: replace(
+            regime, overrides=(*regime.overrides, "augment=light", "model.dropout=0.4", "regularization.l2=0.3")
+        ),
+        LARGER: replace(
+            regime,
+            change="" if regime.change == "coarse" else regime.change,
+            overrides=(*regime.overrides, *(regime.larger or _wider(regime))),
+        ),
+        LONGER: replace(regime, epochs=3 * regime.epochs),
+        CALMER: replace(regime, overrides=(*regime.overrides, "optimizer=adamw", "optimizer.lr=0.001")),
+    }
+    wanted = {
+        "good_fit": (MORE_DATA, REGULARISED, LARGER, LONGER),
+        "overfitting": (MORE_DATA, REGULARISED),
+        "underfitting": (LARGER,),
+        "still_learning": (LONGER,),
+        "unstable": (CALMER,),
+    }.get(regime.verdict, ())
+    return {name: found[name] for name in wanted}
+
+
+def _wider(regime: Regime) -> tuple[str, ...]:
+    if regime.change == "coarse":
+        return ()
+    return ("model.width=16",) if regime.overrides[:2] == CONVNET else ("model.width=2",)

