@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline import model
-from pipeline.diagnose import examine_training, write
+from pipeline.diagnose import course_of, examine, write
 from pipeline.diagnosis import Thresholds
 from pipeline.fit import history
 from pipeline.storage import lineage
+from pipeline.storage.trainings import read_run
 
 CLASSES = ["circle", "square", "<b>bold & sharp</b>"]
 SIZE, BEST_EPOCH = 16, 4
@@ -36,9 +37,8 @@ def make_all(root: Path) -> dict[str, Path]:
     _prepare(folders["prepared"])
     _augment(folders["augmented"])
     _train(folders["training"], folders["prepared"], folders["augmented"])
-    write(
-        folders["diagnosis"], *examine_training(folders["training"], folders["prepared"], Thresholds(), reference=0.9)
-    )
+    course, run = course_of(folders["training"], folders["prepared"], 0.9), read_run(folders["training"], "training")
+    write(folders["diagnosis"], course, {"training": run["id"], **examine(course, Thresholds(), run["config"])})
     return folders
 
 

@@ -8,10 +8,14 @@ import pytest
 
 from pipeline.config.errors import ConfigError, DataError
 from pipeline.data.reference import reference_accuracy
-from pipeline.diagnose import command, examine_training
+from pipeline.diagnose import command, course_of, examine
 from pipeline.diagnosis import Thresholds
 from pipeline.diagnosis.reading import duplicates
 from tests.page_artefacts import make_all
+
+EXPORTED = Path(__file__).parent / "histories"
+"""Written by keras.callbacks.CSVLogger of Keras 3.15.1 and by fastai.callback.progress.CSVLogger of fastai 2.8.12, on
+scikit-learn's digits; fastai.csv after `learn.recorder.train_metrics = True`, fastai_default.csv as it comes."""
 
 COUNTS = ("--num-train", "2000", "--num-val", "2000", "--num-classes", "10")
 
@@ -35,6 +39,20 @@ def test_the_history_of_another_tool_is_diagnosed(tmp_path: Path, capsys: pytest
     record = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     assert record["verdict"] == "overfitting" and record["evidence"]["gap"]["low"] == pytest.approx(0.164, abs=1e-3)
     assert (tmp_path / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_keras_and_fastai_wrote_is_diagnosed(capsys: pytest.CaptureFixture[str]) -> None:
+    of_digits = ("--num-classes", "10", "--reference", "0.95")
+    command(["--history", str(EXPORTED / "keras.csv"), "--num-train", "100", "--num-val", "1000", *of_digits])
+    assert capsys.readouterr().out.startswith(
+        "overfitting: training 1.000, validation 0.911, gap 0.089 [0.049, 0.108]\n"
+    )
+    command(["--history", str(EXPORTED / "fastai.csv"), "--num-train", "1100", "--num-val", "697", *of_digits])
+    assert capsys.readouterr().out.startswith("good fit: training 0.990, validation 0.973, gap 0.017 [0.005, 0.033]\n")
+    with pytest.raises(DataError, match="the training accuracy is missing .* `learn.recorder.train_metrics = True`"):
+        command(
+            ["--history", str(EXPORTED / "fastai_default.csv"), "--num-train", "1100", "--num-val", "697", *of_digits]
+        )
 
 
 def test_a_verdict_can_fail_a_build(tmp_path: Path) -> None:
@@ -87,11 +105,11 @@ def test_a_training_is_judged_against_what_simple_methods_reach(
 ) -> None:
     monkeypatch.setattr("pipeline.storage.lineage.CACHE", tmp_path / "cache")
     folders = make_all(tmp_path)
-    course, record = examine_training(folders["training"], folders["prepared"], Thresholds(), None)
+    course = course_of(folders["training"], folders["prepared"], None)
     accuracy, images = reference_accuracy(folders["prepared"])
     assert (course.reference, course.num_reference) == (accuracy, images) and images == 24
-    assert record["evidence"]["reference"]["value"] == accuracy
-    assert "underfitting" not in record["not_judged"] and record["training"] == "6d1f"
+    record = examine(course, Thresholds(), None)
+    assert record["evidence"]["reference"]["value"] == accuracy and "underfitting" not in record["not_judged"]
 
 
 def test_simple_methods_learn_what_is_there_and_nothing_else(tmp_path: Path) -> None:

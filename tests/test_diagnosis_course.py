@@ -54,7 +54,7 @@ def test_what_is_missing_or_impossible_is_named(row: dict[str, float], message: 
 
 
 def test_fastai_is_told_how_to_record_the_accuracy_of_training() -> None:
-    with pytest.raises(CourseError, match=r"training accuracy is missing.*Recorder\(train_metrics=True\)"):
+    with pytest.raises(CourseError, match=r"training accuracy is missing.*learn\.recorder\.train_metrics = True"):
         from_rows([{"train_loss": 1.0, "valid_loss": 1.0, "accuracy": 0.5}], **ABOUT)
 
 
@@ -78,3 +78,12 @@ def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None
     given = {"train_loss": two, "train_accuracy": two, "val_loss": two, "val_accuracy": two, **ABOUT}
     with pytest.raises(CourseError, match=message):
         Course(**{**given, **change})
+
+
+def test_half_a_clean_probe_is_none() -> None:
+    rows = [{"train_clean/loss": 0.1, "loss": 0.2, "accuracy": 0.9, "val_loss": 0.3, "val_accuracy": 0.8}]
+    course = from_rows(rows, num_train=100, num_val=100, num_classes=10)
+    assert not course.clean and course.train_loss.tolist() == [0.2]
+    with pytest.raises(CourseError, match="the training accuracy is missing"):
+        from_rows([{"train_clean/loss": 0.1, "loss": 0.2, "val_loss": 0.3, "val_accuracy": 0.8}],
+                  num_train=100, num_val=100, num_classes=10)  # fmt: skip

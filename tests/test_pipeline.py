@@ -137,7 +137,9 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written(ready: Path, stage:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
-    by_signal = -signal.SIGINT  # how Python ends, by itself, where the signal came within an `exec`; a shell says 130 then too
+    by_signal = (
+        -signal.SIGINT
+    )  # how Python ends, by itself, where the signal came within an `exec`; a shell says 130 then too
     assert process.returncode in (130, by_signal) and "stopped; nothing half-written was kept" in output, output
     assert "Traceback" not in output and not out.exists() and not scratch.exists()
 

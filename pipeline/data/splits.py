@@ -135,7 +135,7 @@ def with_noise(labels: NDArray[np.int64], num_classes: int, share: float, seed: 
         int64 of shape (n,).
 
     >>> with_noise(np.zeros(6, dtype=np.int64), 4, 1.0, seed=0).tolist()
-    [0, 1, 3, 3, 0, 1]
+    [2, 3, 3, 3, 2, 3]
     """
     generator = np.random.default_rng(derive_seed(seed, "random labels"))
     drawn, chances = generator.integers(0, num_classes, len(labels)), generator.random(len(labels))

@@ -192,9 +192,13 @@ def _columns(header: Sequence[str]) -> dict[str, str]:
     if "valid_loss" in header and found.get(history.TRAIN_ACCURACY) == "accuracy":  # fastai's is that of validation
         del found[history.TRAIN_ACCURACY]
         found.setdefault(history.VAL_ACCURACY, "accuracy")
+    if not (
+        history.CLEAN_LOSS in found and history.CLEAN_ACCURACY in found
+    ):  # one of them alone has nothing to stand beside
+        found = {name: column for name, column in found.items() if name not in _INSTEAD.values()}
     missing = [name for name in _NEEDED if name not in found and _INSTEAD.get(name) not in found]
     if missing:
-        hint = " fastai records it with Recorder(train_metrics=True)." if "valid_loss" in header else ""
+        hint = " fastai records it after `learn.recorder.train_metrics = True`." if "valid_loss" in header else ""
         raise CourseError(
             f"a history must have columns for both losses and both accuracies; {_NEEDED[missing[0]]} is missing "
             f"(looked for {', '.join(NAMES[missing[0]])}), found {', '.join(header)}.{hint}"

@@ -60,11 +60,11 @@ def _stuck(case: Case) -> float:
 
 def _shaken(case: Case) -> bool:
     """Signs that steps were too large, rather than too small: it was thrown off, or knew more once."""
-    course = case.course
-    thrown = course.train_loss[0] > 2 * course.guessing_loss
+    course, t = case.course, case.thresholds
+    thrown = course.train_loss[0] > t.thrown * course.guessing_loss
     wild = course.update_ratio is not None and bool((course.update_ratio > 1).any())
     best = share(float(course.train_accuracy.max()), course.num_train)
-    return bool(thrown) or wild or best.low > course.base + 0.05
+    return bool(thrown) or wild or best.low > course.base + t.once_learned
 
 
 def _unstable_from_the_start(case: Case) -> float:

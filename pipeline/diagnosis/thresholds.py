@@ -17,6 +17,9 @@ class Thresholds:
         no_signal_val: By how much validation may beat it then.
         jump: Change of the training accuracy between two epochs that is no settled course; at least three images'.
         jumps: Share of such changes in the last half of the epochs.
+        once_learned: By how much the best training accuracy must surely beat the majority class for a training that ends at its
+            level to have been thrown off, instead of never having learned; so does a first loss above `thrown`.
+        thrown: Times the guessing loss that the loss of the first epoch must exceed for that.
         ahead: By how much validation may beat training.
         falling: Share of a loss's whole fall that its last quarter may still bring once a curve has settled.
         hopeless_loss: Share of the guessing loss below which more epochs have nothing left to bring.
@@ -29,6 +32,11 @@ class Thresholds:
         rise_guessing: The same as a share of the guessing loss.
         loss_of_accuracy: Of validation, below its best, that must go with such a rise.
         good_gap: That the upper bound of a good fit's gap may reach.
+        dead: Share of dead ReLUs, and of penalties in the objective, that can be why nothing is learned.
+        frozen: Largest ‖Δw‖/‖w‖ of a step below which the weights stand still.
+        off_at_start: Share of the guessing loss by which the loss before training may differ from it.
+        held_back: By how much training mode must surely be worse than evaluation mode for regularisers to be why it underfits.
+        penalised: Share of penalties in the objective from which they can be.
         min_epochs: Fewer tell nothing of stability, rise or plateau.
     """
 
@@ -39,6 +47,8 @@ class Thresholds:
     no_signal_val: float = 0.05
     jump: float = 0.03
     jumps: float = 0.2
+    once_learned: float = 0.05
+    thrown: float = 2.0
     ahead: float = 0.02
     falling: float = 0.05
     hopeless_loss: float = 0.1
@@ -51,6 +61,11 @@ class Thresholds:
     rise_guessing: float = 0.02
     loss_of_accuracy: float = 0.02
     good_gap: float = 0.07
+    dead: float = 0.5
+    frozen: float = 1e-8
+    off_at_start: float = 0.1
+    held_back: float = 0.02
+    penalised: float = 0.2
     min_epochs: int = 10
 
     @classmethod

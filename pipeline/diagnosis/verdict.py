@@ -158,21 +158,23 @@ def _causes(verdict: str, rule: str, case: Case) -> tuple[str, ...]:
         return ("regularised",) if _held_back(case) else ("capacity",)
     if verdict != rules.NOT_LEARNING and rule != "unstable from the start":
         return ()
+    t = case.thresholds
     signs = {
-        "dead_relu": course.dead_relu is not None and course.dead_relu[-1] > 0.5,
-        "no_updates": course.update_ratio is not None and course.update_ratio.max() < 1e-8,
+        "dead_relu": course.dead_relu is not None and course.dead_relu[-1] > t.dead,
+        "no_updates": course.update_ratio is not None and course.update_ratio.max() < t.frozen,
         "initialisation": course.initial_loss is not None
-        and abs(course.initial_loss - course.guessing_loss) > 0.1 * course.guessing_loss,
+        and abs(course.initial_loss - course.guessing_loss) > t.off_at_start * course.guessing_loss,
         "one_batch": course.learns_one_batch is False,
-        "penalty": course.penalty_share is not None and course.penalty_share[-1] > 0.5,
+        "penalty": course.penalty_share is not None and course.penalty_share[-1] > t.dead,
     }
     return tuple(name for name, seen in signs.items() if seen)
 
 
 def _held_back(case: Case) -> bool:
     """Whether something that only acts while training makes it hard: it learns worse than it can."""
-    penalty = case.course.penalty_share
-    return (case.mode_gap is not None and case.mode_gap.high < -0.02) or (penalty is not None and penalty[-1] > 0.2)
+    penalty, t = case.course.penalty_share, case.thresholds
+    penalised = penalty is not None and penalty[-1] > t.penalised
+    return penalised or (case.mode_gap is not None and case.mode_gap.high < -t.held_back)
 
 
 def _flags(case: Case) -> tuple[str, ...]:

@@ -1,0 +1,111 @@
+"""A cure as a user runs it: on digits, real trainings, its refusals, its page, its runs, and after a kill."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import command_runner, copy_project
+from tests.test_ablate import num_trained, runs
+from tests.test_sweep import wait_until
+from tests.test_train import started
+
+UNFINISHED = (
+    "data=digits", "augment=none", "prepare.limit=300", "train.max_epochs=4", "train.batch_size=30", "optimizer.lr=0.0003",
+    "scheduler=constant", "cure.seeds=1", "cure.confirm_seeds=3", "cure.max_runs=14", "hydra.launcher.n_jobs=2",
+)  # fmt: skip
+"""A training that ends long before it has settled; one round fits into the budget."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    copy_project(folder)
+    return folder
+
+
+def result(project: Path) -> dict[str, Any]:
+    [path] = project.glob("multirun/cure/*/rounds.json")
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_what_ends_too_early_is_trained_longer_and_the_change_is_written(project: Path) -> None:
+    run = command_runner(project)
+    printed = run("pipeline.cure", *UNFINISHED, "--apply").stdout
+    found = result(project)
+    assert found["rounds"][0]["verdict"] == "still_learning"
+    assert found["adopted"] and found["rounds"][0]["adopted"]
+    assert found["rounds"][0]["confirmation"]["accuracy"]["low"] > 0
+    assert re.search(r"^round 1: still learning; .* adopted: accuracy \+", printed, re.MULTILINE)
+    assert re.search(r"It ended because cure\.max_runs=14 is spent", printed)
+    assert "written into params.yaml" in printed
+
+    [folder] = project.glob("multirun/cure/[0-9]*")
+    original = (folder / ".source" / "params.yaml").read_text()
+    changed = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(original)
+    subprocess.run(["patch", "-p1"], input=(folder / "params.patch").read_text(), text=True, cwd=project, check=True)
+    assert (project / "params.yaml").read_text() == changed != original
+    composed = run("pipeline.compose").stdout
+    key, value = found["adopted"][0].split("=")
+    assert re.search(rf"^ *{key.rsplit('.', 1)[-1]}: {re.escape(value)}$", composed, re.MULTILINE)
+
+    page = (folder / "index.html").read_text()
+    assert found["adopted"][0] in page and "Before and after" in page
+    named = {name: parent for name, _, parent in runs(project)}
+    assert named["round-1"] is not None and named["round-1"] in set(named.values())
+
+    before = num_trained(project)
+    again = run("pipeline.cure", "--resume", str(folder)).stdout
+    assert num_trained(project) == before and result(project) == found
+    assert [name for name, _, _ in runs(project)].count("round-1") == 1
+    assert "Adopted" in again
+
+
+def test_labels_without_meaning_are_refused_with_pictures(project: Path) -> None:
+    noise = ("data=digits", "experiment=random_labels", "prepare.limit=200", "prepare.val_fraction=0.2", "cure.seeds=1")
+    printed = command_runner(project)("pipeline.cure", *noise, "train.max_epochs=40", "model.width=16").stdout
+    found = result(project)
+    assert not found["rounds"] and not found["adopted"]
+    assert "It ended because no signal is a fault of the data, which no change of the training cures" in printed
+    assert re.search(r"Of 200 training images, \d\d% look as if they were of another class", printed)
+    [page] = project.glob("multirun/cure/*/index.html")
+    assert "Look at these" in page.read_text() and not list(project.glob("multirun/cure/*/params.patch"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("prepare.confirm_fraction=0",), r"prepare\.confirm_fraction must be above 0, .*; got 0\."),
+        (("cure.confirm_seeds=2",), r"cure\.confirm_seeds must be a whole number >= 3; got 2"),
+        (("--resume", "nowhere"), r"--resume must name the folder of a sweep of cure; got '.*nowhere'"),
+        (("diagnose.thresholds.gop=1",), r"diagnose\.thresholds must name thresholds; gop is none"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_sentence(
+    project: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = command_runner(project)("pipeline.cure", *arguments, check=False)
+    assert done.returncode == 1 and re.search(f"^error: {message}", done.stderr, re.MULTILINE), done.stderr
+    assert "Traceback" not in done.stderr and num_trained(project) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_cure_goes_on_to_the_same_rounds(project: Path, tmp_path: Path) -> None:
+    command_runner(project)("pipeline.cure", *UNFINISHED)
+    undisturbed = result(project)
+    other = tmp_path / "other"
+    copy_project(other)
+    with started(other, sys.executable, "-m", "pipeline.cure", *UNFINISHED) as process:
+        wait_until(lambda: num_trained(other) >= 3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    [folder] = other.glob("multirun/cure/[0-9]*")
+    command_runner(other)("pipeline.cure", "--resume", str(folder))
+    assert result(other) == undisturbed

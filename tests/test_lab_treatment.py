@@ -1,0 +1,130 @@
+"""What a cure tries, takes for better, and keeps: on made-up courses, without a training."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.diagnosis import Course, diagnose
+from pipeline.fit import paired
+from pipeline.lab.treatment import Confirmation, Patient, best, candidates, changed, improved, majority
+from tests import courses
+
+SETTINGS: dict[str, Any] = {
+    "augment": {"name": "none", "strength": 1.0},
+    "model": {"name": "convnet", "width": 16, "depth": 3, "dropout": 0.0, "conv_dropout": 0.0},
+    "regularization": {"l1": 0.0, "l2": 0.1, "label_smoothing": 0.0},
+    "optimizer": {"name": "adamw", "lr": 0.003},
+    "train": {"max_epochs": 40, "early_stopping": {"patience": None, "restore_best": False}},
+    "prepare": {"size": 32, "fit": "pad"},
+}
+
+
+def patient(course: Course, *overrides: str, loss: float = 1.0) -> Patient:
+    return Patient(overrides, diagnose(course), loss)
+
+
+def with_gap(gap: float, **changes: Any) -> Course:
+    return courses.course(courses.rising(0.5, 1.0, 30), courses.rising(0.5, 1.0 - gap, 30), **changes)
+
+
+OVERFITTING = diagnose(courses.overfitting())
+
+
+def test_a_round_tries_three_strengths_of_the_three_most_promising_remedies() -> None:
+    found = candidates(OVERFITTING, SETTINGS, adopted={}, tried=set())
+    assert [override for _, override in found] == [
+        "augment=standard", "augment=light", "augment=strong",
+        "regularization.l2=1", "regularization.l2=3", "regularization.l2=0.3",
+        "model.dropout=0.5", "model.dropout=0.3", "model.dropout=0.7",
+    ]  # fmt: skip
+    assert found[0][0] == "augment the images more"
+
+
+def test_what_was_tried_is_not_tried_again_and_other_remedies_move_up() -> None:
+    tried = {override for _, override in candidates(OVERFITTING, SETTINGS, adopted={}, tried=set())}
+    following = [override for _, override in candidates(OVERFITTING, SETTINGS, adopted={}, tried=tried)]
+    assert following[0] == "regularization.label_smoothing=0.1" and not tried & set(following)
+
+
+def test_nothing_is_tried_on_a_good_fit_nor_where_the_data_are_at_fault() -> None:
+    for made in (courses.good_fit(), courses.overfitting(duplicates=0.1)):
+        assert candidates(diagnose(made), SETTINGS, adopted={}, tried=set()) == []
+
+
+@pytest.mark.parametrize(
+    ("adopted", "tried_again"),
+    [
+        ({"model.width": 8}, ["model.width=32", "model.width=64", "model.width=24"]),  # the same way on
+        ({"model.width": 32}, ["model.width=23", "model.width=24"]),  # back to 32: half way; 24 is less than that
+        ({"model.width": 17}, []),  # nothing lies between
+    ],
+)
+def test_what_was_adopted_is_bisected_never_undone(adopted: dict[str, Any], tried_again: list[str]) -> None:
+    underfitting = diagnose(courses.underfitting())
+    found = candidates(underfitting, SETTINGS, adopted=adopted, tried=set())
+    assert [override for _, override in found if override.startswith("model.width")] == tried_again
+
+
+def test_an_option_that_was_left_is_not_chosen_again() -> None:
+    held_back = courses.underfitting(learning_accuracy=courses.rising(0.2, 0.4, 30))
+    settings = {**SETTINGS, "augment": {"name": "standard", "strength": 1.0}}
+    free = candidates(diagnose(held_back), settings, adopted={}, tried=set())
+    bound = candidates(diagnose(held_back), settings, adopted={"augment": "none"}, tried=set())
+    assert {("augment=none" in dict(map(reversed, found))) for found in (free, bound)} == {True, False}
+
+
+def test_better_is_a_milder_verdict_or_less_of_the_same() -> None:
+    ill = patient(with_gap(0.2))
+    assert improved(ill, patient(courses.good_fit()))
+    assert improved(ill, patient(with_gap(0.15))) and not improved(ill, patient(with_gap(0.25)))
+    assert not improved(ill, patient(courses.underfitting())), "another illness is no cure"
+    assert improved(patient(courses.underfitting()), patient(with_gap(0.1))), "more is learned"
+    assert not improved(patient(courses.good_fit()), ill)
+
+
+def test_the_challenger_has_the_lowest_loss_of_those_that_are_better() -> None:
+    worse = patient(with_gap(0.25), "worse", loss=0.1)
+    first, second = patient(with_gap(0.15), "first", loss=0.9), patient(with_gap(0.19), "second", loss=0.8)
+    assert best(patient(with_gap(0.2)), [worse, first, second]) is second
+    assert best(patient(with_gap(0.2)), [worse]) is None
+
+
+def confirmation(accuracy: float, gap: float, *, before: str, after: str, spread: float = 0.002) -> Confirmation:
+    noise = [-spread, spread, 0.0, -spread, spread, 0.0]
+    zero = [0.0] * 6
+    return Confirmation(
+        before, after, paired.difference([accuracy + each for each in noise], zero),
+        paired.difference([gap + each for each in noise], zero), 0.03,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("made", "adopted", "told"),
+    [
+        (confirmation(0.01, -0.05, before="overfitting", after="overfitting"), True, "overfitting → overfitting"),
+        (confirmation(-0.05, -0.1, before="overfitting", after="good_fit"), False, "may cost more than 1% of accuracy"),
+        (confirmation(0.01, 0.0, before="overfitting", after="overfitting"), False, "6 seeds do not show a smaller gap"),
+        (confirmation(0.0, 0.0, before="overfitting", after="good_fit"), True, "overfitting → good fit"),
+        (confirmation(0.03, 0.02, before="underfitting", after="overfitting"), True, "underfitting → overfitting"),
+        (confirmation(0.0, -0.1, before="underfitting", after="underfitting"), False, "do not show a higher accuracy"),
+        (confirmation(0.0, -0.1, before="overfitting", after="overfitting", spread=0.05), False, "may cost more"),
+    ],
+)  # fmt: skip
+def test_a_change_stays_where_it_is_surely_better_and_not_inferior(
+    made: Confirmation, adopted: bool, told: str
+) -> None:
+    assert made.adopted is adopted
+    assert told in made.reason()
+
+
+def test_a_diagnosis_of_several_seeds_is_that_of_most() -> None:
+    assert majority(["overfitting", "overfitting", "good_fit"]) == "overfitting"
+    assert majority(["overfitting", "underfitting", "good_fit"]) == "inconclusive"
+
+
+def test_a_new_choice_makes_the_keys_of_the_old_one_void() -> None:
+    assert changed(("augment=light", "augment.copies=8"), "augment=strong") == ("augment=strong",)
+    assert changed(("model.width=8",), "model.width=16") == ("model.width=16",)
+    assert changed(("train.max_epochs=8",), "train.early_stopping={patience: 3}") == (
+        "train.max_epochs=8", "train.early_stopping={patience: 3}",
+    )  # fmt: skip
