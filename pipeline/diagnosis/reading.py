@@ -42,6 +42,20 @@ def read_course(training: Path, prepared: Path | None = None, **known: Any) -> C
     )
 
 
+def course_so_far(working: Path, rows: list[dict[str, float]]) -> Course:
+    """The course of a training that still runs.
+
+    Args:
+        working: Its working folder.
+        rows: Of its history.
+    """
+    signals = json.loads((working / "signals.json").read_text())
+    return from_rows(
+        rows, num_train=signals["num_probe"], num_val=signals["num_val"], num_classes=signals["num_classes"],
+        num_learning=signals["num_train"],
+    )  # fmt: skip
+
+
 def class_shares(counts: list[int]) -> np.ndarray:
     """The shares of the classes that occur, float64, from the images of each.
 

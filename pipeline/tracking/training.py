@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.diagnosis.reading import course_so_far
+from pipeline.diagnosis.watching import Watch
 from pipeline.storage import atomic
 from pipeline.sweep import pruning
 from pipeline.tracking.live import LiveRun, Row
@@ -24,17 +26,23 @@ PARENT_VARIABLE = "GOODFIT_PARENT_RUN"
 class Run:
     """A run of a training; one without a store takes everything and sends nothing."""
 
-    def __init__(self, record: dict[str, Any], live: LiveRun | None) -> None:
-        self.record, self.live = record, live
+    def __init__(self, record: dict[str, Any], live: LiveRun | None, working: Path) -> None:
+        self.record, self.live, self.working = record, live, working
+        self._rows: list[Row] = []
+        self._watch, self._begin_ms = Watch(), int(time.time() * 1000)
 
     def log_row(self, row: Row, time_ms: int) -> None:
-        """Take a row of the history; returns at once.
+        """Take a row of the history, and print what can be seen by now; returns at once.
 
         Raises:
             Pruned: The training belongs to a sweep that does not think it worth going on.
         """
         if self.live is not None:
             self.live.log_row(row, time_ms)
+        self._rows.append(row)
+        for remark in self._watch.remarks(course_so_far(self.working, self._rows)):
+            if time_ms >= self._begin_ms:  # not of the epochs of a training that goes on after a kill
+                print(f"epoch {row['epoch']}: {remark}")
         pruning.judge(row)
 
     def settle(self) -> str | None:
@@ -79,13 +87,13 @@ def tracked(settings: Settings, record: dict[str, Any], working: Path) -> Iterat
         working: The training's working folder, which remembers the run's id over a kill.
     """
     if not settings.enabled:
-        yield Run(record, None)
+        yield Run(record, None, working)
         return
 
     def remember(run_id: str) -> None:
         atomic.write_text(working / "run.json", json.dumps({**record, "mlflow_run_id": run_id}))
 
-    run = Run(record, LiveRun(settings, record, remember))
+    run = Run(record, LiveRun(settings, record, remember), working)
     try:
         yield run
     except BaseException as error:
