@@ -34,6 +34,7 @@ from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.diagnosis import GOOD_FIT, OF_THE_DATA, OVERFITTING, Course, diagnose
 from pipeline.fit import paired
+from pipeline.fit.ablation import Arm, Reading
 from pipeline.lab import treatment
 from pipeline.lab.budget import Budget, BudgetSpent
 from pipeline.lab.trainings import Job, Trainings
@@ -247,6 +248,7 @@ def finish(cure: Cure, folder: Path) -> None:
         command=f"python -m pipeline.{COMMAND} " + " ".join(map(shlex.quote, records.read_request(folder, COMMAND))),
         num_trained=len(cure.trainings.jobs),
         suspects=_suspects(cure),
+        curves=_curves(cure, started),
     )
     contents = {"index.html": page.render(ended), "rounds.json": page.to_json(ended)}
     if ended.adopted:
@@ -280,6 +282,24 @@ def _worth_of_data(cure: Cure) -> "paired.Difference | None":
         return None
     (less, _), (all_of_it, _) = (cure._measured(each) for each in jobs)
     return paired.difference(all_of_it, less)
+
+
+def _curves(cure: Cure, before: Sequence[Patient]) -> list[Arm]:
+    """The histories before and after, for a picture; none where there is nothing to compare."""
+    arms = []
+    for name, patients in (("before", before), ("after", cure.champion())):
+        jobs = [each.overrides for each in patients]
+        if not cure.overrides or not all(cure.trainings.finished(job) for job in jobs):
+            return []
+        histories, readings = [cure.trainings.rows(job) for job in jobs], []
+        for job, rows in zip(jobs, histories, strict=True):
+            record = cure.trainings.record(job)
+            kept = rows[record["best_epoch"] - 1]
+            readings.append(
+                Reading(record["config"]["seed"], int(kept["epoch"]), kept, record["num_parameters"], record["seconds"])
+            )
+        arms.append(Arm(name, cure.overrides, readings, histories))
+    return arms
 
 
 def _suspects(cure: Cure) -> "page.Suspects | None":

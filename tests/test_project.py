@@ -82,7 +82,7 @@ def test_every_key_that_a_stage_tracks_exists() -> None:
 
 def test_every_section_of_the_configuration_is_tracked_by_a_stage_or_harmless() -> None:
     tracked = {key.split(".")[0] for stage in STAGES.values() for key in lineage._declared_keys(stage)}
-    assert set(Config.__dataclass_fields__) - tracked == {"ablate", "fail_fast", "tracking"}
+    assert set(Config.__dataclass_fields__) - tracked == {"ablate", "cure", "fail_fast", "learning_curve", "tracking"}
 
 
 def test_packages_that_are_imported_are_declared_and_no_others() -> None:

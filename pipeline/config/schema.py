@@ -251,6 +251,13 @@ class Cure:
 
 
 @dataclass
+class LearningCurve:
+    fractions: list[float] = MISSING
+    seeds: int = _at_least(2)
+    same_steps: bool = MISSING
+
+
+@dataclass
 class Tracking:
     enabled: bool = MISSING
     uri: str | None = MISSING
@@ -277,6 +284,7 @@ class Config:
     report: Report = field(default_factory=Report)
     ablate: Ablate = field(default_factory=Ablate)
     cure: Cure = field(default_factory=Cure)
+    learning_curve: LearningCurve = field(default_factory=LearningCurve)
     tracking: Tracking = field(default_factory=Tracking)
 
 

@@ -80,12 +80,12 @@ def curves(arms: Sequence[Arm]) -> bytes:
     for axes in grid.flat[len(arms) :]:
         axes.axis("off")
     for axes, arm in zip(grid.flat, arms, strict=False):
-        epochs = [int(row["epoch"]) for row in arm.histories[0]]
+        epochs = range(1, min(map(len, arm.histories)) + 1)  # as many as all seeds ran
         for key, colour, label in (
             (history.CLEAN_LOSS, TRAINING, "training"),
             (history.VAL_LOSS, VALIDATION, "validation"),
         ):
-            losses = np.array([[row[key] for row in rows] for rows in arm.histories])  # (seeds, epochs)
+            losses = np.array([[row[key] for row in rows[: len(epochs)]] for rows in arm.histories])  # (seeds, epochs)
             axes.fill_between(epochs, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
             axes.plot(epochs, losses.mean(axis=0), color=colour, lw=1.6, label=label)
         kept = {reading.epoch for reading in arm.readings}

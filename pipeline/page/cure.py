@@ -15,9 +15,10 @@ from rich.table import Table
 
 from pipeline.data.audit import Audit
 from pipeline.diagnosis.record import MEANING
+from pipeline.fit.ablation import Arm
 from pipeline.fit.paired import Difference
 from pipeline.lab.treatment import Patient, Round
-from pipeline.page import figures, tiles
+from pipeline.page import ablation_figures, figures, tiles
 from pipeline.page.templates import configuration, fill
 
 MOST_SUSPECTS = 30
@@ -63,6 +64,7 @@ class Ending:
         command: What makes all this again.
         num_trained: Trainings behind it.
         suspects: Images to look at, where the data are at fault.
+        curves: Histories of `before` and `after`, seed by seed; empty where nothing was adopted, or one diverged.
     """
 
     asked: Mapping[str, Any]
@@ -76,6 +78,7 @@ class Ending:
     command: str
     num_trained: int
     suspects: Suspects | None
+    curves: Sequence[Arm]
 
     def headline(self) -> str:
         """What was adopted, or that nothing was, and why it ended."""
@@ -160,6 +163,7 @@ def render(ended: Ending) -> str:
             for over in ended.rounds
         ],
         suspects=suspects,
+        curves=tiles.data_uri(ablation_figures.curves(ended.curves)) if ended.curves else None,
         configuration=configuration(ended.asked),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import composing, params, validate
 from pipeline.config.schema import OPTIONS
 
-KEPT = ("seed", "fail_fast", "ablate", "cure", "tracking")
+KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
 """What a winner does not decide."""
 
 
