@@ -101,7 +101,7 @@ def test_why_nothing_is_learned_is_read_off_the_signals() -> None:
 
 def test_few_images_make_the_same_gap_inconclusive_and_it_says_how_many_would_do() -> None:
     narrow = {"num_train": 60, "num_val": 60}
-    many, few = courses.course(*_gap_of(0.06)), courses.course(*_gap_of(0.06), **narrow)
+    many, few = courses.course(*_gap_of(0.07)), courses.course(*_gap_of(0.07), **narrow)
     assert diagnose(many).verdict == "overfitting"
     found = diagnose(few)
     assert found.verdict == "inconclusive" and "validation images" in found.settled_by
@@ -132,9 +132,9 @@ def test_training_measured_while_learning_is_said_so() -> None:
 
 
 def test_confidence_is_the_distance_from_the_nearest_threshold() -> None:
-    near, far = diagnose(courses.course(*_gap_of(0.055))), diagnose(courses.course(*_gap_of(0.09)))
+    near, far = diagnose(courses.course(*_gap_of(0.066))), diagnose(courses.course(*_gap_of(0.11)))
     assert near.verdict == far.verdict == "overfitting" and near.confidence < far.confidence
-    assert near.nearest == "gap" and near.confidence == pytest.approx(0.1, abs=0.02), "5.5 points are 10 % above 5"
+    assert near.nearest == "gap" and near.confidence == pytest.approx(0.1, abs=0.02), "6.6 points are 10 % above 6"
 
 
 @pytest.mark.parametrize(("make", "verdict"), EXAMPLES.values(), ids=EXAMPLES)

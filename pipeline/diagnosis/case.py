@@ -126,7 +126,7 @@ class Case:
 
     @cached_property
     def train_falling(self) -> float:
-        """Share of the training loss's whole fall that its last quarter brought."""
+        """By how much the last quarter lowered the training loss, as a share of what was left of it."""
         return _falling(self.train_smooth)
 
     @cached_property
@@ -161,7 +161,6 @@ def running_median(series: Series, window: int) -> Series:
 
 
 def _falling(smooth: Series) -> float:
-    """Share of the whole fall that the last quarter brought; 0 where nothing fell."""
-    whole = smooth[0] - smooth.min()
-    at = len(smooth) - 1 - max(1, len(smooth) // 4)
-    return float((smooth[at] - smooth[-1]) / whole) if at >= 0 and whole > 0 else 0.0
+    """By how much the last quarter lowered the loss, as a share of what it was there; below 0 where it rose."""
+    begin = smooth[len(smooth) - 1 - max(1, len(smooth) // 4)] if len(smooth) > 1 else smooth[-1]
+    return float((begin - smooth[-1]) / begin) if begin > 0 else 0.0

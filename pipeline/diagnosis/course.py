@@ -36,7 +36,8 @@ class Course:
         chance_loss: Of guessing by the classes' shares, in nats; None: ln C.
         reference: An accuracy on the same split that a fitted model ought to reach, from another model or the user.
         num_reference: Images that `reference` is a mean of; None: it is taken as exact.
-        learning_accuracy: Measured while learning, in training mode; shape (epochs,).
+        learning_loss: Measured while learning, in training mode; shape (epochs,).
+        learning_accuracy: Likewise.
         num_learning: Images of an epoch, that `learning_accuracy` is a mean of; None: as many as `num_train`.
         update_ratio: ‖Δw‖/‖w‖ of a step; shape (epochs,).
         dead_relu: Share of ReLUs that answer to no image; shape (epochs,).
@@ -59,6 +60,7 @@ class Course:
     chance_loss: float | None = None
     reference: float | None = None
     num_reference: int | None = None
+    learning_loss: Series | None = None
     learning_accuracy: Series | None = None
     num_learning: int | None = None
     update_ratio: Series | None = None
@@ -161,8 +163,9 @@ def from_rows(
     loss, accuracy = (
         (history.CLEAN_LOSS, history.CLEAN_ACCURACY) if clean else (history.TRAIN_LOSS, history.TRAIN_ACCURACY)
     )
-    if clean and history.TRAIN_ACCURACY in series:
-        known = {"learning_accuracy": series[history.TRAIN_ACCURACY], **known}
+    for key, name in (("learning_accuracy", history.TRAIN_ACCURACY), ("learning_loss", history.TRAIN_LOSS)):
+        if clean and name in series:
+            known = {key: series[name], **known}
     for key, column in (("update_ratio", history.UPDATE_RATIO), ("dead_relu", history.DEAD_RELU)):
         if column in rows[0]:
             known = {key: np.array([row[column] for row in rows]), **known}

@@ -61,7 +61,8 @@ def _stuck(case: Case) -> float:
 def _shaken(case: Case) -> bool:
     """Signs that steps were too large, rather than too small: it was thrown off, or knew more once."""
     course, t = case.course, case.thresholds
-    thrown = course.train_loss[0] > t.thrown * course.guessing_loss
+    first = course.train_loss[0] if course.learning_loss is None else max(course.train_loss[0], course.learning_loss[0])
+    thrown = first > t.thrown * course.guessing_loss
     wild = course.update_ratio is not None and bool((course.update_ratio > 1).any())
     best = share(float(course.train_accuracy.max()), course.num_train)
     return bool(thrown) or wild or best.low > course.base + t.once_learned
@@ -95,20 +96,21 @@ def _split_mismatch(case: Case) -> float:
 def _still_learning(case: Case) -> float:
     t, course = case.thresholds, case.course
     if course.num_epochs < t.min_epochs:
-        return min(_still_falling(course.train_loss, t.falling), _still_falling(course.val_loss, t.falling))
+        return min(_still_falling(course.train_loss, t.last_step), _still_falling(course.val_loss, t.last_step))
     lowest_late = int(np.argmin(case.val_smooth)) >= 0.75 * course.num_epochs - 1
     return min(
         _more(case.train_falling, t.falling),
         _more(case.val_falling, t.falling),
         1.0 if lowest_late else -1.0,
         _more(float(case.val_smooth[-1]), t.hopeless_loss * course.guessing_loss),
+        _more(float(case.train_smooth[-1]), t.learned_loss * course.guessing_loss),
     )
 
 
 def _still_falling(loss: np.ndarray, least: float) -> float:
-    """For a few epochs: it fell in each of the last three steps, and the last one was worth it."""
+    """For a few epochs: it fell in each of the last three steps, or of the two there are, and the last one was worth it."""
     steps = np.diff(loss)
-    if len(steps) < 3 or not (steps[-3:] < 0).all():
+    if len(steps) < 2 or not (steps[-3:] < 0).all():
         return -1.0
     return _more(float(-steps[-1] / (loss[0] - loss[-1])), least)
 

@@ -19,10 +19,12 @@ class Thresholds:
         jumps: Share of such changes in the last half of the epochs.
         once_learned: By how much the best training accuracy must surely beat the majority class for a training that ends at its
             level to have been thrown off, instead of never having learned; so does a first loss above `thrown`.
-        thrown: Times the guessing loss that the loss of the first epoch must exceed for that.
+        thrown: Times the guessing loss that the loss of the first epoch, also while learning, must exceed for that.
         ahead: By how much validation may beat training.
-        falling: Share of a loss's whole fall that its last quarter may still bring once a curve has settled.
+        falling: Share of the loss by which the last quarter of the epochs may still lower it once a curve has settled.
+        last_step: Of a few epochs, share of the whole fall that the last step may still bring.
         hopeless_loss: Share of the guessing loss below which more epochs have nothing left to bring.
+        learned_loss: Share of it below which the training loss has nothing left to fall.
         small_gap: Gap below which a curve that still falls is called so before it is called overfitting.
         gap: From which it is overfitting, where its interval lies above `sure_gap`.
         sure_gap: See `gap`.
@@ -48,19 +50,21 @@ class Thresholds:
     jump: float = 0.03
     jumps: float = 0.2
     once_learned: float = 0.05
-    thrown: float = 2.0
+    thrown: float = 1.2
     ahead: float = 0.02
-    falling: float = 0.05
+    falling: float = 0.1
+    last_step: float = 0.05
     hopeless_loss: float = 0.1
+    learned_loss: float = 0.03
     small_gap: float = 0.1
-    gap: float = 0.05
+    gap: float = 0.06
     sure_gap: float = 0.02
     relative_gap: float = 0.1
     rise: float = 0.05
     rise_noise: float = 3.0
     rise_guessing: float = 0.02
     loss_of_accuracy: float = 0.02
-    good_gap: float = 0.07
+    good_gap: float = 0.08
     dead: float = 0.5
     frozen: float = 1e-8
     off_at_start: float = 0.1

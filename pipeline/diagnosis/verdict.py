@@ -118,8 +118,8 @@ def _sentence(verdict: str, rule: str, case: Case) -> str:
         detail = (
             "both losses fell until the last epoch"
             if case.course.num_epochs < case.thresholds.min_epochs
-            else f"the last quarter brought {case.train_falling:.0%} of the fall of the training loss and "
-            f"{case.val_falling:.0%} of that of validation"
+            else f"the last quarter of the epochs lowered the training loss by {case.train_falling:.0%} and that of "
+            f"validation by {case.val_falling:.0%}"
         )
     elif verdict == rules.UNDERFITTING:
         detail = f"on these data {case.reference} can be reached"

@@ -1,0 +1,53 @@
+"""Rules by which other tools tell overfitting, on the same histories. Each says yes or no; the sources say how it is computed.
+
+Where a rule watches every step or every epoch, it says yes once it has fired at any of them, as the tool would have.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pipeline.diagnosis import Course
+
+Rule = Callable[[Course], bool]
+
+
+def sagemaker(course: Course) -> bool:
+    """Amazon SageMaker Debugger's `Overfit`: (validation loss − training loss) / training loss > 0.1, five times in all
+    (ratio_threshold=0.1, patience=5), at the steps where both are measured."""
+    ratio = (course.val_loss - course.train_loss) / np.maximum(course.train_loss, 1e-12)
+    return int((ratio > 0.1).sum()) >= 5
+
+
+def autotrainer(course: Course) -> bool:
+    """AUTOTRAINER (Zhang et al. 2021, https://doi.org/10.1109/ICSE43902.2021.00043), whose code computes this and leaves the
+    verdict out: after 30 % of the epochs, training accuracy ahead by 0.1, or by 0.07 where it is above 0.9, more than once."""
+    late = slice(round(0.3 * course.num_epochs), None)
+    gap = (course.train_accuracy - course.val_accuracy)[late]
+    return int((gap >= np.where(course.train_accuracy[late] > 0.9, 0.07, 0.1)).sum()) > 1
+
+
+def umlaut(course: Course) -> bool:
+    """UMLAUT (Schoop, Huang and Hartmann 2021, https://doi.org/10.1145/3411764.3445538): validation loss rises over an epoch
+    while training loss does not."""
+    return bool(((np.diff(course.val_loss) > 0) & (np.diff(course.train_loss) <= 0)).any())
+
+
+def deepchecks(course: Course) -> bool:
+    """deepchecks' train-test performance check: a relative degradation of the accuracy above 10 %."""
+    return bool((course.train_accuracy[-1] - course.val_accuracy[-1]) / max(course.train_accuracy[-1], 1e-12) > 0.1)
+
+
+def generalization_loss(course: Course) -> bool:
+    """GL with α = 5 (Prechelt 1998, "Early stopping — but when?"): validation loss 5 % above its least so far, at any epoch."""
+    least = np.minimum.accumulate(course.val_loss)
+    return bool((100 * (course.val_loss / np.maximum(least, 1e-12) - 1) > 5).any())
+
+
+RIVALS: dict[str, Rule] = {
+    "SageMaker Debugger": sagemaker,
+    "AUTOTRAINER": autotrainer,
+    "UMLAUT": umlaut,
+    "deepchecks": deepchecks,
+    "GL, α = 5": generalization_loss,
+}

@@ -1,0 +1,218 @@
+"""How well the diagnosis does on the trainings of the study, from the histories in `histories.parquet`; takes seconds.
+
+python benchmarks/diagnosis/table.py                      the held-out part, with the default thresholds
+python benchmarks/diagnosis/table.py --part tuning        the part of which they were made
+python benchmarks/diagnosis/table.py --wrong              each training that is told wrongly, with its sentence
+python benchmarks/diagnosis/table.py gap=0.06             with other thresholds
+"""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import store
+from regimes import CALMER, LARGER, LONGER, MORE_DATA, REGIMES, REGULARISED
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rivals import RIVALS
+from store import Trained
+
+from pipeline.diagnosis import VERDICTS, Thresholds, diagnose
+from pipeline.diagnosis.case import Case
+from pipeline.fit.statistics import wilson
+
+WORTH = 0.02
+"""Validation accuracy that a counterfactual must bring in the mean, and every seed some of it, to have raised it."""
+
+CLAIMS = {regime.name: regime.verdict for regime in REGIMES}
+BY_HAND = ("diverged", "leak_suspected", "eval_mismatch", "not_learning", "no_signal", "split_mismatch")
+"""Faults that were put in: nothing has to be certified."""
+
+Place = tuple[str, str]
+"""A data set and a regime."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the counterfactuals of a regime on a data set brought.
+
+    Attributes:
+        holds: Whether the regime is what it is meant to be.
+        raises: Validation accuracy that each brought, by name, a value for each seed.
+    """
+
+    holds: bool
+    raises: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A training, what it is, and what the diagnosis says."""
+
+    trained: Trained
+    truth: str
+    verdict: str
+    sentence: str
+
+
+def certify(trained: Iterable[Trained]) -> dict[Place, Certificate]:
+    """Which regime is what it is meant to be on which data set, by trainings with the same seed that differ in one thing."""
+    measured: dict[tuple[str, str, str], dict[int, tuple[float, float]]] = defaultdict(dict)
+    for each in trained:
+        if each.part != "tuning":
+            measured[each.dataset, each.regime, each.variant][each.seed] = _accuracies(each)
+    found = {}
+    for dataset, regime, variant in list(measured):
+        if variant:
+            continue
+        plain, raises, learned = measured[dataset, regime, ""], {}, {}
+        for name in (MORE_DATA, REGULARISED, LARGER, LONGER, CALMER):
+            better = measured.get((dataset, regime, name), {})
+            seeds = sorted(plain.keys() & better.keys())
+            if seeds:
+                learned[name] = [better[seed][0] - plain[seed][0] for seed in seeds]
+                raises[name] = [better[seed][1] - plain[seed][1] for seed in seeds]
+        found[dataset, regime] = Certificate(_holds(CLAIMS[regime], learned, raises), raises)
+    return found
+
+
+def _accuracies(trained: Trained) -> tuple[float, float]:
+    """Of training and of validation, of the weights that are used; guessing where the loss left the finite numbers."""
+    case = Case(trained.course(), Thresholds())
+    return (0.1, 0.1) if case.diverged else (case.train.value, case.val.value)
+
+
+def _holds(claim: str, learned: dict[str, list[float]], raises: dict[str, list[float]]) -> bool:
+    if claim in BY_HAND:
+        return True
+    up = {name for name, values in raises.items() if fmean(values) >= WORTH and min(values) > 0}
+    if claim == "good_fit":
+        return bool(raises) and not up
+    if claim == "underfitting":
+        return LARGER in up and fmean(learned[LARGER]) >= WORTH
+    wanted = {"overfitting": {MORE_DATA, REGULARISED}, "still_learning": {LONGER}, "unstable": {CALMER}}[claim]
+    return bool(wanted & up)
+
+
+def tell(trained: Iterable[Trained], certificates: dict[Place, Certificate], thresholds: Thresholds) -> list[Told]:
+    """Every training of a certified regime with its verdict."""
+    found = []
+    for each in trained:
+        if certificates[each.dataset, each.regime].holds:
+            diagnosis = diagnose(each.course(), thresholds)
+            found.append(Told(each, CLAIMS[each.regime], diagnosis.verdict, diagnosis.sentence))
+    return found
+
+
+def share(count: int, total: int) -> str:
+    """A proportion with its 95 % interval (Wilson 1927)."""
+    low, high = wilson(count, total)
+    return f"{count} of {total}, {count / total:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def recalls(told: Sequence[Told]) -> dict[str, tuple[int, int]]:
+    """How many trainings of each verdict are told rightly, and how many there are."""
+    totals, right = (
+        Counter(each.truth for each in told),
+        Counter(each.truth for each in told if each.truth == each.verdict),
+    )
+    return {verdict: (right[verdict], totals[verdict]) for verdict in VERDICTS if totals[verdict]}
+
+
+def summary(told: Sequence[Told]) -> list[str]:
+    """The numbers by which the diagnosis is judged."""
+    right = sum(each.truth == each.verdict for each in told)
+    good = [each for each in told if each.truth == "good_fit"]
+    alarms = sum(each.verdict not in ("good_fit", "inconclusive") for each in good)
+    large = {verdict: found for verdict, found in recalls(told).items() if found[1] >= 8}
+    swapped = sum({each.truth, each.verdict} == {"overfitting", "underfitting"} for each in told)
+    either = sum(each.truth in ("overfitting", "underfitting") for each in told)
+    silent = sum(each.verdict == "inconclusive" for each in told)
+    return [
+        f"right: {share(right, len(told))}",
+        f"false alarms on good fits: {share(alarms, len(good))}",
+        f"macro recall over {len(large)} verdicts with 8 trainings or more: "
+        f"{fmean(found[0] / found[1] for found in large.values()):.3f}, the least {min(a / b for a, b in large.values()):.3f}",
+        f"over- and underfitting taken for each other: {share(swapped, either)}",
+        f"abstentions (inconclusive), counted as wrong above: {share(silent, len(told))}",
+    ]
+
+
+def matrix(told: Sequence[Told]) -> Table:
+    """True verdicts in rows, given ones in columns."""
+    counts = Counter((each.truth, each.verdict) for each in told)
+    columns = [verdict for verdict in VERDICTS if any(each.verdict == verdict for each in told)]
+    table = Table(title="confusion", title_justify="left", box=box.MARKDOWN)
+    table.add_column("is \\ told")
+    for verdict in columns:
+        table.add_column(verdict.replace("_", " "), justify="right")
+    for truth in recalls(told):
+        table.add_row(truth.replace("_", " "), *(str(counts[truth, verdict] or "·") for verdict in columns))
+    return table
+
+
+def rivals(told: Sequence[Told]) -> Table:
+    """Overfitting against the rest: the diagnosis beside the rules of others, on the same trainings."""
+    finite = [each for each in told if each.truth != "diverged"]
+    courses = [each.trained.course() for each in finite]
+    truths = [each.truth == "overfitting" for each in finite]
+    said = {"goodfit": [each.verdict == "overfitting" for each in finite]}
+    said |= {name: [rule(course) for course in courses] for name, rule in RIVALS.items()}
+    table = Table(title="overfitting against the rest", title_justify="left", box=box.MARKDOWN)
+    for name in ("rule", "F1", "precision", "recall", "alarms on good fits"):
+        table.add_column(name, justify="left" if name == "rule" else "right")
+    for name, verdicts in said.items():
+        hits = sum(truth and verdict for truth, verdict in zip(truths, verdicts, strict=True))
+        precision, recall = hits / max(sum(verdicts), 1), hits / sum(truths)
+        good = [verdict for each, verdict in zip(finite, verdicts, strict=True) if each.truth == "good_fit"]
+        f1 = 2 * hits / (sum(truths) + sum(verdicts))
+        table.add_row(name, f"{f1:.2f}", f"{precision:.2f}", f"{recall:.2f}", f"{sum(good)} of {len(good)}")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("thresholds", nargs="*", help="such as gap=0.06")
+    parser.add_argument("--part", default="held out", help="tuning or held out")
+    parser.add_argument("--wrong", action="store_true", help="list what is told wrongly")
+    parser.add_argument("--certificates", action="store_true", help="list what the counterfactuals brought")
+    options = parser.parse_args()
+    thresholds = Thresholds.changed(
+        {key: float(value) for key, value in (each.split("=") for each in options.thresholds)}
+    )
+    trained = list(store.read())
+    certificates = certify(trained)
+    told = tell((each for each in trained if each.part == options.part), certificates, thresholds)
+    console = Console(width=200, highlight=False)
+    left_out = [place for place, certificate in certificates.items() if not certificate.holds]
+    console.print(
+        f"{len(told)} trainings of the part {options.part!r}; left out as not certified: {len(left_out)} regimes"
+    )
+    if options.certificates:
+        for (dataset, regime), found in certificates.items():
+            brought = ", ".join(f"{name} {fmean(values):+.3f}" for name, values in found.raises.items())
+            console.print(
+                f"  {'yes' if found.holds else 'NO ':3} {CLAIMS[regime]:15} {dataset:14} {regime:32} {brought}"
+            )
+    else:
+        for dataset, regime in left_out:
+            console.print(f"  {regime} on {dataset}, meant to be {CLAIMS[regime]}")
+    for line in summary(told):
+        console.print(line)
+    for verdict, (right, total) in recalls(told).items():
+        console.print(f"  {verdict}: {share(right, total)}")
+    console.print(matrix(told))
+    console.print(rivals(told))
+    if options.wrong:
+        for each in told:
+            if each.truth != each.verdict:
+                console.print(
+                    f"{each.trained.dataset} {each.trained.seed} {each.trained.regime!r}, {each.truth}: {each.sentence}"
+                )
+
+
+if __name__ == "__main__":
+    main()
