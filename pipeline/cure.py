@@ -92,11 +92,10 @@ class Cure:
 
     def _round(self) -> None:
         champion = self.champion()
-        verdict = treatment.majority([each.diagnosis.verdict for each in champion])
-        print(
-            f"diagnosis: {_told(champion[0])}"
-            + (f"; of most of {len(champion)} seeds: {verdict}" if len(champion) > 1 else "")
-        )
+        verdicts = [each.diagnosis.verdict for each in champion]
+        verdict = treatment.illness(verdicts)
+        others = f"; all seeds: {', '.join(verdicts).replace('_', ' ')}" if len(champion) > 1 else ""
+        print(f"diagnosis: {champion[0].diagnosis.sentence}{others}")
         if all(each.diagnosis.verdict == GOOD_FIT for each in champion):
             self.ended = f"it fits, on each of {len(champion)} seeds"
         elif verdict in OF_THE_DATA:
@@ -104,22 +103,30 @@ class Cure:
         if self.ended:
             return
         ill = next((each for each in champion if each.diagnosis.verdict == verdict), champion[0])
+        champion.sort(key=lambda each: each is not ill)
         settings = asdict(self.compose(self.overrides))
         found = treatment.candidates(ill.diagnosis, settings, adopted=self._before, tried=self._tried)
         found = [pair for pair in found if self._composes(pair[1])]
         if not found:
-            self.ended = f"nothing is left to try against {verdict.replace('_', ' ')}"
+            settled = f"; it would be settled by {ill.diagnosis.settled_by}" if ill.diagnosis.settled_by else ""
+            self.ended = f"nothing is left to try against {verdict.replace('_', ' ')}{settled}"
             return
-        seed = f"seed={self._seeds[0]}"
-        tried = self._patients(
-            [(*treatment.changed(self.overrides, override), seed) for _, override in found], champion[0]
-        )
         self._tried |= {override for _, override in found}
-        chosen = treatment.best(champion[0], tried)
-        override = next((override for (_, override), each in zip(found, tried, strict=True) if each is chosen), None)
+        tried = self._try(ill, found)
+        chosen = treatment.best(ill, [each for _, _, each in tried])
+        override = next((override for _, override, each in tried if each is chosen), None)
         confirmation = None if override is None else self._confirm(verdict, override)
-        self._end_round(Round(verdict, champion, [(remedy, each) for (remedy, _), each in zip(found, tried, strict=True)],
-                              override, confirmation), settings)  # fmt: skip
+        over = Round(verdict, champion, [(remedy, each) for remedy, _, each in tried], override, confirmation)
+        self._end_round(over, settings)
+
+    def _try(self, ill: Patient, found: Sequence[tuple[str, str]]) -> list[tuple[str, str, Patient]]:
+        """Remedy, override and training of each candidate, with the seed of the one that is ill; without those for which
+        the images are too small."""
+        seed = ill.overrides[-1]
+        jobs = [(*treatment.changed(self.overrides, override), seed) for _, override in found]
+        patients = self._patients(jobs, ill)
+        tried = zip(found, jobs, patients, strict=True)
+        return [(*pair, patient) for pair, job, patient in tried if self.trainings.fits(job)]
 
     def _end_round(self, over: Round, settings: dict[str, Any]) -> None:
         self.rounds.append(over)
@@ -129,17 +136,17 @@ class Cure:
             key = over.chosen.split("=", 1)[0]
             self._before.setdefault(key, treatment.value_at(settings, key))
             self.overrides = treatment.changed(self.overrides, over.chosen)
-            self._seeds = self._fresh(len(self.rounds))[: self.settings.seeds]
+            self._seeds = self.fresh(len(self.rounds))[: self.settings.seeds]
         elif len(self.rounds) >= FRUITLESS and not any(each.adopted for each in self.rounds[-FRUITLESS:]):
             self.ended = f"{FRUITLESS} rounds brought nothing that proved better"
 
     def _confirm(self, verdict: str, override: str) -> Confirmation:
         """Champion and challenger on fresh seeds, paired, measured on the confirm split."""
-        seeds = self._fresh(len(self.rounds) + 1)
+        seeds = self.fresh(len(self.rounds) + 1)
         sides = self.overrides, treatment.changed(self.overrides, override)
         jobs = [[(*side, f"seed={seed}") for seed in seeds] for side in sides]
-        self._run([*jobs[0], *jobs[1]])
-        (old, old_gaps), (new, new_gaps) = (self._measured(each) for each in jobs)
+        self.train([*jobs[0], *jobs[1]])
+        (old, old_gaps), (new, new_gaps) = (self.measured(each) for each in jobs)
         patients = self._patients(jobs[1])
         return Confirmation(
             before=verdict,
@@ -149,17 +156,17 @@ class Cure:
             p=paired.sign_flip_p(new, old),
         )
 
-    def _fresh(self, number: int) -> Sequence[int]:
+    def fresh(self, number: int) -> Sequence[int]:
         """The seeds that confirm round `number`, of which no other round has any."""
         first = FIRST_FRESH_SEED + 100 * (number - 1)
         return range(first, first + self.settings.confirm_seeds)
 
-    def _measured(self, jobs: Sequence[Job]) -> tuple[list[float], list[float]]:
+    def measured(self, jobs: Sequence[Job]) -> tuple[list[float], list[float]]:
         """Accuracies on the confirm split and gaps from training to it; one that diverged guesses."""
         accuracies, gaps = [], []
         for job, patient in zip(jobs, self._patients(jobs), strict=True):
             if not self.trainings.finished(job):
-                accuracies.append(1 / len(self.trainings.dataset(self._any_finished())["classes"]))
+                accuracies.append(1 / len(self.trainings.dataset(self.any_finished())["classes"]))
                 gaps.append(0.0)
                 continue
             prepared = input_folder(self.trainings.record(job), "prepare")
@@ -167,12 +174,12 @@ class Cure:
             gaps.append(patient.measured("train_accuracy") - accuracies[-1])
         return accuracies, gaps
 
-    def _any_finished(self) -> Job:
+    def any_finished(self) -> Job:
         return next(job for job in self.trainings.jobs if self.trainings.finished(job))
 
     def _patients(self, jobs: Sequence[Job], champion: Patient | None = None) -> list[Patient]:
         """Train what has not been trained, and diagnose; what a champion reaches counts as reachable."""
-        self._run(jobs)
+        self.train(jobs)
         return [self._patient(job, champion.measured("val_accuracy") if champion else 0.0) for job in jobs]
 
     def _patient(self, job: Job, reached: float) -> Patient:
@@ -187,7 +194,7 @@ class Cure:
         self.parent.tag(self.trainings.record(job)["mlflow_run_id"], {"goodfit.verdict": found.verdict})
         return Patient(job, found, float(course.val_loss[(course.kept_epoch or 0) - 1]))
 
-    def _run(self, jobs: Sequence[Job]) -> None:
+    def train(self, jobs: Sequence[Job]) -> None:
         self.budget.spend(jobs)
         self.trainings.run(jobs, may_diverge=True)
 
@@ -224,10 +231,6 @@ def _course(training: Path, prepared: Path, reference: float | None, reached: fl
     if course.reference is not None and reached > course.reference:
         return doctor.course_of(training, prepared, reached)
     return course
-
-
-def _told(patient: Patient) -> str:
-    return patient.diagnosis.sentence
 
 
 def finish(cure: Cure, folder: Path) -> None:
@@ -272,15 +275,15 @@ def _worth_of_data(cure: Cure) -> "paired.Difference | None":
     """What the second half of the training images brought, where it still overfits and nothing helps; None elsewhere."""
     if not cure.rounds or cure.rounds[-1].verdict != OVERFITTING or cure.rounds[-1].adopted:
         return None
-    seeds = cure._fresh(0 + 1)
-    dataset = cure.trainings.dataset(cure._any_finished())
+    seeds = cure.fresh(1)
+    dataset = cure.trainings.dataset(cure.any_finished())
     half = sum(dataset["counts"]["train"]) // 2
     jobs = [[(*cure.overrides, *extra, f"seed={seed}") for seed in seeds] for extra in ((f"prepare.limit={half}",), ())]
     try:
-        cure._run([*jobs[0], *jobs[1]])
+        cure.train([*jobs[0], *jobs[1]])
     except BudgetSpent:
         return None
-    (less, _), (all_of_it, _) = (cure._measured(each) for each in jobs)
+    (less, _), (all_of_it, _) = (cure.measured(each) for each in jobs)
     return paired.difference(all_of_it, less)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import validate
-from pipeline.config.errors import TrainingError, UserError
+from pipeline.config.errors import ShapeError, TrainingError, UserError
 from pipeline.fit import history
 from pipeline.storage import atomic, lineage, lock
 from pipeline.storage.trainings import input_folder, read_run
@@ -18,6 +18,10 @@ from pipeline.sweep.job import RunJob
 
 Job = tuple[str, ...]
 """The overrides that set a training apart from the others of its question."""
+
+
+_RESULTS = (TrainingError.__name__, ShapeError.__name__)
+"""Failures that the configuration explains; any other one, such as a full disk, tells nothing of it."""
 
 
 class Trainings:
@@ -55,17 +59,22 @@ class Trainings:
                 raise
 
     def over(self, job: Job) -> bool:
-        """Whether it has run, to its end or until its loss left the finite numbers."""
-        return self.finished(job) or self._diverged(job)
+        """Whether it has run, to its end or until its loss left the finite numbers, or cannot run with these images."""
+        return self.finished(job) or self._error(job).startswith(_RESULTS)
+
+    def fits(self, job: Job) -> bool:
+        """Whether the images were large enough for the network."""
+        return not self._error(job).startswith(ShapeError.__name__)
 
     def finished(self, job: Job) -> bool:
         """Whether it has run to its end."""
         return job in self.jobs and records.status(self.of(job)) == records.FINISHED
 
-    def _diverged(self, job: Job) -> bool:
+    def _error(self, job: Job) -> str:
+        """Why it failed; empty where it did not."""
         if job not in self.jobs or records.status(self.of(job)) != records.FAILED:
-            return False
-        return str(records.read(self.of(job))["error"]).startswith(TrainingError.__name__)
+            return ""
+        return str(records.read(self.of(job))["error"])
 
     def of(self, job: Job) -> Path:
         """The folder of a training that has run."""

@@ -102,6 +102,19 @@ def majority(verdicts: Sequence[str]) -> str:
     return verdict if 2 * count > len(verdicts) else rules.INCONCLUSIVE
 
 
+def illness(verdicts: Sequence[str]) -> str:
+    """What to treat: the verdict of most seeds; where these fit, or do not agree, what most of the others have.
+
+    >>> illness(["good_fit", "underfitting", "good_fit"]), illness(["good_fit", "good_fit"])
+    ('underfitting', 'good_fit')
+    """
+    agreed = majority(verdicts)
+    others = [verdict for verdict in verdicts if verdict not in (rules.GOOD_FIT, rules.INCONCLUSIVE)]
+    if agreed in (rules.GOOD_FIT, rules.INCONCLUSIVE) and others:
+        return Counter(others).most_common(1)[0][0]
+    return agreed
+
+
 def candidates(
     diagnosis: Diagnosis, settings: Mapping[str, Any], *, adopted: Mapping[str, Any], tried: Collection[str]
 ) -> list[tuple[str, str]]:
