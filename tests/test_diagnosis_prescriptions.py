@@ -34,7 +34,7 @@ def prescribed(course: Course, **changes: dict[str, Any]) -> list[str]:
         (courses.underfitting(), ["model.width=64", "model.depth=4", "prepare.size=48"]),
         (courses.still_learning(), ["train.max_epochs=40", "optimizer.lr=0.009"]),
         (courses.unstable(), ["optimizer.lr=0.0003", "train.gradient_clip_norm=1", "train.batch_size=1024"]),
-        (courses.diverged(), ["optimizer.lr=0.0003", "train.gradient_clip_norm=1", "train.batch_size=1024"]),
+        (courses.diverged(), ["optimizer.lr=0.0003", "optimizer.lr=auto", "train.gradient_clip_norm=1"]),
         (courses.eval_mismatch(), ["model.normalization=group", "train.batch_size=1024"]),
         (courses.not_learning(), ["optimizer.lr=auto", "optimizer.lr=0.3", "optimizer.lr=0.0003"]),
         (courses.overconfident(), ["regularization.label_smoothing=0.1", "regularization.l2=0.1"]),

@@ -1,7 +1,7 @@
 """`histories.parquet`: the histories of the study, a line for each epoch, and what a diagnosis may know beside them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class Trained:
     """One training of the study.
 
     Attributes:
-        part: `tuning`, `held out` or `certifying`.
+        part: `tuning`, `seen`, `held out` or `certifying`.
         dataset, regime, seed: Which one.
         variant: What was made better, in one that certifies.
         known: What a diagnosis may know beside the history, and the seconds that it took.
@@ -39,12 +39,19 @@ class Trained:
     known: dict[str, Any]
     rows: list[dict[str, float]]
 
-    def course(self) -> Course:
+    def course(self, reached: tuple[float, int] | None = None) -> Course:
+        """Its course.
+
+        Args:
+            reached: What another network reached on these data, and the images that it is a mean of.
+        """
         known = {
             key: value
             for key, value in self.known.items()
             if key not in ("num_probe", "num_train", "num_val", "seconds")
         }
+        if reached is not None and reached[0] > known["reference"]:
+            known["reference"], known["num_reference"] = reached
         return from_rows(
             self.rows,
             num_train=self.known["num_probe"],
@@ -55,16 +62,16 @@ class Trained:
         )
 
 
-def pack(folder: Path, files: Sequence[Path]) -> None:
-    """Write what is there of `files` into one table, with numbers of single precision."""
+def pack(jobs: Sequence[tuple[Mapping[str, Any], Path]]) -> None:
+    """Write what is there of the trainings, each with its file, into one table, with numbers of single precision."""
     columns: dict[str, list[Any]] = {
         name: [] for name in ("part", "dataset", "regime", "variant", "seed", "known", *COLUMNS)
     }
-    for file in files:
+    for job, file in jobs:
         if not file.exists():
             continue
         content = json.loads(file.read_text())
-        for name, value in content["job"].items():
+        for name, value in job.items():
             columns[name].append(value)
         columns["known"].append(json.dumps(content["known"]))
         for name in COLUMNS:

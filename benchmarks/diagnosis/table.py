@@ -27,6 +27,7 @@ from pipeline.fit.statistics import wilson
 WORTH = 0.02
 """Validation accuracy that a counterfactual must bring in the mean, and every seed some of it, to have raised it."""
 
+SAME_DATA = {regime.name for regime in REGIMES if not regime.images}
 CLAIMS = {regime.name: regime.verdict for regime in REGIMES}
 BY_HAND = ("diverged", "leak_suspected", "eval_mismatch", "not_learning", "no_signal", "split_mismatch")
 """Faults that were put in: nothing has to be certified."""
@@ -97,12 +98,24 @@ def _holds(claim: str, learned: dict[str, list[float]], raises: dict[str, list[f
     return bool(wanted & up)
 
 
-def tell(trained: Iterable[Trained], certificates: dict[Place, Certificate], thresholds: Thresholds) -> list[Told]:
-    """Every training of a certified regime with its verdict."""
+def champions(trained: Iterable[Trained]) -> dict[tuple[str, int], tuple[float, int]]:
+    """What the plain network reaches on each data set with each seed: a user who asks why another one does not knows it."""
+    plain = [each for each in trained if each.regime == REGIMES[0].name and not each.variant]
+    return {(each.dataset, each.seed): (_accuracies(each)[1], each.known["num_val"]) for each in plain}
+
+
+def tell(
+    trained: Iterable[Trained],
+    certificates: dict[Place, Certificate],
+    thresholds: Thresholds,
+    reached: dict[tuple[str, int], tuple[float, int]],
+) -> list[Told]:
+    """Every training of a certified regime with its verdict; what was `reached` counts where the data are the same."""
     found = []
     for each in trained:
         if certificates[each.dataset, each.regime].holds:
-            diagnosis = diagnose(each.course(), thresholds)
+            champion = reached.get((each.dataset, each.seed)) if each.regime in SAME_DATA else None
+            diagnosis = diagnose(each.course(champion), thresholds)
             found.append(Told(each, CLAIMS[each.regime], diagnosis.verdict, diagnosis.sentence))
     return found
 
@@ -176,8 +189,11 @@ def rivals(told: Sequence[Told]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("thresholds", nargs="*", help="such as gap=0.06")
-    parser.add_argument("--part", default="held out", help="tuning or held out")
+    parser.add_argument("--part", default="held out", help="tuning, seen or held out")
     parser.add_argument("--wrong", action="store_true", help="list what is told wrongly")
+    parser.add_argument(
+        "--alone", action="store_true", help="no champion: only simple methods tell what can be reached"
+    )
     parser.add_argument("--certificates", action="store_true", help="list what the counterfactuals brought")
     options = parser.parse_args()
     thresholds = Thresholds.changed(
@@ -185,7 +201,8 @@ def main() -> None:
     )
     trained = list(store.read())
     certificates = certify(trained)
-    told = tell((each for each in trained if each.part == options.part), certificates, thresholds)
+    reached = {} if options.alone else champions(trained)
+    told = tell([each for each in trained if each.part == options.part], certificates, thresholds, reached)
     console = Console(width=200, highlight=False)
     left_out = [place for place, certificate in certificates.items() if not certificate.holds]
     console.print(

@@ -63,7 +63,10 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[_Remedy]:
     elif verdict == rules.STILL_LEARNING:
         yield from (_more_epochs, _higher_lr)
     elif verdict in (rules.UNSTABLE, rules.DIVERGED):
-        yield from (_lower_lr, _clip, _warm_up, _larger_batches, _average)
+        yield _lower_lr
+        if verdict == rules.DIVERGED:
+            yield _found_lr
+        yield from (_clip, _warm_up, _larger_batches, _average)
     elif verdict == rules.NOT_LEARNING:
         yield from _awakening(causes)
     elif verdict == rules.EVAL_MISMATCH:
