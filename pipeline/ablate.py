@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline import evaluate, train
+from pipeline import diagnose, diagnosis, evaluate, train
 from pipeline.config import composing, ending
 from pipeline.config.entry import run_job
 from pipeline.config.errors import ConfigError
@@ -32,6 +32,7 @@ from pipeline.fit.ablation import Arm
 from pipeline.lab import output, tuning
 from pipeline.lab.arms import Compose, Plan, plans
 from pipeline.lab.trainings import Trainings
+from pipeline.lab.treatment import majority
 from pipeline.page import ablation as page
 from pipeline.storage import atomic, lineage, lock
 from pipeline.storage.trainings import input_folder
@@ -83,6 +84,7 @@ def compare(trainings: Trainings, compose: Compose, parent: Parent) -> None:
         chosen=tuned.chosen,
         command=_command(trainings.folder),
         num_trained=len(trainings.jobs),
+        verdicts={arm.name: _verdict(plan, arm, trainings, config) for plan, arm in zip(planned, arms, strict=True)},
     )
     print(page.headline(study))
     contents = {
@@ -157,6 +159,17 @@ def _arm(plan: Plan, trainings: Trainings, seeds: Sequence[int]) -> Arm:
         for rows, seed, job in zip(histories, seeds, jobs, strict=True)
     ]
     return Arm(plan.name, plan.overrides, readings, histories)
+
+
+def _verdict(plan: Plan, arm: Arm, trainings: Trainings, config: Config) -> str:
+    """What most seeds of an arm have, by the weights that count."""
+    verdicts = []
+    for reading in arm.readings:
+        job = plan.training(reading.seed)
+        prepared = input_folder(trainings.record(job), "prepare")
+        course = diagnose.course_of(trainings.of(job), prepared, config.diagnose.reference, kept_epoch=reading.epoch)
+        verdicts.append(diagnosis.diagnose(course, diagnose.chosen_thresholds(config)).verdict)
+    return majority(verdicts)
 
 
 def _test_accuracies(plan: Plan, trainings: Trainings, seeds: Sequence[int]) -> list[float]:

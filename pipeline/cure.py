@@ -245,7 +245,7 @@ def finish(cure: Cure, folder: Path) -> None:
         before=started,
         after=cure.champion(),
         rounds=cure.rounds,
-        adopted=[each.chosen for each in cure.rounds if each.adopted and each.chosen],
+        adopted=cure.overrides,
         more_data=more_data,
         patch=patch,
         command=f"python -m pipeline.{COMMAND} " + " ".join(map(shlex.quote, records.read_request(folder, COMMAND))),

@@ -50,18 +50,19 @@ def examine(course: Course, thresholds: Thresholds, settings: dict[str, Any] | N
     return as_record(found, prescribe(found, settings))
 
 
-def course_of(training: Path, prepared: Path, reference: float | None) -> Course:
+def course_of(training: Path, prepared: Path, reference: float | None, **known: Any) -> Course:
     """The course of a finished training.
 
     Args:
         training: Output of the train stage.
         prepared: Output of the prepare stage that it was made from.
         reference: An accuracy that a fitted network ought to reach; None: the one of simple methods on these data.
+        known: Further attributes of `Course`, in place of what the folder says.
 
     Raises:
         DataError: The training is not whole.
     """
-    known: dict[str, Any] = {"reference": reference}
+    known["reference"] = reference
     if reference is None:
         known["reference"], known["num_reference"] = simple_methods(prepared)
     try:

@@ -33,6 +33,7 @@ def study(num_seeds: int = 6) -> page.Study:
         chosen={},
         command="python -m pipeline.ablate experiment=overfit_small",
         num_trained=54,
+        verdicts={name: "good_fit" if name == "all" else "still_learning" for name in ("baseline", *ARMS)},
     )  # fmt: skip
 
 
@@ -46,6 +47,7 @@ def test_the_page_tells_every_arm_and_its_nulls() -> None:
     assert "no effect on the gap was found" in html and "shrinks the gap by" in html
     assert "6 seeds are too few" in html and "54 trainings" in html
     assert "0.860" in html and "0.837" in html and "+0.023 [" in html
+    assert html.count('<td class="left">good fit</td>') == 1 and html.count("still learning") == len(ARMS) - 1
     assert "fashion &lt;b&gt;" in html and "secret" not in html
     assert not re.search(r"(src|href)=\"(?!data:|#)", html)
 

@@ -27,6 +27,7 @@ class Study:
         chosen: The override of the strength that each arm takes.
         command: What makes all this again.
         num_trained: Trainings behind it.
+        verdicts: What most seeds of each arm have, by its name.
     """
 
     dataset: Mapping[str, Any]
@@ -40,6 +41,7 @@ class Study:
     chosen: Mapping[str, str]
     command: str
     num_trained: int
+    verdicts: Mapping[str, str]
 
     @property
     def arms(self) -> list[Arm]:

@@ -58,7 +58,7 @@ class Ending:
         before: The trainings of that configuration.
         after: Those of what was adopted, which may be the same.
         rounds: In their order.
-        adopted: Overrides, in the order of their adoption.
+        adopted: The overrides that are left of all adoptions, in their order.
         more_data: What the second half of the training images brought; None where nobody asked.
         patch: Of params.yaml, as a diff.
         command: What makes all this again.
