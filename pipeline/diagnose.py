@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipeline.config.schema import Config
 from pipeline.config.stage import Job
 from pipeline.config.validate import nearest
 from pipeline.diagnosis import VERDICTS, Course, CourseError, Thresholds, diagnose, from_rows, prescribe
+from pipeline.diagnosis.course import NAMES
 from pipeline.diagnosis.reading import read_course
 from pipeline.diagnosis.record import as_record, lines
 from pipeline.storage import atomic, lineage
@@ -155,25 +157,48 @@ def _examined(options: argparse.Namespace, config: Config) -> Iterator[tuple[str
         course = _foreign(options, config.diagnose.reference)
         yield "", course, examine(course, thresholds, None)
     elif options.run is not None:
-        yield from _from_store(options.run, config, thresholds)
+        yield from _from_store(options, config, thresholds)
     else:
         chosen = options.training or config.diagnose.training
         training = Path(chosen) if chosen else lineage.locate("train", config)
         yield "", *_examine_training(training, thresholds, config.diagnose.reference)
 
 
-def _from_store(run_id: str, config: Config, thresholds: Thresholds) -> Iterator[tuple[str, Course, dict[str, Any]]]:
-    from pipeline.tracking.reading import trainings
+def _from_store(
+    options: argparse.Namespace, config: Config, thresholds: Thresholds
+) -> Iterator[tuple[str, Course, dict[str, Any]]]:
+    from pipeline.tracking import reading
     from pipeline.tracking.store import Settings
 
+    store, found = Settings(**asdict(config.tracking)), 0
     with tempfile.TemporaryDirectory() as scratch:
-        for name, folder in trainings(Settings(**asdict(config.tracking)), run_id, Path(scratch)):
+        for name, folder in reading.trainings(store, options.run, Path(scratch)):
             course = read_course(folder, reference=config.diagnose.reference)
             settings = json.loads((folder / "run.json").read_text())["config"]
+            found += 1
             yield name, course, examine(course, thresholds, settings)
+    if found:
+        return
+    _require_counts(options, "--run of another tool")
+    for name, rows in reading.histories(store, options.run, chain(*NAMES.values())):
+        try:
+            course = _course(rows, options, config.diagnose.reference)
+        except CourseError as error:
+            raise DataError(f"--run must have logged losses and accuracies by epoch; {name}: {error}") from None
+        yield name, course, examine(course, thresholds, None)
 
 
 def _foreign(options: argparse.Namespace, reference: float | None) -> Course:
+    _require_counts(options, "--history")
+    try:
+        with options.history.open(newline="", encoding="utf-8-sig") as file:
+            rows = [{key.strip(): _number(value) for key, value in row.items() if key} for row in csv.DictReader(file)]
+        return _course(rows, options, reference)
+    except (OSError, CourseError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"--history must be a CSV with a row for each epoch; {options.history}: {error}") from None
+
+
+def _require_counts(options: argparse.Namespace, what: str) -> None:
     missing = [
         f"--{name.replace('_', '-')}"
         for name in ("num_train", "num_val", "num_classes")
@@ -181,22 +206,21 @@ def _foreign(options: argparse.Namespace, reference: float | None) -> Course:
     ]
     if missing:
         raise ConfigError(
-            f"--history needs {', '.join(missing)} too: how sure a gap is depends on how many images it is of."
+            f"{what} needs {', '.join(missing)} too: how sure a gap is depends on how many images it is of."
         )
-    try:
-        with options.history.open(newline="", encoding="utf-8-sig") as file:
-            rows = [{key.strip(): _number(value) for key, value in row.items() if key} for row in csv.DictReader(file)]
-        return from_rows(
-            rows,
-            num_train=options.num_train,
-            num_val=options.num_val,
-            num_classes=options.num_classes,
-            majority=options.majority,
-            kept_epoch=options.kept_epoch,
-            reference=reference,
-        )
-    except (OSError, CourseError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"--history must be a CSV with a row for each epoch; {options.history}: {error}") from None
+
+
+def _course(rows: list[dict[str, float]], options: argparse.Namespace, reference: float | None) -> Course:
+    """The course of another tool's history, with what the command line says of it."""
+    return from_rows(
+        rows,
+        num_train=options.num_train,
+        num_val=options.num_val,
+        num_classes=options.num_classes,
+        majority=options.majority,
+        kept_epoch=options.kept_epoch,
+        reference=reference,
+    )
 
 
 def _number(text: str | None) -> float:
@@ -233,17 +257,21 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--training", metavar="FOLDER", help="of a training; default: diagnose.training, else build/train"
     )
-    what.add_argument("--run", metavar="ID", help="of a run in MLflow, or of a sweep there")
+    what.add_argument(
+        "--run",
+        metavar="ID",
+        help="of a run in MLflow, of a sweep there, or, with the counts below, of another tool's run",
+    )
     what.add_argument(
         "--history", type=Path, metavar="CSV", help="loss and accuracy of training and validation, by epoch"
     )
-    parser.add_argument("--num-train", type=int, help="with --history: images that training is measured on")
-    parser.add_argument("--num-val", type=int, help="with --history: images of validation")
-    parser.add_argument("--num-classes", type=int, help="with --history")
+    parser.add_argument("--num-train", type=int, help="of another tool: images that training is measured on")
+    parser.add_argument("--num-val", type=int, help="of another tool: images of validation")
+    parser.add_argument("--num-classes", type=int, help="of another tool")
     parser.add_argument(
-        "--majority", type=float, help="with --history: share of the commonest class; default: 1/classes"
+        "--majority", type=float, help="of another tool: share of the commonest class; default: 1/classes"
     )
-    parser.add_argument("--kept-epoch", type=int, help="with --history: whose weights you use; default: the last")
+    parser.add_argument("--kept-epoch", type=int, help="of another tool: whose weights you use; default: the last")
     parser.add_argument(
         "--reference", type=float, help="an accuracy that a fitted network ought to reach on these data"
     )

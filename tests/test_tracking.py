@@ -144,6 +144,19 @@ def test_verdicts_are_tags_of_the_runs_and_runs_are_diagnosed_from_the_store(rea
     parent = next(each for each in all_runs(ready) if each.info.run_name.startswith("sweep-"))
     several = run("pipeline.diagnose", "--run", parent.info.run_id, "--out", str(ready / "verdicts")).stdout
     assert several.count("validation") >= 2 and len(list((ready / "verdicts").glob("*/diagnosis.json"))) == 2
+    client = MlflowClient(f"sqlite:///{ready / 'mlflow.db'}")
+    foreign = client.create_run(found.info.experiment_id).info.run_id
+    for epoch in range(15):
+        known = {"train_loss": 2 * 0.5**epoch, "train_acc": 1 - 0.5 ** (epoch + 1), "val_loss": 0.8, "val_acc": 0.7}
+        for key, value in known.items():
+            client.log_metric(foreign, key, value, step=epoch)
+    counts = ("--num-train", "500", "--num-val", "500", "--num-classes", "10")
+    assert (
+        "overfitting: training 1.000, validation 0.700, gap"
+        in run("pipeline.diagnose", "--run", foreign, *counts).stdout
+    )
+    uncounted = run("pipeline.diagnose", "--run", foreign, check=False)
+    assert "error: --run of another tool needs --num-train, --num-val, --num-classes too" in uncounted.stderr
     unknown = run("pipeline.diagnose", "--run", "0" * 32, check=False)
     assert unknown.returncode == 1 and "error: --run must be a run of sqlite" in unknown.stderr
 

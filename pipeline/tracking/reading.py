@@ -1,16 +1,20 @@
 """Trainings fetched back from the tracking store."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config.errors import DataError
-from pipeline.tracking.store import Settings, connect
+from pipeline.tracking.store import Settings, Store, connect
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 FILES = ("run.json", "signals.json", "history.csv")
 
 
 def trainings(settings: Settings, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
-    """The finished training of a run, or those of a sweep's children.
+    """The finished training of a run, or those of a sweep's children; none where another tool logged them.
 
     Args:
         settings: Where the store is.
@@ -21,8 +25,48 @@ def trainings(settings: Settings, run_id: str, scratch: Path) -> Iterator[tuple[
         The name of each run, and a folder with its `run.json`, `signals.json` and `history.csv`.
 
     Raises:
-        DataError: The store does not answer or does not know the run, or no finished training is in it.
+        DataError: The store does not answer or does not know the run.
     """
+    store, runs = _open(settings, run_id)
+    for each in runs:
+        found = {file.path for file in store.client.list_artifacts(each.info.run_id, "training")}
+        if not {f"training/{name}" for name in FILES} <= found:
+            continue
+        folder = scratch / each.info.run_id
+        folder.mkdir()
+        for name in FILES:
+            got = Path(store.client.download_artifacts(each.info.run_id, f"training/{name}", str(folder)))
+            got.replace(folder / name)  # stores differ in whether they keep its folder
+        yield str(each.info.run_name), folder
+
+
+def histories(settings: Settings, run_id: str, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
+    """What a run, or each of its children, logged step by step, whatever tool it was.
+
+    Args:
+        settings: Where the store is.
+        run_id: Of a run or of a parent.
+        keys: Names of metrics, of which those that there are count.
+
+    Yields:
+        The name of each run, and a row for each step at which all of these were logged.
+
+    Raises:
+        DataError: The store does not answer or does not know the run.
+    """
+    store, runs = _open(settings, run_id)
+    wanted = set(keys)
+    for each in runs:
+        series = {
+            key: {point.step: point.value for point in store.client.get_metric_history(each.info.run_id, key)}
+            for key in each.data.metrics.keys() & wanted
+        }
+        steps = sorted(set.intersection(*(set(points) for points in series.values()))) if series else []
+        yield str(each.info.run_name), [{key: points[step] for key, points in series.items()} for step in steps]
+
+
+def _open(settings: Settings, run_id: str) -> tuple[Store, list["Run"]]:
+    """The store, and the children of the run, or the run itself where it has none."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -35,20 +79,4 @@ def trainings(settings: Settings, run_id: str, scratch: Path) -> Iterator[tuple[
         raise DataError(
             f"--run must be a run of {settings.resolved_uri()}; got {run_id!r}: {' '.join(str(error).split())}"
         ) from None
-    count = 0
-    for each in children or [run]:
-        found = {file.path for file in store.client.list_artifacts(each.info.run_id, "training")}
-        if not {f"training/{name}" for name in FILES} <= found:
-            continue
-        folder = scratch / each.info.run_id
-        folder.mkdir()
-        for name in FILES:
-            got = Path(store.client.download_artifacts(each.info.run_id, f"training/{name}", str(folder)))
-            got.replace(folder / name)  # stores differ in whether they keep its folder
-        count += 1
-        yield str(each.info.run_name), folder
-    if not count:
-        raise DataError(
-            f"--run must hold a finished training of this pipeline, or be a sweep of some; got {run_id!r}. Export the history "
-            "of another tool's run as CSV, and give it with --history."
-        )
+    return store, list(children) or [run]
