@@ -23,26 +23,25 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline import diagnose, diagnosis, evaluate, train
-from pipeline.config import composing, ending
+from pipeline.config import ending
 from pipeline.config.entry import run_job
 from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.fit import ablation, paired
 from pipeline.fit.ablation import Arm
 from pipeline.lab import output, tuning
-from pipeline.lab.arms import Compose, Plan, plans
+from pipeline.lab.arms import Plan, plans
+from pipeline.lab.asking import Compose, asked
 from pipeline.lab.trainings import Trainings
 from pipeline.lab.treatment import majority
 from pipeline.page import ablation as page
-from pipeline.storage import atomic, lineage, lock
+from pipeline.storage import atomic
 from pipeline.storage.trainings import input_folder
-from pipeline.sweep import driver, records
-from pipeline.tracking.parent import Parent, parent_run
-from pipeline.tracking.store import Settings
+from pipeline.sweep import records
+from pipeline.tracking.parent import Parent
 
 COMMAND = "ablate"
 FIRST_SEED = 1
-LAUNCHER = "hydra/launcher=joblib"
 TUNE = "ablate.tune=true"
 
 
@@ -210,33 +209,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="as many seeds as fit into so much time")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the one in this folder")
     options = parser.parse_intermixed_args(arguments)
-    if options.resume is not None:
-        folder = options.resume.absolute()
-        overrides = driver.relaunched(records.read_request(folder, COMMAND), options.overrides)
-    else:
-        overrides = [*options.overrides, *([TUNE] if options.tune else [])]
+    overrides = list(options.overrides)
+    if options.resume is None:
+        overrides += [TUNE] if options.tune else []
         overrides += [f"ablate.budget_minutes={options.budget}"] if options.budget is not None else []
-        if not any(override.startswith("hydra/launcher=") for override in overrides):
-            overrides.insert(0, LAUNCHER)
-        composing.compose(
-            lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", overrides
-        )  # refuses before it writes
-        folder = driver.create(COMMAND, overrides)
-    with lock.held(folder):
-        driver.make_ready(folder)
-        _ask(folder, overrides)
-
-
-def _ask(folder: Path, overrides: list[str]) -> None:
-    conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
-
-    def compose(more: list[str]) -> Config:
-        return composing.compose(conf, file, [*overrides, *more])
-
-    config = compose([])
-    trainings = Trainings(COMMAND, folder, overrides, run_job("train", train.main))
-    with parent_run(Settings(**asdict(config.tracking)), folder, COMMAND, overrides) as parent:
-        (tune if config.ablate.tune else compare)(trainings, compose, parent)
+    with asked(COMMAND, overrides, options.resume, run_job("train", train.main)) as question:
+        answer = tune if question.compose([]).ablate.tune else compare
+        answer(question.trainings, question.compose, question.parent)
 
 
 if __name__ == "__main__":

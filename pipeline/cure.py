@@ -14,11 +14,9 @@ was adopted, and a folder for each training. A training that has been run before
 """
 
 import argparse
-import difflib
-import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -28,32 +26,28 @@ import numpy as np
 
 from pipeline import diagnose as doctor
 from pipeline import evaluate, train
-from pipeline.config import composing, ending
+from pipeline.config import ending
 from pipeline.config.entry import run_job
 from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.diagnosis import GOOD_FIT, OF_THE_DATA, OVERFITTING, Course, diagnose
 from pipeline.fit import paired
-from pipeline.fit.ablation import Arm, Reading
-from pipeline.lab import treatment
+from pipeline.lab import closing, treatment
+from pipeline.lab.asking import Compose, asked
 from pipeline.lab.budget import Budget, BudgetSpent
 from pipeline.lab.trainings import Job, Trainings
 from pipeline.lab.treatment import Confirmation, Overrides, Patient, Round
 from pipeline.page import cure as page
-from pipeline.storage import atomic, lineage, lock
+from pipeline.storage import atomic, lineage
 from pipeline.storage.trainings import input_folder
-from pipeline.sweep import adopting, driver, records
-from pipeline.tracking.parent import Parent, parent_run
-from pipeline.tracking.store import Settings
+from pipeline.sweep import records
+from pipeline.tracking.parent import Parent
 
 COMMAND = "cure"
-LAUNCHER = "hydra/launcher=joblib"
 APPLY = "cure.apply=true"
 FIRST_SEED, FIRST_FRESH_SEED = 1, 101
 FRUITLESS = 2
 """Rounds in a row without an adoption, after which the loop ends."""
-
-Compose = Callable[[Iterable[str]], Config]
 
 
 class Cure:
@@ -217,10 +211,8 @@ class Cure:
                 "goodfit.adopted": str(over.adopted).lower(),
             }
             for name, found in (("accuracy", over.confirmation.accuracy), ("gap", over.confirmation.gap)):
-                metrics |= {
-                    f"{name}_difference{end}": value
-                    for end, value in (("", found.mean), ("_low", found.low), ("_high", found.high))
-                }
+                ends = {"": found.mean, "_low": found.low, "_high": found.high}
+                metrics |= {f"{name}_difference{end}": value for end, value in ends.items()}
             metrics["sign_flip_p"] = over.confirmation.p
         self.parent.child(f"round-{number}", tags, metrics)
 
@@ -236,22 +228,25 @@ def _course(training: Path, prepared: Path, reference: float | None, reached: fl
 def finish(cure: Cure, folder: Path) -> None:
     """Say what came of it, and write the page, the rounds and the patch."""
     conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
-    patch, new = _patch(conf, file, cure)
-    started = cure.rounds[0].champion if cure.rounds else cure.champion()
+    patch, new = closing.patch(conf, file, asdict(cure.compose(cure.overrides)))
+    before, after = cure.rounds[0].champion if cure.rounds else cure.champion(), cure.champion()
     more_data = _worth_of_data(cure)
+    suspects = None
+    if treatment.illness([each.diagnosis.verdict for each in after]) in OF_THE_DATA:
+        suspects = closing.suspects(input_folder(cure.trainings.record(after[0].overrides), "prepare"))
     ended = page.Ending(
         asked=asdict(cure.asked),
         reason=cure.ended,
-        before=started,
-        after=cure.champion(),
+        before=before,
+        after=after,
         rounds=cure.rounds,
         adopted=cure.overrides,
         more_data=more_data,
         patch=patch,
         command=f"python -m pipeline.{COMMAND} " + " ".join(map(shlex.quote, records.read_request(folder, COMMAND))),
         num_trained=len(cure.trainings.jobs),
-        suspects=_suspects(cure),
-        curves=_curves(cure, started),
+        suspects=suspects,
+        curves=closing.curves(cure.trainings, before, after) if cure.overrides else [],
     )
     contents = {"index.html": page.render(ended), "rounds.json": page.to_json(ended)}
     if ended.adopted:
@@ -287,51 +282,6 @@ def _worth_of_data(cure: Cure) -> "paired.Difference | None":
     return paired.difference(all_of_it, less)
 
 
-def _curves(cure: Cure, before: Sequence[Patient]) -> list[Arm]:
-    """The histories before and after, for a picture; none where there is nothing to compare."""
-    arms = []
-    for name, patients in (("before", before), ("after", cure.champion())):
-        jobs = [each.overrides for each in patients]
-        if not cure.overrides or not all(cure.trainings.finished(job) for job in jobs):
-            return []
-        histories, readings = [cure.trainings.rows(job) for job in jobs], []
-        for job, rows in zip(jobs, histories, strict=True):
-            record = cure.trainings.record(job)
-            kept = rows[record["best_epoch"] - 1]
-            readings.append(
-                Reading(record["config"]["seed"], int(kept["epoch"]), kept, record["num_parameters"], record["seconds"])
-            )
-        arms.append(Arm(name, cure.overrides, readings, histories))
-    return arms
-
-
-def _suspects(cure: Cure) -> "page.Suspects | None":
-    """Images whose labels look wrong, where the data are at fault."""
-    from pipeline.data.audit import audit
-
-    champion = cure.champion()
-    if treatment.majority([each.diagnosis.verdict for each in champion]) not in OF_THE_DATA:
-        return None
-    prepared = input_folder(cure.trainings.record(champion[0].overrides), "prepare")
-    try:
-        found = audit(prepared / "train")
-    except ValueError as error:
-        print(f"the labels were not audited: {error}")
-        return None
-    shown = found.images[: page.MOST_SUSPECTS]
-    images = np.load(prepared / "train" / "images.npy", mmap_mode="r")[shown]
-    return page.Suspects(found, images, json.loads((prepared / "dataset.json").read_text())["classes"])
-
-
-def _patch(conf: Path, file: Path, cure: Cure) -> tuple[str, str]:
-    """The change of params.yaml that makes it say what the champion says, as a diff and as the whole new file."""
-    adopted = asdict(cure.compose(cure.overrides))
-    old = file.read_text()
-    new = adopting.applied(conf, file, adopted)
-    lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/params.yaml", "b/params.yaml")
-    return "".join(lines), new
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=f"python -m pipeline.{COMMAND}",
@@ -342,38 +292,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--apply", action="store_true", help="write what was adopted into params.yaml")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the one in this folder")
     options = parser.parse_intermixed_args(arguments)
-    if options.resume is not None:
-        folder = options.resume.absolute()
-        overrides = driver.relaunched(records.read_request(folder, COMMAND), options.overrides)
-    else:
-        overrides = list(options.overrides)
-        if not any(override.startswith("hydra/launcher=") for override in overrides):
-            overrides.insert(0, LAUNCHER)
-        config = composing.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", overrides)
-        if config.prepare.confirm_fraction == 0:
-            raise ConfigError(
-                "prepare.confirm_fraction must be above 0, as a change is confirmed on images that chose nothing; got 0."
-            )
-        folder = driver.create(COMMAND, overrides)
-    if options.apply:
-        overrides = [*overrides, APPLY]
-    with lock.held(folder):
-        driver.make_ready(folder)
-        _treat(folder, overrides)
-
-
-def _treat(folder: Path, overrides: list[str]) -> None:
-    conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
-
-    def compose(more: Iterable[str]) -> Config:
-        return composing.compose(conf, file, [*overrides, *more])
-
-    config = compose([])
-    trainings = Trainings(COMMAND, folder, overrides, run_job("train", train.main))
-    with parent_run(Settings(**asdict(config.tracking)), folder, COMMAND, overrides) as parent:
-        cure = Cure(trainings, compose, parent)
+    besides = [APPLY] if options.apply else []
+    train_one = run_job("train", train.main)
+    with asked(COMMAND, options.overrides, options.resume, train_one, check=_check, besides=besides) as question:
+        cure = Cure(question.trainings, question.compose, question.parent)
         cure.run()
-        finish(cure, folder)
+        finish(cure, question.folder)
+
+
+def _check(config: Config) -> None:
+    if config.prepare.confirm_fraction == 0:
+        raise ConfigError(
+            "prepare.confirm_fraction must be above 0, as a change is confirmed on images that chose nothing; got 0."
+        )
+    settings = config.cure
+    if settings.max_runs < settings.seeds:
+        raise ConfigError(
+            f"cure.max_runs must allow the cure.seeds={settings.seeds} trainings of a diagnosis; got {settings.max_runs}."
+        )
 
 
 if __name__ == "__main__":

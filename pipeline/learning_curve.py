@@ -19,21 +19,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline import train
-from pipeline.config import composing, ending
+from pipeline.config import ending
 from pipeline.config.entry import run_job
 from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.fit import history, power_law
 from pipeline.fit.power_law import Forecast
+from pipeline.lab.asking import asked
 from pipeline.lab.trainings import Job, Trainings
 from pipeline.page import learning_figure
-from pipeline.storage import atomic, lineage, lock
-from pipeline.sweep import driver, records
-from pipeline.tracking.parent import Parent, parent_run
-from pipeline.tracking.store import Settings
+from pipeline.storage import atomic
+from pipeline.tracking.parent import Parent
 
 COMMAND = "learning_curve"
-LAUNCHER = "hydra/launcher=joblib"
 FIRST_SEED = 1
 
 
@@ -129,22 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="of the training: key=value in Hydra's grammar, one value each")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the one in this folder")
     options = parser.parse_intermixed_args(arguments)
-    if options.resume is not None:
-        folder = options.resume.absolute()
-        overrides = driver.relaunched(records.read_request(folder, COMMAND), options.overrides)
-    else:
-        overrides = list(options.overrides)
-        if not any(override.startswith("hydra/launcher=") for override in overrides):
-            overrides.insert(0, LAUNCHER)
-        _check(composing.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", overrides))
-        folder = driver.create(COMMAND, overrides)
-    with lock.held(folder):
-        driver.make_ready(folder)
-        conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
-        config = composing.compose(conf, file, overrides)
-        trainings = Trainings(COMMAND, folder, overrides, run_job("train", train.main))
-        with parent_run(Settings(**asdict(config.tracking)), folder, COMMAND, overrides) as parent:
-            learn(trainings, config, parent)
+    with asked(COMMAND, options.overrides, options.resume, run_job("train", train.main), check=_check) as question:
+        learn(question.trainings, question.compose([]), question.parent)
 
 
 if __name__ == "__main__":

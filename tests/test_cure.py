@@ -84,6 +84,7 @@ def test_labels_without_meaning_are_refused_with_pictures(project: Path) -> None
     [
         (("prepare.confirm_fraction=0",), r"prepare\.confirm_fraction must be above 0, .*; got 0\."),
         (("cure.confirm_seeds=2",), r"cure\.confirm_seeds must be a whole number >= 3; got 2"),
+        (("cure.max_runs=2",), r"cure\.max_runs must allow the cure\.seeds=3 trainings of a diagnosis; got 2"),
         (("--resume", "nowhere"), r"--resume must name the folder of a sweep of cure; got '.*nowhere'"),
         (("diagnose.thresholds.gop=1",), r"diagnose\.thresholds must name thresholds; gop is none"),
     ],

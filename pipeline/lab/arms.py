@@ -1,7 +1,7 @@
 """The arms of an ablation: from the section `ablate` of the configuration to the overrides of each training."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any
@@ -11,15 +11,13 @@ from pipeline.config.schema import Config
 from pipeline.config.validate import nearest
 from pipeline.fit.ablation import BASELINE
 from pipeline.fit.early_stopping import Rule
+from pipeline.lab.asking import Compose
 
 TO_THE_END = ("train.early_stopping.patience=null", "train.early_stopping.restore_best=false")
 """Every arm is trained for the same steps: what early stopping would have kept is read off the curves."""
 
 _EARLY_STOPPING = "train.early_stopping."
 _MULTIPLE = re.compile(r"x(\d+(?:\.\d+)?|\.\d+)")
-
-Compose = Callable[[list[str]], Config]
-"""The configuration with some overrides after the user's own."""
 
 
 @dataclass(frozen=True)
