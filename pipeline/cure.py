@@ -32,7 +32,7 @@ from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.diagnosis import GOOD_FIT, OF_THE_DATA, OVERFITTING, Course, diagnose
 from pipeline.fit import paired
-from pipeline.lab import closing, treatment
+from pipeline.lab import closing, live, treatment
 from pipeline.lab.asking import Compose, asked
 from pipeline.lab.budget import Budget, BudgetSpent
 from pipeline.lab.trainings import Job, Trainings
@@ -190,7 +190,8 @@ class Cure:
 
     def train(self, jobs: Sequence[Job]) -> None:
         self.budget.spend(jobs)
-        self.trainings.run(jobs, may_diverge=True)
+        with live.shown(self.trainings, jobs):
+            self.trainings.run(jobs, may_diverge=True)
 
     def _composes(self, override: str) -> bool:
         """Whether the change fits this network and these data; some remedies are keys that not every network has."""

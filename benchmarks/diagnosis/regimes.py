@@ -96,7 +96,7 @@ def variants(regime: Regime) -> dict[str, Regime]:
             overrides=(*regime.overrides, *(regime.larger or _wider(regime))),
         ),
         LONGER: replace(regime, epochs=3 * regime.epochs),
-        CALMER: replace(regime, overrides=(*regime.overrides, "optimizer=adamw", "optimizer.lr=0.001")),
+        CALMER: replace(regime, overrides=tuple(map(_calmer, regime.overrides))),
     }
     wanted = {
         "good_fit": (MORE_DATA, REGULARISED, LARGER, LONGER),
@@ -106,6 +106,12 @@ def variants(regime: Regime) -> dict[str, Regime]:
         "unstable": (CALMER,),
     }.get(regime.verdict, ())
     return {name: found[name] for name in wanted}
+
+
+def _calmer(override: str) -> str:
+    """A tenth of the rate; other overrides as they are."""
+    key, value = override.split("=", 1)
+    return f"{key}={float(value) / 10:g}" if key == "optimizer.lr" else override
 
 
 def _wider(regime: Regime) -> tuple[str, ...]:

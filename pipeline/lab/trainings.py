@@ -14,7 +14,7 @@ from pipeline.fit import history
 from pipeline.storage import atomic, lineage, lock
 from pipeline.storage.trainings import input_folder, read_run
 from pipeline.sweep import driver, records
-from pipeline.sweep.job import RunJob
+from pipeline.sweep.job import RunJob, running
 
 Job = tuple[str, ...]
 """The overrides that set a training apart from the others of its question."""
@@ -79,6 +79,10 @@ class Trainings:
     def of(self, job: Job) -> Path:
         """The folder of a training that has run."""
         return self.folder / str(self.jobs.index(job))
+
+    def running(self) -> list[Job]:
+        """Those that a process is at work on."""
+        return [self.jobs[int(out.name)] for out in running(self.folder) if int(out.name) < len(self.jobs)]
 
     def rows(self, job: Job) -> list[dict[str, float]]:
         """Its history."""

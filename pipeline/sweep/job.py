@@ -19,6 +19,9 @@ from pipeline.sweep import pruning, records
 STOP_FILE = ".stop"
 WATCH_SECONDS = 0.5
 
+LOG_VARIABLE = "GOODFIT_JOB_LOG"
+"""Names the file that takes what jobs in processes of their own print, where the terminal shows something else."""
+
 RunJob = Callable[[Any, tuple[str, ...], Path], None]
 """Runs the stage: what Hydra composed, the overrides that the user gave, and the folder to fill."""
 
@@ -142,17 +145,20 @@ def _stoppable(ought_to_stop: Callable[[], bool]) -> Iterator[None]:
 
 @contextmanager
 def _prefixed(prefix: str) -> Iterator[None]:
-    """Within the block, what this process prints comes in whole lines, each with `prefix`."""
+    """Within the block, what this process prints comes in whole lines, each with `prefix`, here or in the log."""
     import sys
 
-    out, errors = _Prefixed(sys.stdout, prefix), _Prefixed(sys.stderr, prefix)
-    try:
-        with redirect_stdout(out), redirect_stderr(errors):
-            yield
-    finally:
-        for stream in (out, errors):
-            if stream.rest:
-                stream.write("\n")
+    with ExitStack() as stack:
+        log = os.environ.get(LOG_VARIABLE)
+        file = stack.enter_context(open(log, "a", encoding="utf-8")) if log else None
+        out, errors = (_Prefixed(file or stream, prefix) for stream in (sys.stdout, sys.stderr))
+        try:
+            with redirect_stdout(out), redirect_stderr(errors):
+                yield
+        finally:
+            for stream in (out, errors):
+                if stream.rest:
+                    stream.write("\n")
 
 
 class _Prefixed(io.TextIOBase):
