@@ -1,16 +1,19 @@
 """A cure as a user runs it: on digits, real trainings, its refusals, its page, its runs, and after a kill."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import command_runner, copy_project
+from tests.conftest import command_runner, copy_project, environment
 from tests.test_ablate import num_trained, runs
 from tests.test_sweep import wait_until
 from tests.test_train import started
@@ -77,6 +80,30 @@ def test_labels_without_meaning_are_refused_with_pictures(project: Path) -> None
     assert re.search(r"Of 200 training images, \d\d% look as if they were of another class", printed)
     [page] = project.glob("multirun/cure/*/index.html")
     assert "Look at these" in page.read_text() and not list(project.glob("multirun/cure/*/params.patch"))
+
+
+def test_a_terminal_shows_the_trainings_and_a_file_takes_what_they_print(project: Path) -> None:
+    small = (
+        "data=digits",
+        "augment=none",
+        "prepare.limit=100",
+        "train.max_epochs=1",
+        "cure.seeds=1",
+        "cure.max_runs=1",
+    )
+    ours, theirs = pty.openpty()
+    command = (sys.executable, "-m", "pipeline.cure", *small, "hydra.launcher.n_jobs=2", "tracking.enabled=false")
+    with subprocess.Popen(command, cwd=project, env=environment(), stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the other end is closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+    os.close(ours)
+    assert process.returncode == 0, shown.decode()
+    assert b"0 of 1 trainings are over; what they print is in" in shown and b"epoch   1/1" not in shown
+    [log] = project.glob("multirun/cure/*/jobs.log")
+    assert "[0] epoch   1/1" in log.read_text()
 
 
 @pytest.mark.parametrize(
