@@ -232,6 +232,10 @@ def test_a_project_may_lie_in_a_folder_with_any_name(tmp_path: Path) -> None:
             r"Give some, or search the interval with hydra/sweeper=optuna\.",
         ),
         (("--resume", "nowhere"), r"--resume must name the folder of a sweep of probe; got '.*nowhere'\. `ls multirun"),
+        (
+            ("-m", "++hydra.sweeper.params={seed: '1,2'}"),
+            r"hydra\.sweeper\.params must belong to a sweeper that searches; got it without one\. Add hydra/sweeper=optuna",
+        ),
         (("-m", "seed=1,2", "model.dropout=interval("), r"the command line must be Hydra's; "),
         pytest.param(
             ("-m", "seed=1,2", "hydra/launcher=ray_local"),

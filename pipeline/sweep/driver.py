@@ -21,7 +21,7 @@ from pipeline.storage import lineage, lock
 from pipeline.sweep import records, study
 from pipeline.sweep.job import STOP_FILE, RunJob, Task, running
 from pipeline.sweep.listed import ListedSweeper
-from pipeline.sweep.overrides import by_origin, count_jobs, parse
+from pipeline.sweep.overrides import by_origin, check_sweeper, count_jobs, parse
 
 Surround = Callable[[Path, list[str], Config], AbstractContextManager[None]]
 """Surrounds all jobs of a sweep; is given its folder, the user's overrides, and the configuration without what varies."""
@@ -147,6 +147,7 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _P
     from hydra.types import RunMode
 
     conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
+    check_sweeper(overrides)
     fixed = [override for override in overrides if not parse([override])[0].is_sweep_override()]
     config = composing.compose(conf, file, fixed)
     from_file, given = by_origin(conf, file, overrides)

@@ -18,6 +18,21 @@ def by_origin(conf: Path, file: Path, overrides: list[str]) -> tuple[list[str], 
     return texts, together[num_from_file:]
 
 
+def check_sweeper(overrides: list[str]) -> None:
+    """Refuse a space to search without a sweeper that searches; Hydra's basic one would fail in OmegaConf.
+
+    Raises:
+        ConfigError: There is such a space.
+    """
+    keys = [override.split("=", 1)[0].lstrip("+") for override in overrides]
+    spaces = [key for key in keys if key.startswith("hydra.sweeper.params")]
+    if spaces and "hydra/sweeper" not in keys:
+        raise ConfigError(
+            f"{spaces[0]} must belong to a sweeper that searches; got it without one. Add hydra/sweeper=optuna, or give the "
+            "values on the command line, such as model.dropout=0,0.3."
+        )
+
+
 def count_jobs(overrides: list[str]) -> int:
     """How many combinations Hydra's basic sweeper makes of the values.
 
