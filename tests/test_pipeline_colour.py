@@ -13,7 +13,7 @@ from pipeline import augment, fetch, prepare
 from pipeline.config.composing import compose
 from pipeline.config.schema import Config
 from pipeline.config.stage import Job
-from pipeline.diagnose import examine_training, write
+from pipeline.diagnose import course_of, examine, write
 from pipeline.diagnosis import Thresholds
 from pipeline.evaluate import evaluate
 from pipeline.report import report
@@ -109,7 +109,8 @@ def test_networks_learn_colours_and_the_page_shows_them(
     prepared, augmented = project.root / "prepare", project.root / "augment"
     metrics = evaluate(training=training, prepared=prepared, batch_size=16, out=evaluation, tta="flip_shift")
     assert metrics["test/accuracy"] > 0.3, "three times as often right as by chance"
-    write(tmp_path / "diagnosis", *examine_training(training, prepared, Thresholds(), reference=None))
+    course = course_of(training, prepared, None)
+    write(tmp_path / "diagnosis", course, examine(course, Thresholds(), None))
     report(
         out=tmp_path / "report",
         training=training,
