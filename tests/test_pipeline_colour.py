@@ -110,7 +110,8 @@ def test_networks_learn_colours_and_the_page_shows_them(
     metrics = evaluate(training=training, prepared=prepared, batch_size=16, out=evaluation, tta="flip_shift")
     assert metrics["test/accuracy"] > 0.3, "three times as often right as by chance"
     course = course_of(training, prepared, None)
-    write(tmp_path / "diagnosis", course, examine(course, Thresholds(), None))
+    run_id = json.loads((training / "run.json").read_text())["id"]
+    write(tmp_path / "diagnosis", course, {"training": run_id, **examine(course, Thresholds(), None)})
     report(
         out=tmp_path / "report",
         training=training,

@@ -22,7 +22,7 @@ class Regime:
         epochs: Of the training.
         overrides: Of `params.yaml` beside this file.
         images: To train on, as many as of each class alike; 0: as many as the data set's other regimes have.
-        change: Of the images or the labels: a function of `data.py`.
+        change: Of the images or the labels: a function of `drawing.py`.
         flaw: Of the network: a function of `flaws.py`.
         larger: Overrides that give the network back what it lacks; empty: twice the width.
     """

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import drawing
 import numpy as np
 import store
+from drawing import DATA_SETS, NUM_CLASSES, Split
 from flaws import FLAWS
 from joblib import Parallel, delayed
 from regimes import REGIMES, Regime, variants
 from rich.progress import track
 
-import data
-from data import DATA_SETS, NUM_CLASSES, Split
 from pipeline.config import composing
 from pipeline.config.errors import TrainingError
 from pipeline.data.reference import reference_accuracy
@@ -85,13 +85,13 @@ def run(job: Training) -> None:
     regime = next(regime for regime in REGIMES if regime.name == job.regime)
     if job.variant:
         regime = variants(regime)[job.variant]
-    drawn = data.split(job.dataset, regime.images, job.seed, regime.change)
+    drawn = drawing.split(job.dataset, regime.images, job.seed, regime.change)
     if drawn is None:
         return
-    whole = data.split(job.dataset, regime.images, job.seed, "") if regime.change == "coarse" else drawn
+    whole = drawing.split(job.dataset, regime.images, job.seed, "") if regime.change == "coarse" else drawn
     config = composing.compose(
         lineage.PROJECT / "conf",
-        data.HERE / "params.yaml",
+        drawing.HERE / "params.yaml",
         [
             f"seed={job.seed}",
             f"train.max_epochs={regime.epochs}",
