@@ -200,3 +200,8 @@ def test_thresholds_are_what_decides() -> None:
 
 def _given(made: Course) -> dict[str, Any]:
     return {field.name: getattr(made, field.name) for field in fields(made) if field.init}
+
+
+def test_two_epochs_that_fell_are_not_the_end_of_learning() -> None:
+    early = courses.course(np.array([0.3, 0.6]), np.array([0.3, 0.59]), reference=0.8)
+    assert diagnose(early).verdict == "still_learning"

@@ -108,9 +108,9 @@ def _still_learning(case: Case) -> float:
 
 
 def _still_falling(loss: np.ndarray, least: float) -> float:
-    """For a few epochs: it fell in each of the last three steps, or of the two there are, and the last one was worth it."""
+    """For a few epochs: it fell in each of the last three steps, or of as many as there are, and the last one was worth it."""
     steps = np.diff(loss)
-    if len(steps) < 2 or not (steps[-3:] < 0).all():
+    if not len(steps) or not (steps[-3:] < 0).all():
         return -1.0
     return _more(float(-steps[-1] / (loss[0] - loss[-1])), least)
 
