@@ -18,7 +18,6 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +68,7 @@ class Cure:
         self.rounds: list[Round] = []
         self.ended = ""
         self._tried: set[str] = set()
+        self._diagnosed: dict[tuple[Job, float], Patient] = {}
         self._before: dict[str, Any] = {}
         self._seeds: Sequence[int] = range(FIRST_SEED, FIRST_SEED + self.settings.seeds)
 
@@ -174,7 +174,11 @@ class Cure:
     def _patients(self, jobs: Sequence[Job], champion: Patient | None = None) -> list[Patient]:
         """Train what has not been trained, and diagnose; what a champion reaches counts as reachable."""
         self.train(jobs)
-        return [self._patient(job, champion.measured("val_accuracy") if champion else 0.0) for job in jobs]
+        reached = champion.measured("val_accuracy") if champion else 0.0
+        for job in jobs:
+            if (job, reached) not in self._diagnosed:
+                self._diagnosed[job, reached] = self._patient(job, reached)
+        return [self._diagnosed[job, reached] for job in jobs]
 
     def _patient(self, job: Job, reached: float) -> Patient:
         if not self.trainings.finished(job):
@@ -183,7 +187,9 @@ class Cure:
             return Patient(job, diagnose(course), float("inf"))
         training = self.trainings.of(job)
         prepared = input_folder(self.trainings.record(job), "prepare")
-        course = _course(training, prepared, self.asked.diagnose.reference, reached)
+        course = doctor.course_of(training, prepared, self.asked.diagnose.reference)
+        if course.reference is not None and reached > course.reference:
+            course = doctor.course_of(training, prepared, reached)
         found = diagnose(course, self.thresholds)
         self.parent.tag(self.trainings.record(job)["mlflow_run_id"], {"goodfit.verdict": found.verdict})
         return Patient(job, found, float(course.val_loss[(course.kept_epoch or 0) - 1]))
@@ -216,14 +222,6 @@ class Cure:
                 metrics |= {f"{name}_difference{end}": value for end, value in ends.items()}
             metrics["sign_flip_p"] = over.confirmation.p
         self.parent.child(f"round-{number}", tags, metrics)
-
-
-@cache
-def _course(training: Path, prepared: Path, reference: float | None, reached: float) -> Course:
-    course = doctor.course_of(training, prepared, reference)
-    if course.reference is not None and reached > course.reference:
-        return doctor.course_of(training, prepared, reached)
-    return course
 
 
 def finish(cure: Cure, folder: Path) -> None:

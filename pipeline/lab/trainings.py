@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import validate
-from pipeline.config.errors import ShapeError, TrainingError, UserError
+from pipeline.config.errors import ShapeError, TrainingError
 from pipeline.fit import history
 from pipeline.storage import atomic, lineage, lock
 from pipeline.storage.trainings import input_folder, read_run
@@ -48,19 +48,15 @@ class Trainings:
         Raises:
             UserError: Some trainings did not finish.
         """
-        jobs = list(jobs)
         self.jobs = list(dict.fromkeys([*self.jobs, *jobs]))
-        if all(self.over(job) for job in jobs):
-            return
-        try:
-            driver.run_listed(self.command, self.folder, self.overrides, self.jobs, partial(_once, self.train))
-        except UserError:
-            if not may_diverge or not all(self.over(job) for job in self.jobs):
-                raise
+        results = _RESULTS if may_diverge else ()
+        if not all(records.is_over(self.of(job), results) for job in self.jobs):
+            once = partial(_once, self.train)
+            driver.run_listed(self.command, self.folder, self.overrides, self.jobs, once, results)
 
     def over(self, job: Job) -> bool:
         """Whether it has run, to its end or until its loss left the finite numbers, or cannot run with these images."""
-        return self.finished(job) or self._error(job).startswith(_RESULTS)
+        return job in self.jobs and records.is_over(self.of(job), _RESULTS)
 
     def fits(self, job: Job) -> bool:
         """Whether the images were large enough for the network."""

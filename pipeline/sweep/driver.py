@@ -60,7 +60,14 @@ def create(stage: str, overrides: list[str]) -> Path:
     return folder
 
 
-def run_listed(stage: str, folder: Path, overrides: list[str], jobs: Sequence[Sequence[str]], run_job: RunJob) -> None:
+def run_listed(
+    stage: str,
+    folder: Path,
+    overrides: list[str],
+    jobs: Sequence[Sequence[str]],
+    run_job: RunJob,
+    results: tuple[str, ...] = (),
+) -> None:
     """Run those of `jobs` that are not over, as the launcher says; the caller holds the folder.
 
     Args:
@@ -69,13 +76,14 @@ def run_listed(stage: str, folder: Path, overrides: list[str], jobs: Sequence[Se
         overrides: That all jobs have in common, launcher included.
         jobs: The overrides of each; those of an earlier call must stand first and unchanged, as jobs go by number.
         run_job: Runs one job.
+        results: Names of the errors with which a job that failed counts as over.
 
     Raises:
         ConfigError: The overrides do not compose.
         UserError: Some jobs did not finish.
     """
     records.write_jobs(folder, jobs)
-    plan = _plan(stage, folder, [*overrides, "hydra/sweeper=listed"], run_job)
+    plan = _plan(stage, folder, [*overrides, "hydra/sweeper=listed"], run_job, results)
     _run(plan, overrides, lambda *_: nullcontext())
 
 
@@ -142,7 +150,7 @@ class _Plan:
     prints_to: Path | None
 
 
-def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _Plan:
+def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob, results: tuple[str, ...] = ()) -> _Plan:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
@@ -172,6 +180,7 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob) -> _P
         _environment(_threads(section.launcher, num_jobs)),
         apart=not _is(section.launcher, "BasicLauncher"),
         parent=os.getpid() if _is(section.launcher, "JoblibLauncher") else None,
+        results=results,
     )
     prints_to = folder / ".submitit" if "submitit_folder" in section.launcher else None
     return _Plan(stage, folder, config, task, arguments, prints_to)
@@ -194,8 +203,8 @@ def _run(plan: _Plan, overrides: list[str], surround: Surround) -> None:
                 f"the launcher must start every job and keep it alive; {type(error).__name__}: "
                 f"{' '.join(str(error).split())} {resumption} goes on where it was."
             ) from error
-    ended = {out.name: records.status(out) for out in records.folders(folder)}
-    unfinished = {name: status for name, status in ended.items() if status not in records.OVER}
+    ended = [out for out in records.folders(folder) if not records.is_over(out, plan.task.results)]
+    unfinished = {out.name: records.status(out) for out in ended}
     if unfinished:
         failures_are_results = study.is_study(folder) and set(unfinished.values()) == {records.FAILED}
         raise UserError(

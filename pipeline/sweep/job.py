@@ -37,6 +37,7 @@ class Task:
         environment: Variables that the jobs need wherever they run.
         apart: Whether a job has a process of its own.
         parent: The sweep's process where that is also the parent of the jobs' processes, which do not outlive it.
+        results: Names of the errors that are results: a job that failed with one is over.
         make_judge: Gives what prunes the job with this number and its last epoch; None: nothing does.
     """
 
@@ -46,6 +47,7 @@ class Task:
     environment: dict[str, str]
     apart: bool
     parent: int | None
+    results: tuple[str, ...] = ()
     make_judge: Callable[[int, int], pruning.Judge] | None = None
 
     def __call__(self, composed: Any) -> None:
@@ -60,7 +62,7 @@ class Task:
                 stack.enter_context(_prefixed(f"[{out.name}] "))
                 stack.enter_context(_stoppable(self.ought_to_stop))
             stack.enter_context(lock.held(out, wait=True))  # an orphan of a killed sweep may be at it still
-            if records.status(out) not in records.OVER and not self.ought_to_stop():
+            if not records.is_over(out, self.results) and not self.ought_to_stop():
                 if self.make_judge is not None:
                     stack.enter_context(pruning.judged_by(self.make_judge(int(out.name), composed.train.max_epochs)))
                 self._run(composed, overrides, out)

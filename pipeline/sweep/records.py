@@ -82,6 +82,19 @@ def status(out: Path) -> str | None:
     return str(read(out)["status"]) if (out / JOB_FILE).exists() else None
 
 
+def is_over(out: Path, results: tuple[str, ...] = ()) -> bool:
+    """Whether the job in this folder is not run again.
+
+    Args:
+        out: The job's folder.
+        results: Names of the errors with which a job that failed counts as over too.
+    """
+    if not (out / JOB_FILE).exists():
+        return False
+    record = read(out)
+    return record["status"] in OVER or (record["status"] == FAILED and str(record["error"]).startswith(results))
+
+
 def read(out: Path) -> dict[str, Any]:
     """What the job in this folder noted at its end."""
     content: dict[str, Any] = json.loads((out / JOB_FILE).read_text())
