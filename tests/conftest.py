@@ -123,6 +123,14 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project for one test, in which nothing has run yet."""
+    folder = tmp_path / "project"
+    copy_project(folder)
+    return folder
+
+
+@pytest.fixture
 def ready(finished_project: Path, tmp_path: Path) -> Path:
     """A copy of `finished_project` for one test, with an empty tracking store."""
     folder = tmp_path / "project"

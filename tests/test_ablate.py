@@ -16,13 +16,6 @@ from tests.test_train import started
 SMALL = ("train.max_epochs=2", "ablate.seeds=2", "hydra.launcher.n_jobs=2")
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    copy_project(folder)
-    return folder
-
-
 def results(project: Path) -> Path:
     return max(project.glob("multirun/ablate/*/index.html")).parent
 

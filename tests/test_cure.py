@@ -25,13 +25,6 @@ UNFINISHED = (
 """A training that ends long before it has settled; one round fits into the budget."""
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    copy_project(folder)
-    return folder
-
-
 def result(project: Path) -> dict[str, Any]:
     [path] = project.glob("multirun/cure/*/rounds.json")
     content: dict[str, Any] = json.loads(path.read_text())

@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import command_runner, copy_project
+from tests.conftest import command_runner
 from tests.test_ablate import num_trained
 
 SMALL = (
     "data=digits", "augment=none", "train.max_epochs=10", "train.batch_size=32", "learning_curve.seeds=2",
     "learning_curve.fractions=[0.1,0.3,1.0]", "prepare.limit=400", "hydra.launcher.n_jobs=2",
 )  # fmt: skip
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    copy_project(folder)
-    return folder
 
 
 def test_more_images_are_worth_what_the_curve_says(project: Path) -> None:
