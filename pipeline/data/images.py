@@ -24,45 +24,61 @@ def chunks(images: Images | Joined, indices: NDArray[np.int64]) -> Iterator[Imag
         yield images[indices[begin : begin + CHUNK]]
 
 
-def fit_images(images: Images, size: int, fit: str) -> Images:
-    """Bring images to `size` × `size` pixels.
+def fit_image(image: Images, size: int, fit: str) -> Images:
+    """Bring one image to `size` × `size` pixels.
 
     Args:
-        images: uint8 of shape (n, height, width, channels).
+        image: uint8 of shape (height, width, channels).
         size: Height and width in pixels afterwards.
-        fit: `pad` centres each image in zeros (one that is larger is first made smaller, with its proportions kept);
-            `resize` stretches it.
+        fit: `pad` centres it in zeros (one that is larger is first made smaller, with its proportions kept); `crop` cuts
+            out the largest square in its middle and brings that to the size; `stretch` gives up its proportions.
 
     Returns:
-        uint8 of shape (n, size, size, channels).
+        uint8 of shape (size, size, channels).
     """
+    height, width, channels = image.shape
+    if fit == "pad":
+        scale = min(1.0, size / max(height, width))
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+        top, left = (size - height) // 2, (size - width) // 2
+        padded = np.zeros((size, size, channels), dtype=np.uint8)
+        padded[top : top + height, left : left + width] = _resized(image, height, width)
+        return padded
+    if fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
+    return _resized(image, size, size)
+
+
+def fit_images(images: Images, size: int, fit: str) -> Images:
+    """`fit_image` for images of one shape: uint8 of shape (n, height, width, channels). Padding alone goes at once."""
     height, width = images.shape[1:3]
-    if fit == "resize":
-        return _resized(images, size, size)
-    if max(height, width) > size:
-        scale = size / max(height, width)
-        images = _resized(images, max(1, round(height * scale)), max(1, round(width * scale)))
-        height, width = images.shape[1:3]
     if (height, width) == (size, size):
         return images
-    top, left = (size - height) // 2, (size - width) // 2
-    padded = np.zeros((len(images), size, size, images.shape[3]), dtype=np.uint8)
-    padded[:, top : top + height, left : left + width] = images
-    return padded
+    fitted = np.zeros((len(images), size, size, images.shape[3]), dtype=np.uint8)
+    if fit == "pad" and max(height, width) <= size:
+        top, left = (size - height) // 2, (size - width) // 2
+        fitted[:, top : top + height, left : left + width] = images
+    else:
+        for image, target in zip(images, fitted, strict=True):
+            target[...] = fit_image(image, size, fit)
+    return fitted
 
 
-def _resized(images: Images, height: int, width: int) -> Images:
-    """Each pixel of a smaller image is the mean of the area it covers; a larger image is interpolated linearly."""
-    if images.shape[1:3] == (height, width):
-        return images
+def _resized(image: Images, height: int, width: int) -> Images:
+    """First made smaller, each pixel the mean of the area it covers, where it is too large; then larger, linearly.
+
+    OpenCV would take no means at all of an image that shrinks one way and grows the other.
+    """
     import cv2
 
-    shrinks = height < images.shape[1] or width < images.shape[2]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = np.empty((len(images), height, width, images.shape[3]), dtype=np.uint8)
-    for image, target in zip(images, resized, strict=True):
-        target[...] = cv2.resize(image, (width, height), interpolation=method).reshape(target.shape)
-    return resized
+    channels = image.shape[2]
+    smaller = min(height, image.shape[0]), min(width, image.shape[1])
+    for shape, method in ((smaller, cv2.INTER_AREA), ((height, width), cv2.INTER_LINEAR)):
+        if image.shape[:2] != shape:
+            image = cv2.resize(image, shape[::-1], interpolation=method).reshape(*shape, channels)  # type: ignore[assignment]
+    return image
 
 
 def hash_pixels(images: Images) -> list[str]:

@@ -1,0 +1,262 @@
+"""One way from the bytes of any image file to its pixels, for prepare, predict and serving alike.
+
+Nearly all files are JPEG or plain PNG: OpenCV decodes these, for it is fast. Pillow decodes all others, for it knows alpha,
+palettes, CMYK and the rarer formats; it also finds words for what is wrong with a file that OpenCV refuses. Whatever it is,
+its size is looked at before any pixel is decoded.
+"""
+
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Pixels = NDArray[np.uint8]
+
+UNREADABLE = "unreadable"
+"""Empty, truncated or damaged, or stored in a way that tells no colours."""
+NOT_AN_IMAGE = "not_an_image"
+BOMB = "bomb"
+"""More pixels than allowed, or made to take for ever."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may try: no format that runs a program, reads other files or is recognised by nothing but its name."""
+
+MAX_SCANS = 20
+"""A progressive JPEG has about ten. Each one passes over all pixels, so that an image of `max_pixels` may have so many."""
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"
+MAGICS = (JPEG_MAGIC, PNG_MAGIC, b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+MAGICS_INSIDE = (b"WEBP", b"ftypavif", b"ftypavis")
+"""Behind the first 4 or 8 bytes, which tell lengths."""
+
+FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+SEGMENTS = {0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
+
+Image.MAX_IMAGE_PIXELS = None  # `max_pixels` stands in its place
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it refuses is said by the exception
+
+
+class BadImageError(Exception):
+    """A file that no pixels can be had of.
+
+    Attributes:
+        problem: `UNREADABLE`, `NOT_AN_IMAGE` or `BOMB`.
+        evidence: A clause about the file, such as "it is empty".
+    """
+
+    def __init__(self, problem: str, evidence: str) -> None:
+        super().__init__(problem, evidence)  # both, so that it can be pickled on its way out of a worker
+        self.problem = problem
+        self.evidence = evidence
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.evidence}"
+
+
+def decode(data: bytes, max_pixels: int) -> Pixels:
+    """The pixels of an image file, turned upright; of several frames or pages, those of the first.
+
+    What is transparent shows white; 16 bits are scaled to 8. A palette of nothing but greys is grey.
+
+    Args:
+        data: The whole file.
+        max_pixels: A larger image is refused unseen. Memory is at most some 15 bytes for each.
+
+    Returns:
+        uint8 of shape (height, width, channels): 1 channel where the file is grey, otherwise 3: red, green and blue.
+
+    Raises:
+        BadImageError: The file is empty, truncated, damaged, too large, or no image.
+    """
+    flag = None
+    if data.startswith(PNG_MAGIC):
+        flag = _png_flag(data, max_pixels)
+    elif data.startswith(JPEG_MAGIC):
+        flag = _jpeg_flag(data, max_pixels)
+    if flag is not None:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        except cv2.error:
+            pixels = None
+        if pixels is not None:
+            return pixels if pixels.ndim == 3 else pixels[:, :, None]  # type: ignore[return-value]
+    return _decode_with_pillow(data, max_pixels)
+
+
+def with_channels(pixels: Pixels, channels: int) -> Pixels:
+    """An image of shape (height, width, 1 or 3) with `channels` of them: its luma, or its grey three times."""
+    if pixels.shape[2] == channels:
+        return pixels
+    code = cv2.COLOR_RGB2GRAY if channels == 1 else cv2.COLOR_GRAY2RGB
+    return cv2.cvtColor(pixels, code).reshape(*pixels.shape[:2], channels)  # type: ignore[return-value]
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Turn off the process' standard error, where libpng and libjpeg print a line for many a damaged file.
+
+    It is for a worker that does nothing else meanwhile: what others print there is lost too.
+    """
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _png_flag(data: bytes, max_pixels: int) -> int | None:
+    """How OpenCV shall read a whole PNG file of 8 bits in grey or RGB without alpha; None for any other."""
+    try:
+        chunk, width, height, depth, colour = _IHDR(data, 12)
+    except struct.error:
+        return None
+    if chunk != b"IHDR" or depth != 8 or colour not in (0, 2) or not data.endswith(PNG_END):
+        return None
+    _check_size(width, height, max_pixels)
+    if data[37:41] != b"IDAT":  # other chunks come first
+        chunks = data[: data.find(b"IDAT")]
+        if b"tRNS" in chunks or b"acTL" in chunks:
+            return None
+    return cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
+
+
+def _jpeg_flag(data: bytes, max_pixels: int) -> int | None:
+    """How OpenCV shall read a JPEG file in grey or colour; None for CMYK, and where the size isn't plain to see.
+
+    A decoder takes the first frame header for the size, and so must we: a marker of unknown kind ends the search
+    (ITU-T T.81, B.1.1).
+    """
+    position, end = 2, len(data) - 10
+    while position < end and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker in FRAME_HEADERS:
+            height, width, components = _SOF(data, position + 5)
+            _check_size(width, height, max_pixels)
+            if marker in PROGRESSIVE:
+                _check_scans(data, width * height, max_pixels)
+            return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}.get(components)
+        if marker not in SEGMENTS:
+            return None
+        position += 2 + (data[position + 2] << 8 | data[position + 3])
+    return None
+
+
+_IHDR = struct.Struct(">4sIIBB").unpack_from
+_SOF = struct.Struct(">HHB").unpack_from
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise BadImageError(BOMB, f"its header promises {width:,}×{height:,} pixels, more than {max_pixels:,}")
+
+
+def _check_scans(data: bytes, num_pixels: int, max_pixels: int) -> None:
+    """Refuse a progressive JPEG whose scans, each of some bytes, would keep a decoder busy for minutes."""
+    num_scans = data.count(b"\xff\xda")
+    if num_scans * num_pixels > MAX_SCANS * max_pixels:
+        raise BadImageError(BOMB, f"its {num_pixels:,} pixels come in {num_scans:,} scans")
+
+
+def _decode_with_pillow(data: bytes, max_pixels: int) -> Pixels:
+    if not data:
+        raise BadImageError(UNREADABLE, "it is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
+                _check_size(*image.size, max_pixels)
+                _check_storage(image, data, max_pixels)
+                image.load()
+                return _pixels(image)
+        except BadImageError:
+            raise
+        except UnidentifiedImageError as error:
+            raise _unidentified(data) from error
+        except Exception as error:  # a damaged file makes Pillow raise nearly anything, KeyError and struct.error too
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise BadImageError(UNREADABLE, f"decoding it ends with: {reason}") from error
+
+
+def _check_storage(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Refuse what Pillow would not: files that lack their end, and tiles or scans that take more than the image does."""
+    if image.format == "PNG" and PNG_END not in data:
+        raise BadImageError(UNREADABLE, "it is truncated: the chunk IEND is missing")
+    if image.format == "GIF" and not _has_gif_trailer(data):
+        raise BadImageError(UNREADABLE, "it is truncated: the trailer is missing")
+    if image.format == "TIFF":
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        _check_size(tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0), max_pixels)
+    if image.info.get("progressive"):
+        _check_scans(data, image.width * image.height, max_pixels)
+
+
+TILE_WIDTH, TILE_LENGTH = 322, 323
+
+
+def _has_gif_trailer(data: bytes) -> bool:
+    """Walk the blocks of a GIF file to the byte that ends it (GIF89a, sections 15 to 27)."""
+    position = 13 + _palette_bytes(data[10])
+    while position < len(data) and data[position] in b"!,":
+        if data[position] == ord("!"):
+            position += 2
+        else:
+            position += 11 + (_palette_bytes(data[position + 9]) if position + 9 < len(data) else 0)
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+    return data[position : position + 1] == b";"
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _unidentified(data: bytes) -> BadImageError:
+    if data.startswith(MAGICS) or data.startswith(MAGICS_INSIDE, 4) or data.startswith(MAGICS_INSIDE, 8):
+        return BadImageError(UNREADABLE, f"its header is truncated or damaged ({len(data):,} bytes in all)")
+    return BadImageError(NOT_AN_IMAGE, f"it begins with {data[:16]!r}, as no known image format does")
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """uint8 of shape (height, width, 1 or 3) of what Pillow has loaded."""
+    if image.mode == "I" and image.format == "PPM":
+        image = image.convert("I;16")
+    if image.mode in ("I", "F"):
+        raise BadImageError(UNREADABLE, "its pixels are 32-bit numbers, and nothing tells which is white")
+    with suppress(Exception):  # damaged EXIF turns nothing, as with OpenCV
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return ((wide * 255 + 32895) >> 16).astype(np.uint8)[:, :, None]  # rounded, as in libpng's png_set_scale_16
+    mode = "L" if _is_grey(image) else "RGB"
+    if image.has_transparency_data:
+        layer = _converted(image, "LA" if mode == "L" else "RGBA")
+        image = Image.new(mode, layer.size, "white")
+        image.paste(layer.convert(mode), mask=layer.getchannel("A"))
+    pixels = np.array(_converted(image, mode))
+    return pixels if mode == "RGB" else pixels[:, :, None]
+
+
+def _is_grey(image: Image.Image) -> bool:
+    palette = image.getpalette("RGB")
+    if palette is None:
+        return image.mode in ("1", "L", "LA", "La")
+    return palette[0::3] == palette[1::3] == palette[2::3]
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # Pillow would copy
