@@ -1,14 +1,15 @@
 """Which images are nearly the same picture: copies, re-encodings, slightly resized, mirrored or shifted versions.
 
 An image's signature is a grey thumbnail of 16×16 pixels. Two images are compared by the 8×8 lowest frequencies of its
-discrete cosine transform, as perceptual hashing does (Zauner 2010, "Implementation and Benchmarking of Perceptual Image
-Hash Functions"), but by their values, not by their signs alone: what JPEG changes lies in the higher frequencies, and
-what two products or two digits differ in lies here. `docs/near-duplicates.md` tells how the limits were chosen.
+discrete cosine transform, as in perceptual hashing (Zauner 2010, "Implementation and Benchmarking of Perceptual Image
+Hash Functions"), but by their values instead of their signs. What JPEG changes lies in the higher frequencies for the
+most part; what one product, digit or face differs in from another lies in the low ones. `docs/near-duplicates.md` tells
+how the limits were chosen and what they find.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -20,28 +21,36 @@ Signatures: TypeAlias = NDArray[np.uint8]
 """uint8 of shape (n, `SIGNATURE_BYTES`), in memory or mapped."""
 
 Pairs: TypeAlias = NDArray[np.int64]
-"""int64 of shape (m, 2); the first index of each pair is the smaller one."""
+"""int64 of shape (m, 2), rising; of each pair, the smaller index comes first."""
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
 
 SIDE = 16
 SIGNATURE_BYTES = SIDE * SIDE + 4
 """The thumbnail, row by row, and the image's height and width as little-endian 16-bit numbers."""
 
 VARIANTS = ("same", "mirrored", "right", "down")
-"""What an image is looked for as: itself, its mirror image, itself shifted by `SHIFT` pixels (left and up are found from
-the other image of a pair)."""
+"""What an image is looked for as: itself, its mirror image, itself moved by `SHIFT_PIXELS` (one that was moved to the
+left or up is found from the other image of the pair)."""
 
-SHIFT = 2
-LOW = 8  # frequencies along each axis
-INDEXED = 20  # of the 64, that the tree holds; their distance is never above that of all, so it loses no pair
+SHIFT_PIXELS = 2
+LOW = 8
+"""How many of the lowest frequencies along each axis count."""
+INDEXED = 20
+"""Of these 64 the lowest are in the search tree. Their distance is at most that of all, so the tree loses no pair."""
 NEIGHBOURS = 16
-CHUNK = 4096
-LARGEST_STRETCH = 0.1  # of the logarithm of width / height, between two images of a pair
-BLANK_CONTRAST = 2.0
+"""How many each image is paired with at most by one search."""
+BLANK = 2.0
+"""Contrast, in grey levels of 255, below which an image has too little to be told from another blank one."""
+MOST_STRETCHED = 0.1
+"""Difference of log(width / height) that two images of a pair may have."""
+CHUNK = 1024
 
-_GRID = np.arange(SIDE)
-_SCALE = np.sqrt(np.where(_GRID == 0, 1, 2) / SIDE)
-_COSINES = _SCALE[:, None] * np.cos(np.pi * _GRID[:, None] * (_GRID + 0.5) / SIDE)  # frequency, pixel: orthonormal DCT-II
-_ODD = np.tile(np.where(np.arange(LOW) % 2, -1.0, 1.0), LOW)  # mirroring changes the sign of the odd horizontal waves
+_FREQUENCIES = np.arange(SIDE)[:, None]
+_PLACES = np.arange(SIDE) + 0.5
+_SCALE = np.sqrt(np.where(_FREQUENCIES == 0, 1, 2) / SIDE)
+_COSINES: Floats = (_SCALE * np.cos(np.pi * _FREQUENCIES * _PLACES / SIDE)).astype(np.float32)
+"""The orthonormal DCT-II (Ahmed, Natarajan and Rao 1974, https://doi.org/10.1109/T-C.1974.223784): frequency, pixel."""
 _LOWEST = sorted(range(LOW * LOW), key=lambda place: (sum(divmod(place, LOW)), place))[:INDEXED]
 
 
@@ -57,51 +66,50 @@ def signature(image: Images) -> NDArray[np.uint8]:
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image
     row = np.empty(SIGNATURE_BYTES, dtype=np.uint8)
-    row[: SIDE * SIDE] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
-    row[SIDE * SIDE :].view("<u2")[:] = min(image.shape[0], 65_535), min(image.shape[1], 65_535)
+    row[:-4] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
+    row[-4:].view("<u2")[:] = min(image.shape[0], 65_535), min(image.shape[1], 65_535)
     return row
 
 
 def near_duplicates(signatures: Signatures, variants: Sequence[str] = VARIANTS) -> Pairs:
     """Pairs of images that are nearly the same picture.
 
-    The order of the images does not matter, and blank ones have no pairs. Images with equal signatures are all paired
-    with the first of them only, and where an image has more than `NEIGHBOURS` near duplicates, with its nearest ones:
-    enough to connect them, and never all the pairs of a crowd.
+    The order of the images does not matter. Blank images have no pairs. Images with equal signatures are each paired
+    with the first of them only, and an image with more than `NEIGHBOURS` near duplicates with the nearest ones: enough
+    to connect a crowd, without all its pairs.
 
     Args:
-        signatures: From `signature`; may be mapped, and is read in pieces.
-        variants: Of `VARIANTS`; each costs a search.
-
-    Returns:
-        The pairs, rising.
+        signatures: Rows from `signature`; they may be mapped, and are read in pieces.
+        variants: Of `VARIANTS`. Each is a search of its own.
     """
     from scipy.spatial import cKDTree
 
     first, copies = _distinct(signatures)
-    thumbnails = _Thumbnails(signatures, first)
-    seen = np.flatnonzero(thumbnails.reach > 0)
+    low, reach = _describe(signatures, first)
+    seen = reach > 0
     found = [copies[np.isin(copies[:, 0], first[seen])]]
-    if len(seen):
-        tree = cKDTree(thumbnails.waves[seen][:, _LOWEST].astype(np.float64))
-        by_reach = seen[np.argsort(thumbnails.reach[seen], kind="stable")]
+    # Ordered by reach, each chunk can be searched with nearly the radius that each of its images needs.
+    order = np.argsort(reach, kind="stable")[np.count_nonzero(~seen) :]
+    first, low, reach = first[order], low[order], reach[order]
+    tree = cKDTree(low)
+    for start in range(0, len(first), CHUNK):
+        rows = signatures[first[start : start + CHUNK]]
+        radius = float(reach[start : start + CHUNK].max()) + 1e-3  # for rounding errors; `_near` decides
         for variant in variants:
-            for start in range(0, len(by_reach), CHUNK):
-                queries = by_reach[start : start + CHUNK]
-                waves = thumbnails.as_variant(queries, variant)
-                radius = float(thumbnails.reach[queries].max())
-                _, places = tree.query(
-                    waves[:, _LOWEST], k=NEIGHBOURS + 1, distance_upper_bound=np.nextafter(radius, np.inf), workers=-1
-                )
-                query, neighbour = np.nonzero(places < len(seen))
-                others = seen[places[query, neighbour]]
-                near = thumbnails.near(waves[query], queries[query], others)
-                found.append(np.sort(np.stack([first[queries[query[near]]], first[others[near]]], axis=1), axis=1))
-    return np.unique(np.concatenate(found), axis=0)
+            pixels = _as_variant(rows, variant)
+            waves = _waves(pixels)[:, _LOWEST]
+            _, places = tree.query(waves, k=NEIGHBOURS + 1, distance_upper_bound=radius, workers=-1)
+            query, other = np.nonzero(places < len(first))
+            other = places[query, other]
+            query, other = query[query + start != other], other[query + start != other]
+            limit = np.minimum(reach[start + query], reach[other])
+            near = _near(pixels[query], rows[query], signatures[first[other]], limit)
+            found.append(np.stack([first[start + query[near]], first[other[near]]], axis=1))
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
 def groups(pairs: Pairs, num_images: int) -> NDArray[np.int64]:
-    """For each image, the smallest index among those that pairs connect it with; its own where it has none.
+    """For each image the smallest index of those that pairs connect it with; its own where it is in none.
 
     >>> groups(np.array([[0, 3], [3, 4]]), 6).tolist()
     [0, 1, 2, 0, 0, 5]
@@ -114,84 +122,89 @@ def groups(pairs: Pairs, num_images: int) -> NDArray[np.int64]:
     edges = coo_array((np.ones(len(pairs), dtype=np.int8), pairs.T), shape=(num_images, num_images))
     _, component = connected_components(edges, directed=False)
     _, smallest = np.unique(component, return_index=True)
-    return smallest[component]
-
-
-class _Thumbnails:
-    """The low frequencies of distinct signatures, and how far from each a near duplicate may lie.
-
-    Attributes:
-        waves: float32 of shape (n, `LOW`²); the distance of two rows is the root mean square of what their smoothed
-            thumbnails differ in, in grey levels of 255.
-        reach: float64 of shape (n,); the largest distance; 0 for blank images.
-    """
-
-    def __init__(self, signatures: Signatures, chosen: NDArray[np.int64]) -> None:
-        self._signatures, self._chosen = signatures, chosen
-        self.waves = np.empty((len(chosen), LOW * LOW), dtype=np.float32)
-        self._sizes = np.empty((len(chosen), 2))
-        for start in range(0, len(chosen), CHUNK):
-            piece = slice(start, start + CHUNK)
-            rows = signatures[chosen[piece]]
-            self.waves[piece] = _waves(_pixels(rows), _COSINES[:LOW].T, _COSINES[:LOW].T)
-            self._sizes[piece] = np.ascontiguousarray(rows[:, SIDE * SIDE :]).view("<u2")
-        contrast = np.linalg.norm(self.waves[:, 1:], axis=1)
-        pixels = np.sqrt(self._sizes.prod(axis=1))
-        reach = np.minimum(np.maximum(2.0, 180 / pixels**1.2), 0.2 * contrast)
-        self.reach = np.where(contrast < BLANK_CONTRAST, 0.0, reach)
-        self._stretch = np.log(self._sizes[:, 1] / self._sizes[:, 0])
-
-    def as_variant(self, indices: NDArray[np.int64], variant: str) -> NDArray[np.float64]:
-        """The waves of the images at `indices`, had they been mirrored or shifted."""
-        if variant == "same":
-            return self.waves[indices].astype(np.float64)
-        if variant == "mirrored":
-            return self.waves[indices] * _ODD
-        pixels = _pixels(self._signatures[self._chosen[indices]])
-        still = _COSINES[:LOW].T
-        if variant == "right":
-            return _waves(pixels, still, _shifted(SHIFT * SIDE / self._sizes[indices, 1]))
-        return _waves(pixels, _shifted(SHIFT * SIDE / self._sizes[indices, 0]), still)
-
-    def near(
-        self, waves: NDArray[np.float64], indices: NDArray[np.int64], others: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Which of the images at `indices`, whose variants have these `waves`, are near duplicates of the `others`."""
-        distance = np.linalg.norm(waves - self.waves[others], axis=1)
-        stretch = np.abs(self._stretch[indices] - self._stretch[others])
-        limit = np.minimum(self.reach[indices], self.reach[others])
-        return (indices != others) & (distance <= limit) & (stretch <= LARGEST_STRETCH)
+    return np.asarray(smallest[component], dtype=np.int64)
 
 
 def _distinct(signatures: Signatures) -> tuple[NDArray[np.int64], Pairs]:
-    """The first of each set of equal signatures, in an order that depends on their content alone, and its copies."""
-    digests = b"".join(_digests(signatures))
-    _, first, number = np.unique(np.frombuffer(digests, dtype="<u8"), return_index=True, return_inverse=True)
+    """The first of each set of equal signatures, and each with its copies.
+
+    The sets are ordered by a hash of their content, so that nothing that follows depends on the order of the images.
+    """
+    hashes = np.frombuffer(b"".join(_hashes(signatures)), dtype="<u8")
+    _, first, number = np.unique(hashes, return_index=True, return_inverse=True)
     pairs = np.stack([first[number], np.arange(len(signatures))], axis=1)
     return first, pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def _digests(signatures: Signatures) -> Iterator[bytes]:
+def _hashes(signatures: Signatures) -> Iterator[bytes]:
     for start in range(0, len(signatures), CHUNK):
         for row in np.ascontiguousarray(signatures[start : start + CHUNK]):
             yield hashlib.blake2b(row, digest_size=8).digest()
 
 
-def _pixels(rows: Signatures) -> NDArray[np.float64]:
-    return rows[:, : SIDE * SIDE].reshape(-1, SIDE, SIDE).astype(np.float64)
+def _describe(signatures: Signatures, chosen: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The `INDEXED` coefficients of the chosen images, and how far from each a near duplicate may lie; 0 if blank."""
+    low, reach = np.empty((len(chosen), INDEXED)), np.empty(len(chosen))
+    for start in range(0, len(chosen), CHUNK):
+        piece = slice(start, start + CHUNK)
+        rows = signatures[chosen[piece]]
+        waves = _waves(_pixels(rows))
+        contrast = np.linalg.norm(waves[:, 1:], axis=1)
+        # What a JPEG of quality 50 changes falls with the side of the image; resizing and rounding need 2 in any size.
+        noise = np.maximum(2.0, 180 / np.sqrt(_sizes(rows).prod(axis=1)) ** 1.2)
+        low[piece] = waves[:, _LOWEST]
+        reach[piece] = np.where(contrast < BLANK, 0.0, np.minimum(noise, 0.2 * contrast))
+    return low, reach
 
 
-def _waves(pixels: NDArray[np.float64], down: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The coefficients, scaled so that their norm is the root mean square of the pixels they make."""
-    return (np.swapaxes(down, -1, -2) @ pixels @ across).reshape(len(pixels), LOW * LOW) / SIDE
+def _near(pixels: Floats, rows: Signatures, others: Signatures, limit: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which thumbnails `pixels`, variants of `rows`, show nearly the same picture as the `others`."""
+    distance = np.linalg.norm(_waves(pixels - _pixels(others)), axis=1)
+    stretched = np.abs(_stretch(rows) - _stretch(others))
+    return (distance <= limit) & (stretched <= MOST_STRETCHED)
 
 
-def _shifted(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What takes the pixels of a row to the low coefficients of that row moved by `distance` pixels: (n, `SIDE`, `LOW`).
+def _pixels(rows: Signatures) -> Floats:
+    """The thumbnails: float32 of shape (n, `SIDE`, `SIDE`)."""
+    return rows[:, :-4].reshape(-1, SIDE, SIDE).astype(np.float32)
 
-    The row is continued by the cosines that make it, so a fraction of a pixel is possible; what enters at the end is the
-    mirror image of what was there.
+
+def _sizes(rows: Signatures) -> NDArray[np.float64]:
+    """Height and width of the images: float64 of shape (n, 2)."""
+    return np.ascontiguousarray(rows[:, -4:]).view("<u2").astype(np.float64)
+
+
+def _stretch(rows: Signatures) -> NDArray[np.float64]:
+    height, width = _sizes(rows).T
+    return np.log(width / height)
+
+
+def _waves(pixels: Floats) -> Floats:
+    """The `LOW`² lowest coefficients, scaled so that their norm is the root mean square of the grey levels they make."""
+    waves = _COSINES[:LOW] @ pixels @ _COSINES[:LOW].T / np.float32(SIDE)
+    return waves.reshape(len(pixels), LOW * LOW)
+
+
+def _as_variant(rows: Signatures, variant: str) -> Floats:
+    """The thumbnails that the images would have, had they been mirrored or moved."""
+    pixels, (height, width) = _pixels(rows), _sizes(rows).T
+    match variant:
+        case "mirrored":
+            return pixels[:, :, ::-1]
+        case "right":
+            return pixels @ _mover(width)
+        case "down":
+            return np.swapaxes(_mover(height), 1, 2) @ pixels
+    return pixels
+
+
+def _mover(sides: NDArray[np.float64]) -> Floats:
+    """For images of these sides, what takes a row of pixels to that row moved by `SHIFT_PIXELS` of the image.
+
+    The row is continued by the cosines it consists of, so that it can move by a fraction of a pixel; what enters at its
+    end is the mirror image of what was there.
     """
-    places = _GRID + 0.5 - distance[:, None]
-    moved = _SCALE[:, None] * np.cos(np.pi * _GRID[:, None] * places[:, None, :] / SIDE)  # image, frequency, pixel
-    return _COSINES.T @ moved @ _COSINES[:LOW].T
+    unique, number = np.unique(sides, return_inverse=True)
+    moved: NDArray[Any] = _PLACES - (SHIFT_PIXELS * SIDE / unique)[:, None]
+    cosines = _SCALE * np.cos(np.pi * _FREQUENCIES * moved[:, None] / SIDE)  # side, frequency, pixel
+    return (_COSINES.T @ cosines).astype(np.float32)[number]
