@@ -1,154 +1,221 @@
-"""Decode, bring to one size and split the raw dataset.
+"""Decode, bring to one size, check and split the raw dataset.
 
 Reads:   data/, what `fetch` got
-Writes:  build/prepare/: for each split `images.npy`, `labels.npy` and `ids.parquet`; `dataset.json`; `overview.png`
+Writes:  build/prepare/: for each split `images.npy`, `labels.npy` and `ids.parquet`; `dataset.json`; `issues.csv` and
+         `issues.png`, what is wrong with the images; `overview.png`
 Command: python -m pipeline.prepare
+         python -m pipeline.prepare prepare.size=64 prepare.fit=crop
 """
 
+import csv
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.schema import Prepare
 from pipeline.config.stage import Job
+from pipeline.data import checks
 from pipeline.data.arrays import write_array
-from pipeline.data.images import PixelCounts, chunks, fit_images, hash_pixels, overview
-from pipeline.data.layouts import Part, RawDataset, read
-from pipeline.data.splits import limited, stratified_split, with_noise
+from pipeline.data.backends import running_on
+from pipeline.data.checks import Issue
+from pipeline.data.decoded import Decoded, Settings, decode_all, look_for_channels
+from pipeline.data.grouping import keys_of
+from pipeline.data.images import PixelCounts, overview
+from pipeline.data.layouts import RawDataset, read
+from pipeline.data.near_duplicates import near_duplicates
+from pipeline.data.splits import Fractions, limited, share_out, with_noise
 from pipeline.data.unpack import room_for
 
 SPLITS = ("train", "val", "confirm", "test")
 
+_PICTURES = 10
+"""Images shown of each problem."""
 
-def prepare(
-    *,
-    source: Path,
-    size: int,
-    fit: str,
-    val_fraction: float,
-    confirm_fraction: float,
-    test_fraction: float,
-    limit: int | None,
-    random_labels: float,
-    seed: int,
-    out: Path,
-    fingerprint: str,
-) -> None:
+
+@dataclass(frozen=True)
+class Split:
+    """Which images are in a split, in their order, and with which labels.
+
+    Attributes:
+        rows: Places among all images.
+        labels: Of these.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+def prepare(source: Path, settings: Prepare, out: Path, cache: Path, fingerprint: str) -> None:
     """Fill `out` with arrays that training reads as they are.
+
+    The order of the images is that of a digest of what they look like, so that the same images give the same arrays, in
+    whichever layout and under whichever names they come.
 
     Args:
         source: Folder of the raw files.
-        size: Height and width in pixels of every image afterwards.
-        fit: `pad` or `resize`.
-        val_fraction: Of the training images.
-        confirm_fraction: Of the training images.
-        test_fraction: Of all images, where the source has no test split of its own.
-        limit: At most so many training images; the other splits stay whole.
-        random_labels: Share of the labels, but for those of test, that are drawn anew.
-        seed: Of the split.
+        settings: The section `prepare` of the configuration.
         out: An existing, empty folder.
+        cache: Keeps what is decoded.
         fingerprint: Recorded as what `out` was made of.
 
     Raises:
-        DataError: The raw files are missing or damaged, a class has too few images, or the disk is full.
-        ConfigError: The fractions or the limit leave nothing to train on.
+        DataError: The raw files are missing or damaged, a class has too few images, a problem is there that
+            `prepare.on_issue` does not allow, or the disk is full.
+        ConfigError: The limit leaves nothing to train on, or the regular expression of the groups matches nothing.
     """
     raw = read(source)
-    splits = stratified_split(
-        raw.train.labels,
-        raw.classes,
-        val=val_fraction,
-        confirm=confirm_fraction,
-        test=0.0 if raw.test else test_fraction,
-        seed=seed,
-    )
-    train = splits["train"]
-    splits["train"] = train[limited(raw.train.labels[train], raw.classes, limit, seed)]
+    channels = settings.channels or look_for_channels(raw, settings.max_pixels)
+    with running_on(settings.backend, "prepare.backend"):
+        decoding = Settings(settings.size, channels, settings.fit, settings.max_pixels)
+        decoded = decode_all(raw, decoding, cache, settings.workers)
 
-    relabelled = replace(raw.train, labels=with_noise(raw.train.labels, len(raw.classes), random_labels, seed))
-    pixels = PixelCounts(raw.train.images.shape[3])
-    counts: dict[str, list[int]] = {}
+    marks, pairs = decoded.marks(), _pairs(decoded, settings.near_duplicates)
+    found = _find(raw, decoded, settings, decoded.first_copies(marks), pairs)
+    issues, stays = checks.settle(found, vars(settings.on_issue), len(raw.labels))
+    splits = _split(raw, settings, marks, pairs, np.flatnonzero(stays))
+
+    pixels = PixelCounts(channels)
     for name in SPLITS:
-        part = (raw.test or raw.train) if name == "test" else relabelled
-        chosen = np.arange(len(part.labels)) if part is raw.test else splits[name]
         (out / name).mkdir()
-        _write_images(out / name, part, chosen, size, fit, pixels if name == "train" else None)
-        counts[name] = np.bincount(part.labels[chosen], minlength=len(raw.classes)).tolist()
-
+        _write_split(out / name, raw, decoded, splits[name], decoding, pixels if name == "train" else None)
+    _write_issues(out / "issues.csv", raw, issues)
+    _draw_issues(out / "issues.png", raw, decoded, issues)
+    counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
     content = {
-        "name": raw.name, "classes": raw.classes, "size": size, "channels": raw.train.images.shape[3], "counts": counts,
-        "mean": pixels.mean(), "std": pixels.std(), "source": raw.source, "licence": raw.licence,
-        "fingerprint": fingerprint,
+        "name": raw.name, "classes": raw.classes, "size": settings.size, "channels": channels, "counts": counts,
+        "mean": pixels.mean(), "std": pixels.std(), "issues": dict(Counter(issue.problem for issue in issues)),
+        "left_out": len(raw.skipped), "source": raw.source, "licence": raw.licence, "fingerprint": fingerprint,
     }  # fmt: skip
-    (out / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (out / "dataset.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _draw_overview(out, raw)
     sizes = ", ".join(f"{name} {sum(counts[name]):,}" for name in SPLITS)
-    print(f"{raw.name}: {len(raw.classes)} classes, {size}×{size}×{content['channels']}; images: {sizes}")
+    print(f"{raw.name}: {len(raw.classes)} classes, {settings.size}×{settings.size}×{channels}; images: {sizes}")
+    if issues or raw.skipped:
+        skipped = f"{len(raw.skipped):,} files left out by fetch" if raw.skipped else ""
+        print(f"issues: {', '.join(filter(None, [checks.told(issues), skipped]))}; issues.csv lists them")
 
 
-def _write_images(
-    folder: Path, part: Part, chosen: NDArray[np.int64], size: int, fit: str, pixels: PixelCounts | None
+def _pairs(decoded: Decoded, wanted: bool) -> NDArray[np.int64]:
+    """Near duplicates among the images that could be decoded, as pairs of places."""
+    facts = decoded.facts
+    if not wanted:
+        return np.zeros((0, 2), dtype=np.int64)
+    rows = np.flatnonzero(~np.isin(np.arange(len(facts.spread)), list(facts.problems)))
+    pairs: NDArray[np.int64] = rows[near_duplicates(facts.signature[rows])].reshape(-1, 2)
+    return pairs
+
+
+def _find(
+    raw: RawDataset, decoded: Decoded, settings: Prepare, first: NDArray[np.int64], pairs: NDArray[np.int64]
+) -> list[Issue]:
+    facts = decoded.facts
+    table = checks.Table(
+        names=raw.ids, labels=raw.labels, classes=raw.classes, given=raw.splits, shapes=facts.shape,
+        num_bytes=facts.num_bytes, spread=facts.spread, first=first, undecoded=facts.problems, pairs=pairs,
+    )  # fmt: skip
+    limits = checks.Limits(settings.min_side, settings.max_aspect, settings.min_per_class, settings.max_imbalance)
+    return checks.find(table, limits)
+
+
+def _split(
+    raw: RawDataset, settings: Prepare, marks: list[str], pairs: NDArray[np.int64], rows: NDArray[np.int64]
+) -> dict[str, Split]:
+    """Share out the images of `rows`, which stay."""
+    order = sorted(rows.tolist(), key=lambda row: (marks[row], raw.labels[row], raw.ids[row]))
+    rows = np.array(order, dtype=np.int64)
+    keys = keys_of(marks, pairs, raw.groups, raw.ids, settings.group)
+    fractions = Fractions(settings.test_fraction, settings.confirm_fraction, settings.val_fraction)
+    labels = raw.labels[rows]
+    names = share_out(
+        labels, [keys[row] for row in rows], raw.splits[rows], raw.classes, fractions, settings.seed,
+        settings.folds, settings.fold or 0,
+    )  # fmt: skip
+    noisy = with_noise(labels, len(raw.classes), settings.random_labels, settings.seed)
+    chosen = {name: np.flatnonzero(names == name) for name in SPLITS}
+    train = chosen["train"]
+    chosen["train"] = train[limited(labels[train], raw.classes, settings.limit, settings.seed)]
+    return {name: Split(rows[places], (labels if name == "test" else noisy)[places]) for name, places in chosen.items()}
+
+
+def _write_split(
+    folder: Path, raw: RawDataset, decoded: Decoded, split: Split, decoding: Settings, pixels: PixelCounts | None
 ) -> None:
-    """Write one split in one pass over its raw images, in the order of `chosen`; count the pixels where asked to."""
-    hashes: list[str] = []
+    """Write one split; count its pixels where asked to."""
 
     def pieces() -> Iterator[NDArray[np.uint8]]:
-        for raw in chunks(part.images, chosen):
-            hashes.extend(hash_pixels(raw))
-            fitted = fit_images(raw, size, fit)
+        for images in decoded.pieces(split.rows):
             if pixels is not None:
-                pixels.add(fitted)
-            yield fitted
+                pixels.add(images)
+            yield images
 
-    height, width, channels = part.images.shape[1:]
-    write_array(folder / "images.npy", "uint8", (len(chosen), size, size, channels), pieces())
-    write_array(folder / "labels.npy", "int64", (len(chosen),), [part.labels[chosen]])
-    ids = [f"{part.name}-{position:06d}" for position in chosen]
-    paths = [part.paths[position] for position in chosen]
-    _write_ids(folder / "ids.parquet", ids, paths, hashes, width, height)
+    shape = (len(split.rows), decoding.size, decoding.size, decoding.channels)
+    write_array(folder / "images.npy", "uint8", shape, pieces())
+    write_array(folder / "labels.npy", "int64", (len(split.rows),), [split.labels])
+    _write_ids(folder / "ids.parquet", raw, decoded, split.rows)
 
 
-def _write_ids(path: Path, ids: list[str], paths: list[str], hashes: list[str], width: int, height: int) -> None:
-    """Write where each image comes from: its place, its file, its pixels' SHA-256 and its size before fitting."""
+def _write_ids(path: Path, raw: RawDataset, decoded: Decoded, rows: NDArray[np.int64]) -> None:
+    """Write where each image comes from: its name, its file, its size before, and the SHA-256 of its bytes.
+
+    Where the source has pixels alone, it is that of these, row by row, channels last.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    facts = decoded.facts
+    shape = np.asarray(facts.shape[rows], dtype=np.int32).reshape(-1, 3)
     columns = {
-        "id": ids,
-        "path": pa.array(paths, type=pa.string()),
-        "sha256": hashes,
-        "width": pa.array([width] * len(ids), type=pa.int32()),
-        "height": pa.array([height] * len(ids), type=pa.int32()),
+        "id": pa.array([raw.ids[row] for row in rows], type=pa.string()),
+        "path": pa.array([raw.files[row] for row in rows], type=pa.string()),
+        "sha256": pa.array([facts.content[row].tobytes().hex() for row in rows], type=pa.string()),
+        "width": pa.array(shape[:, 1]),
+        "height": pa.array(shape[:, 0]),
     }
-    with room_for(path, sum(map(len, ids)) + sum(map(len, hashes))):
-        pq.write_table(pa.table(columns), path, compression="zstd")
+    table = pa.table(columns)
+    with room_for(path, table.nbytes):
+        pq.write_table(table, path, compression="zstd")
+
+
+def _write_issues(path: Path, raw: RawDataset, issues: Sequence[Issue]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "problem", "evidence", "action"])
+        writer.writerows([issue.name, issue.problem, issue.evidence, issue.action] for issue in issues)
+        writer.writerows([row["path"], row["problem"], row["evidence"], "left out by fetch"] for row in raw.skipped)
+
+
+def _draw_issues(path: Path, raw: RawDataset, decoded: Decoded, issues: Sequence[Issue]) -> None:
+    """Draw a row of pictures for each problem of images that can be seen; nothing where there is none."""
+    shown: dict[str, list[int]] = {}
+    counts: Counter[str] = Counter()
+    for issue in issues:
+        if issue.row is not None and issue.problem not in checks.UNDECODED:
+            counts[issue.problem] += 1
+            shown.setdefault(issue.problem, []).extend([issue.row] if issue.twin is None else [issue.row, issue.twin])
+    if not shown:
+        return
+    rows = np.array([row for found in shown.values() for row in found[:_PICTURES]])
+    labels = np.repeat(np.arange(len(shown)), [min(len(found), _PICTURES) for found in shown.values()])
+    names = [f"{problem.replace('_', ' ')} ({counts[problem]:,})" for problem in shown]
+    images = np.concatenate(list(decoded.pieces(rows)))
+    title = f"{raw.name}: what to look at; of two that are alike, both"
+    overview(images, labels, names, title, _PICTURES).savefig(path, dpi=110)
 
 
 def _draw_overview(out: Path, raw: RawDataset) -> None:
     images = np.load(out / "train" / "images.npy", mmap_mode="r")
     labels = np.load(out / "train" / "labels.npy")
-    figure = overview(images, labels, raw.classes, f"{raw.name}: training images, {images.shape[1]}×{images.shape[2]}")
-    figure.savefig(out / "overview.png", dpi=110)
+    title = f"{raw.name}: training images, {images.shape[1]}×{images.shape[2]}"
+    overview(images, labels, raw.classes, title).savefig(out / "overview.png", dpi=110)
 
 
 def main(job: Job) -> None:
-    config = job.config.prepare
-    prepare(
-        source=job.locate("fetch"),
-        size=config.size,
-        fit=config.fit,
-        val_fraction=config.val_fraction,
-        confirm_fraction=config.confirm_fraction,
-        test_fraction=config.test_fraction,
-        limit=config.limit,
-        random_labels=config.random_labels,
-        seed=config.seed,
-        out=job.out,
-        fingerprint=job.fingerprint,
-    )
+    prepare(job.locate("fetch"), job.config.prepare, job.out, job.cache, job.fingerprint)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def images_and_labels(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def cifar_files() -> dict[str, bytes]:
     """The five training batches and the test batch, by name."""
     content = {}
-    for seed, name in enumerate([*CIFAR_FILES["train"], *CIFAR_FILES["test"]]):
+    for seed, name in enumerate([*CIFAR_FILES["train"]["files"], *CIFAR_FILES["test"]["files"]]):
         images, labels = images_and_labels(seed)
         content[name] = np.hstack([labels[:, None], images.reshape(NUM_IN_BATCH, -1)]).tobytes()
     return content

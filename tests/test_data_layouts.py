@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.errors import DataError
-from pipeline.data.layouts import read
+from pipeline.data import layouts
+from pipeline.data.layouts import RawDataset, read
 from tests import cifar_files
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx, idx_files, write_raw
 
@@ -18,6 +21,20 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     return write_raw(tmp_path / "data", idx_files())
+
+
+def images_of(dataset: RawDataset, split: str) -> Any:
+    """The pixels of a split's images, read block by block."""
+    return np.concatenate([np.asarray(block.read()) for block in dataset.blocks])[dataset.splits == split]
+
+
+def labels_of(dataset: RawDataset, split: str) -> list[int]:
+    labels: list[int] = dataset.labels[dataset.splits == split].tolist()
+    return labels
+
+
+def files_of(dataset: RawDataset, split: str) -> list[str]:
+    return [file for file, name in zip(dataset.files, dataset.splits, strict=True) if name == split]
 
 
 def change(folder: Path, **values: Any) -> None:
@@ -41,41 +58,54 @@ def cifar(tmp_path: Path) -> Path:
 
 def test_idx_gives_training_and_test_images(raw: Path) -> None:
     dataset = read(raw)
-    assert isinstance(dataset.train.images, np.ndarray)
     assert dataset.name == "sides" and dataset.classes == CLASSES
-    assert dataset.train.images.shape == (NUM_TRAIN, SIZE, SIZE, 1) and dataset.train.images.dtype == np.uint8
-    assert dataset.train.images.tobytes() == idx_files()[IMAGES][16:]
-    assert dataset.train.labels.dtype == np.int64 and dataset.train.labels.tolist()[:4] == [0, 1, 2, 0]
-    assert dataset.test is not None and dataset.test.images.shape == (NUM_TEST, SIZE, SIZE, 1)
-    assert dataset.train.paths == [IMAGES] * NUM_TRAIN and dataset.test.paths == ["t10k-images-idx3-ubyte"] * NUM_TEST
+    train = images_of(dataset, "train")
+    assert train.shape == (NUM_TRAIN, SIZE, SIZE, 1) and train.dtype == np.uint8
+    assert train.tobytes() == idx_files()[IMAGES][16:]
+    assert dataset.labels.dtype == np.int64 and labels_of(dataset, "train")[:4] == [0, 1, 2, 0]
+    assert images_of(dataset, "test").shape == (NUM_TEST, SIZE, SIZE, 1)
+    assert files_of(dataset, "train") == [IMAGES] * NUM_TRAIN
+    assert files_of(dataset, "test") == ["t10k-images-idx3-ubyte"] * NUM_TEST
+    assert dataset.ids[:2] == ["train-000000", "train-000001"] and dataset.ids[-1] == f"test-{NUM_TEST - 1:06d}"
 
 
-def test_idx_images_are_mapped_and_not_loaded(raw: Path) -> None:
-    base = read(raw).train.images
-    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
-        assert base.base is not None
-        base = base.base
-    assert isinstance(base, np.memmap) and base.mode == "r"
+def test_images_come_in_blocks_of_a_bounded_size(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = images_of(read(raw), "train")
+    monkeypatch.setattr(layouts, "BLOCK", 7)
+    dataset = read(raw)
+    assert max(block.num_images for block in dataset.blocks) == 7
+    assert np.array_equal(images_of(dataset, "train"), whole)
+
+
+def test_user_s_own_file_names_are_read_where_the_description_tells_them(raw: Path) -> None:
+    (raw / IMAGES).rename(raw / "mine.idx3")
+    (raw / LABELS).rename(raw / "mine.idx1")
+    change(raw, parts={"train": {"images": "mine.idx3", "labels": "mine.idx1"}})
+    dataset = read(raw)
+    assert (
+        len(dataset.labels) == NUM_TRAIN
+        and set(dataset.splits.tolist()) == {""}
+        and set(dataset.files) == {"mine.idx3"}
+    )
 
 
 def test_cifar_batches_give_training_and_test_images_in_their_order(cifar: Path) -> None:
     dataset, number = read(cifar), cifar_files.NUM_IN_BATCH
-    assert dataset.train.images.shape == (5 * number, 32, 32, 3)
-    assert dataset.test is not None and dataset.test.images.shape == (number, 32, 32, 3)
     batches = [cifar_files.images_and_labels(seed) for seed in range(6)]
     planes = np.concatenate([images for images, _ in batches[:5]])
-    everything = dataset.train.images[np.arange(5 * number)]
-    assert everything.dtype == np.uint8 and np.array_equal(everything, planes.transpose(0, 2, 3, 1))
-    assert np.array_equal(dataset.test.images[np.array([3])], batches[5][0][3:4].transpose(0, 2, 3, 1))
-    assert dataset.train.labels.dtype == np.int64
-    assert dataset.train.labels.tolist() == [label for _, labels in batches[:5] for label in labels]
+    train = images_of(dataset, "train")
+    assert train.shape == (5 * number, 32, 32, 3) and train.dtype == np.uint8
+    assert np.array_equal(train, planes.transpose(0, 2, 3, 1))
+    assert np.array_equal(images_of(dataset, "test"), batches[5][0].transpose(0, 2, 3, 1))
+    assert dataset.labels.dtype == np.int64
+    assert labels_of(dataset, "train") == [label for _, labels in batches[:5] for label in labels]
 
 
 def test_each_cifar_image_knows_its_file(cifar: Path) -> None:
     dataset = read(cifar)
-    assert dataset.train.paths[:: cifar_files.NUM_IN_BATCH] == [f"data_batch_{number}.bin" for number in range(1, 6)]
-    assert dataset.test is not None and set(dataset.test.paths) == {"test_batch.bin"}
-    assert len(dataset.train.paths) == len(dataset.train.labels)
+    names = [f"data_batch_{number}.bin" for number in range(1, 6)]
+    assert files_of(dataset, "train")[:: cifar_files.NUM_IN_BATCH] == names
+    assert set(files_of(dataset, "test")) == {"test_batch.bin"}
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 1, 3072, 3074, 40 * 3073 - 1])
@@ -104,8 +134,12 @@ def test_cifar_label_that_no_class_has_is_told_with_its_batch(cifar: Path) -> No
 def test_arrays_have_no_test_images_of_their_own(raw: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
     dataset = read(write_arrays(raw, images, np.arange(9) % 3))
-    assert dataset.test is None
-    assert np.array_equal(dataset.train.images[np.arange(9)], images) and dataset.train.labels.tolist() == [0, 1, 2] * 3
+    assert np.array_equal(images_of(dataset, ""), images) and labels_of(dataset, "") == [0, 1, 2] * 3
+
+
+def test_grey_arrays_may_leave_out_the_channels(raw: Path) -> None:
+    dataset = read(write_arrays(raw, np.zeros((3, 4, 5), np.uint8), np.arange(3, dtype=np.uint8)[:, None]))
+    assert images_of(dataset, "").shape == (3, 4, 5, 1) and labels_of(dataset, "") == [0, 1, 2]
 
 
 def test_missing_description_is_told(tmp_path: Path) -> None:
@@ -129,7 +163,7 @@ def test_incomplete_description_is_told(raw: Path) -> None:
 def test_unknown_layout_is_told(raw: Path) -> None:
     change(raw, layout="jpeg")
     with pytest.raises(
-        DataError, match=r"layout in .*source\.json must be one of arrays, cifar, idx; got 'jpeg'\. Run"
+        DataError, match=r"layout in .*source\.json must be one of arrays, cifar, idx, parquet; got 'jpeg'\. Run"
     ):
         read(raw)
 
@@ -204,7 +238,8 @@ def test_negative_label_is_told(raw: Path) -> None:
 def test_array_of_the_wrong_form_is_told(raw: Path, images: Any, found: str) -> None:
     write_arrays(raw, images, np.arange(3))
     with pytest.raises(
-        DataError, match=rf"images\.npy must be uint8 of shape \(n, height, width, channels\); got {found}"
+        DataError,
+        match=rf"images\.npy must be uint8 of shape \(n, height, width\), or with 1 or 3 channels behind; got {found}",
     ):
         read(raw)
 
@@ -229,3 +264,99 @@ def test_array_of_objects_is_never_unpickled(raw: Path) -> None:
     np.save(raw / "labels.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match=r"labels\.npy must be a whole \.npy file"):
         read(raw)
+
+
+def test_labels_that_are_no_numbers_are_told(raw: Path) -> None:
+    write_arrays(raw, np.zeros((3, 4, 4, 1), np.uint8), np.array([0.0, 1.0, 2.0]))
+    with pytest.raises(
+        DataError, match=r"labels\.npy must be whole numbers of shape \(n,\); got float64 of shape \(3,\)"
+    ):
+        read(raw)
+
+
+def write_table(folder: Path, file: str = "images-00.parquet", **columns: Any) -> None:
+    image = pa.array([{"bytes": data, "path": None} for data in columns.pop("image")])
+    pq.write_table(pa.table({"image": image, **columns}), folder / file, row_group_size=2)
+
+
+@pytest.fixture
+def tables(raw: Path) -> Path:
+    """Two Parquet files of three images each, without anything but images and labels."""
+    write_table(raw, "train-0.parquet", image=[b"a", b"b", None], label=["cat", "dog", "cat"])
+    write_table(raw, "test-0.parquet", image=[b"d", b"e", b"f"], label=["dog", "dog", "cat"])
+    parts = {"train-0.parquet": {"split": "train"}, "test-0.parquet": {"split": "test"}}
+    (raw / "source.json").write_text(
+        json.dumps(
+            json.loads((raw / "source.json").read_text()) | {"layout": "parquet", "classes": None, "parts": parts}
+        )
+    )
+    return raw
+
+
+def test_parquet_files_give_encoded_images_and_a_class_map(tables: Path) -> None:
+    dataset = read(tables)
+    assert [data for block in dataset.blocks for data in block.read()] == [b"a", b"b", b"", b"d", b"e", b"f"]
+    assert [block.num_images for block in dataset.blocks] == [2, 1, 2, 1]
+    assert dataset.classes == ["cat", "dog"] and dataset.labels.tolist() == [0, 1, 0, 1, 1, 0]
+    assert dataset.splits.tolist() == ["train"] * 3 + ["test"] * 3
+    assert dataset.ids[0] == "train-0-000000" and len(set(dataset.ids)) == 6
+
+
+def test_columns_of_packed_files_are_read(raw: Path) -> None:
+    write_table(
+        raw, image=[b"a", b"b"], label=["ñu", "a cat"], path=["x/1.png", "y/2.png"], split=["test", None], group=["p1", None]
+    )  # fmt: skip
+    (raw / "skipped.csv").write_text("path,problem,evidence\nx/link,link,leads to /etc\n")
+    (raw / "source.json").write_text(
+        json.dumps(json.loads((raw / "source.json").read_text()) | {"layout": "parquet", "classes": None})
+    )
+    dataset = read(raw)
+    assert dataset.classes == ["a cat", "ñu"] and dataset.splits.tolist() == ["test", ""]
+    assert (dataset.ids, dataset.groups) == (["x/1.png", "y/2.png"], ["p1", ""])
+    assert dataset.skipped == [{"path": "x/link", "problem": "link", "evidence": "leads to /etc"}]
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_numbers(tables: Path) -> None:
+    write_table(tables, "train-0.parquet", image=[b"a", b"b", b"c"], label=["10", "9", "9"])
+    write_table(tables, "test-0.parquet", image=[b"a"], label=["9"])
+    dataset = read(tables)
+    assert dataset.classes == ["9", "10"] and dataset.labels.tolist() == [1, 0, 0, 0]
+
+
+def test_names_of_numbered_labels_come_from_the_description(tables: Path) -> None:
+    write_table(tables, "train-0.parquet", image=[b"a", b"b", b"c"], label=[2, 0, 1])
+    write_table(tables, "test-0.parquet", image=[b"a"], label=[2])
+    change(tables, classes=["x", "y", "z"])
+    assert read(tables).classes == ["x", "y", "z"] and read(tables).labels.tolist() == [2, 0, 1, 2]
+    change(tables, classes=["x", "y"])
+    with pytest.raises(DataError, match=r"labels must be in 0\.\.1, as data\.classes names 2 classes; got 2\."):
+        read(tables)
+
+
+def test_class_that_the_description_does_not_name_is_told(tables: Path) -> None:
+    change(tables, classes=["cat"])
+    with pytest.raises(DataError, match=r"data\.classes must name every class of the data; it lacks 'dog'\."):
+        read(tables)
+
+
+def test_image_without_a_label_is_told(tables: Path) -> None:
+    write_table(tables, "test-0.parquet", image=[b"a", b"b"], label=["cat", None])
+    with pytest.raises(DataError, match=r"test-0\.parquet must have a label for each image; row 1 has none\."):
+        read(tables)
+
+
+def test_parquet_file_without_its_columns_is_told(tables: Path) -> None:
+    pq.write_table(pa.table({"picture": [b"a"], "label": ["cat"]}), tables / "test-0.parquet")
+    with pytest.raises(
+        DataError, match=r"must have the columns 'image' and 'label'; it has label, picture\. Name them"
+    ):
+        read(tables)
+
+
+def test_missing_and_damaged_parquet_files_are_told(tables: Path) -> None:
+    (tables / "test-0.parquet").write_bytes(b"PAR1nothing")
+    with pytest.raises(DataError, match=r"test-0\.parquet must be a whole Parquet file; got a damaged one"):
+        read(tables)
+    (tables / "test-0.parquet").unlink()
+    with pytest.raises(DataError, match=r"test-0\.parquet must be there, as source\.json says"):
+        read(tables)

@@ -1,5 +1,7 @@
 """Splits of any dataset: disjoint, covering, stratified, stable, nested."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,11 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.config.errors import ConfigError, DataError
-from pipeline.data.splits import limited, split_counts, stratified_split
+from pipeline.data.splits import Fractions, limited, share_out
 
 Labels = NDArray[np.int64]
 
-fractions = st.tuples(st.floats(0.01, 0.5), st.floats(0, 0.45), st.floats(0, 0.9))
+NAMES = ("train", "val", "confirm", "test")
+
+fractions = st.builds(Fractions, test=st.floats(0, 0.9), confirm=st.floats(0, 0.45), val=st.floats(0.01, 0.5))
 seeds = st.integers(0, 1000)
 
 
@@ -23,57 +27,159 @@ def datasets(draw: st.DrawFn) -> tuple[Labels, list[str]]:
     return np.random.default_rng(draw(seeds)).permutation(labels), [f"class {label}" for label in range(len(sizes))]
 
 
+def keys_of(number: int) -> list[str]:
+    return [f"key {place}" for place in range(number)]
+
+
+def shared(labels: Labels, classes: list[str], fractions: Fractions, seed: int = 0, **more: Any) -> NDArray[np.str_]:
+    """Splits of images of which none belong together and to which the source gives no split."""
+    more = {"keys": keys_of(len(labels)), "given": np.full(len(labels), ""), **more}
+    return share_out(labels, classes=classes, fractions=fractions, seed=seed, **more)
+
+
+USUAL = Fractions(test=0.15, confirm=0.1, val=0.1)
+
+
 @settings(deadline=None, max_examples=50)
 @given(datasets(), fractions, seeds)
-def test_split_is_disjoint_covering_and_stratified(
-    dataset: tuple[Labels, list[str]], fractions: tuple[float, float, float], seed: int
+def test_every_class_is_in_every_split_that_is_wanted(
+    dataset: tuple[Labels, list[str]], fractions: Fractions, seed: int
 ) -> None:
-    (labels, classes), (val, confirm, test) = dataset, fractions
-    splits = stratified_split(labels, classes, val=val, confirm=confirm, test=test, seed=seed)
-    assert sorted(np.concatenate(list(splits.values()))) == list(range(len(labels)))
-    for indices in splits.values():
-        assert (np.diff(indices) > 0).all()
+    labels, classes = dataset
+    splits = shared(labels, classes, fractions, seed)
+    wanted = {"train": 1.0, "val": fractions.val, "confirm": fractions.confirm, "test": fractions.test}
     for label in range(len(classes)):
-        counts = {name: int((labels[indices] == label).sum()) for name, indices in splits.items()}
-        num_images = int((labels == label).sum())
-        rest = num_images - counts["test"]
-        assert abs(counts["test"] - num_images * test) < 1 + 1e-6
-        assert abs(counts["val"] - rest * val) < 1 + 1e-6
-        assert abs(counts["confirm"] - rest * confirm) < 1 + 1e-6
-        wanted = {"train": 1.0, "val": val, "confirm": confirm, "test": test}
-        assert all(counts[name] >= 1 for name, fraction in wanted.items() if fraction > 0)
-        assert all(counts[name] == 0 for name, fraction in wanted.items() if fraction == 0)
+        counts = {name: int((splits[labels == label] == name).sum()) for name in NAMES}
+        assert sum(counts.values()) == (labels == label).sum()
+        assert all((counts[name] > 0) == (fraction > 0) for name, fraction in wanted.items())
+
+
+def test_shares_are_near_their_fractions() -> None:
+    labels = np.arange(20_000) % 4
+    splits = shared(labels, list("abcd"), USUAL)
+    for label in range(4):
+        shares = {name: float((splits[labels == label] == name).mean()) for name in NAMES}
+        assert shares == pytest.approx({"train": 0.68, "val": 0.085, "confirm": 0.085, "test": 0.15}, abs=0.02)
 
 
 @settings(deadline=None, max_examples=30)
 @given(datasets(), seeds)
 def test_split_depends_on_the_seed_alone(dataset: tuple[Labels, list[str]], seed: int) -> None:
     labels, classes = dataset
-    first, again, other = (
-        stratified_split(labels, classes, val=0.1, confirm=0.1, test=0.2, seed=number)
-        for number in (seed, seed, seed + 1)
-    )
-    assert all(np.array_equal(first[name], again[name]) for name in first)
-    assert not np.array_equal(first["train"], other["train"])
+    first, again, other = (shared(labels, classes, USUAL, number) for number in (seed, seed, seed + 1))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+@settings(deadline=None, max_examples=30)
+@given(datasets(), seeds)
+def test_order_of_the_images_does_not_matter(dataset: tuple[Labels, list[str]], seed: int) -> None:
+    labels, classes = dataset
+    order = np.random.default_rng(seed).permutation(len(labels))
+    keys = keys_of(len(labels))
+    mixed = shared(labels[order], classes, USUAL, keys=[keys[place] for place in order])
+    assert np.array_equal(mixed, shared(labels, classes, USUAL, keys=keys)[order])
+
+
+@settings(deadline=None, max_examples=30)
+@given(datasets(), st.integers(1, 300), seeds)
+def test_new_images_move_no_old_one(dataset: tuple[Labels, list[str]], number: int, seed: int) -> None:
+    labels, classes = dataset
+    old = shared(labels, classes, USUAL, seed)
+    new = shared(np.concatenate([labels, np.arange(number) % len(classes)]), classes, USUAL, seed)
+    assert np.array_equal(new[: len(labels)], old)
+
+
+def test_new_label_moves_no_image() -> None:
+    labels = np.arange(600) % 3
+    relabelled = np.where(np.arange(600) < 30, 2, labels)
+    assert np.array_equal(shared(labels, list("abc"), USUAL), shared(relabelled, list("abc"), USUAL))
 
 
 def test_split_never_changes() -> None:
-    splits = stratified_split(np.arange(20) % 2, ["even", "odd"], val=0.2, confirm=0.2, test=0.2, seed=0)
-    assert {name: indices.tolist() for name, indices in splits.items()} == {
-        "train": [2, 3, 4, 5, 7, 8, 12, 13, 14, 16, 17, 19],
-        "val": [1, 6],
-        "confirm": [9, 18],
-        "test": [0, 10, 11, 15],
+    splits = shared(np.arange(20) % 2, ["even", "odd"], Fractions(test=0.2, confirm=0.2, val=0.2))
+    assert {name: np.flatnonzero(splits == name).tolist() for name in NAMES} == {
+        "train": [2, 4, 5, 8, 13, 14, 16],
+        "val": [1, 9, 12, 15, 18, 19],
+        "confirm": [6, 10, 11],
+        "test": [0, 3, 7, 17],
     }
 
 
 def test_changing_val_leaves_test_and_confirm_alone() -> None:
     labels = np.arange(300) % 3
-    narrow, wide = (
-        stratified_split(labels, ["a", "b", "c"], val=val, confirm=0.1, test=0.1, seed=0) for val in (0.1, 0.4)
-    )
-    assert np.array_equal(narrow["test"], wide["test"])
-    assert np.array_equal(narrow["confirm"], wide["confirm"])
+    narrow, wide = (shared(labels, list("abc"), Fractions(0.1, 0.1, val)) for val in (0.1, 0.4))
+    for name in ("test", "confirm"):
+        assert np.array_equal(narrow == name, wide == name)
+    assert (wide == "val").sum() > (narrow == "val").sum()
+
+
+@settings(deadline=None, max_examples=30)
+@given(datasets(), st.integers(1, 8), seeds)
+def test_images_of_one_key_stay_together(dataset: tuple[Labels, list[str]], size: int, seed: int) -> None:
+    labels, classes = dataset
+    keys = [f"{labels[place]}/{place // size}" for place in range(len(labels))]
+    splits = shared(labels, classes, USUAL, seed, keys=keys)
+    for key in set(keys):
+        assert len({split for split, other in zip(splits, keys, strict=True) if other == key}) == 1
+
+
+def test_given_splits_are_kept_and_get_no_others() -> None:
+    given = np.repeat(["train", "val", "test"], [200, 50, 50])
+    labels = np.arange(300) % 2
+    splits = shared(labels, ["a", "b"], USUAL, given=given)
+    assert np.array_equal(splits == "test", given == "test") and np.array_equal(splits == "val", given == "val")
+    assert 0 < (splits[:200] == "confirm").sum() < 60 and set(splits[:200]) == {"train", "confirm"}
+
+
+@settings(deadline=None, max_examples=30)
+@given(datasets(), st.integers(2, 7), seeds)
+def test_folds_are_disjoint_covering_and_even(dataset: tuple[Labels, list[str]], folds: int, seed: int) -> None:
+    labels, classes = dataset
+    fractions = Fractions(test=0.1, confirm=0, val=0.1)
+    splits = [shared(labels, classes, fractions, seed, folds=folds, fold=fold) for fold in range(folds)]
+    assert all(np.array_equal(split == "test", splits[0] == "test") for split in splits)
+    in_val = np.stack([split == "val" for split in splits])
+    assert (in_val.sum(axis=0) == (splits[0] != "test")).all()
+    for label in range(len(classes)):
+        counts = in_val[:, labels == label].sum(axis=1)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_folds_keep_groups_together_and_about_even() -> None:
+    labels, keys = np.arange(600) % 2, [f"{place % 2}/{place // 12}" for place in range(600)]
+    splits = [shared(labels, ["a", "b"], Fractions(0, 0, 0.1), keys=keys, folds=5, fold=fold) for fold in range(5)]
+    for split in splits:
+        inside = {key for key, name in zip(keys, split, strict=True) if name == "val"}
+        assert all((name == "val") == (key in inside) for key, name in zip(keys, split, strict=True))
+        assert (split == "val").sum() == 120
+
+
+def test_folds_leave_room_for_the_images_that_confirm() -> None:
+    splits = shared(np.arange(400) % 2, ["a", "b"], Fractions(0, 0.2, 0.1), folds=4, fold=1)
+    assert (splits == "val").sum() == 100 and 30 < (splits == "confirm").sum() < 90
+
+
+@pytest.mark.parametrize(("num_images", "folds"), [(1, None), (3, None), (4, 4)])
+def test_class_with_too_few_images_is_named_with_the_number_that_would_do(num_images: int, folds: int | None) -> None:
+    labels = np.repeat([0, 1], [50, num_images])
+    needed, way = (6, "lower prepare.folds=4") if folds else (4, "or cross-validate: .* prepare.folds=2")
+    match = rf"each class must have at least {needed} images .*; 'rare' has {num_images}\. Add images, .* {way}"
+    with pytest.raises(DataError, match=match):
+        shared(labels, ["common", "rare"], USUAL, folds=folds)
+    assert len(shared(np.repeat([0, 1], [50, needed]), ["common", "rare"], USUAL, folds=folds)) == 50 + needed
+
+
+def test_class_without_images_is_told() -> None:
+    with pytest.raises(DataError, match=r"each class must have images; 'none' has none\. Add some, or leave it out"):
+        shared(np.zeros(50, np.int64), ["all", "none"], USUAL)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_class_that_is_only_tested_is_an_error(split: str) -> None:
+    given = np.repeat(["train", split], [60, 20])
+    labels = np.repeat([0, 1, 2, 1], [30, 30, 10, 10])
+    with pytest.raises(DataError, match=rf"must have images to train on; 'c' has some in {split} only\. Add images"):
+        shared(labels, ["a", "b", "c"], USUAL, given=given)
 
 
 @settings(deadline=None, max_examples=50)
@@ -120,29 +226,22 @@ def test_limit_below_the_number_of_classes_is_refused() -> None:
         limited(np.arange(60) % 3, ["a", "b", "c"], 2, 0)
 
 
-def test_fractions_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"prepare\.val_fraction \+ prepare\.confirm_fraction must be < 1; got 0\.5 \+ 0\.6"
-    ):
-        stratified_split(np.zeros(100, np.int64), ["a"], val=0.5, confirm=0.6, test=0, seed=0)
+def test_classes_may_be_mixed_within_groups() -> None:
+    labels, keys = np.arange(400) % 4, [f"patient {place // 8}" for place in range(400)]
+    splits = shared(labels, list("abcd"), USUAL, keys=keys)
+    for label in range(4):
+        assert set(splits[labels == label].tolist()) == set(NAMES)
 
 
-@pytest.mark.parametrize("num_images", [0, 1, 3])
-def test_class_with_too_few_images_is_named_with_the_number_that_would_do(num_images: int) -> None:
-    labels = np.repeat([0, 1], [50, num_images])
-    with pytest.raises(DataError, match=rf"each class must have at least 4 images, .*; 'rare' has {num_images}\. Add"):
-        stratified_split(labels, ["common", "rare"], val=0.1, confirm=0.1, test=0.15, seed=0)
-
-
-@given(fractions)
-def test_number_that_would_do_does_and_so_does_every_larger_one(fractions: tuple[float, float, float]) -> None:
-    val, confirm, test = fractions
-    with pytest.raises(DataError) as caught:
-        stratified_split(np.zeros(0, np.int64), ["a"], val=val, confirm=confirm, test=test, seed=0)
-    smallest = int(str(caught.value).split()[6])
-
-    def num_train(num_images: int) -> int:
-        return split_counts(num_images, val=val, confirm=confirm, test=test)["train"]
-
-    assert num_train(smallest - 1) < 1
-    assert all(num_train(num_images) >= 1 for num_images in range(smallest, smallest + 60))
+def test_class_that_goes_away_with_its_groups_is_told() -> None:
+    labels, keys = np.repeat([0, 1], [40, 4]), [*keys_of(40), "key 0", "key 1", "key 2", "key 3"]
+    fractions = Fractions(test=0.99, confirm=0.0, val=0.01)
+    outcomes = []
+    for seed in range(20):
+        try:
+            shared(labels, ["a", "b"], fractions, seed, keys=keys)
+            outcomes.append("")
+        except DataError as error:
+            outcomes.append(str(error))
+    match = "each class must have images to train on; all of 'b' went to other splits with the groups that they are in. Take"
+    assert all(outcome == "" or outcome.startswith(match) for outcome in outcomes)

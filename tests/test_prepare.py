@@ -1,31 +1,34 @@
 """The prepare stage on small raw datasets."""
 
+import csv
 import hashlib
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.errors import ConfigError, DataError
-from pipeline.config.schema import Config, Prepare
+from pipeline.config.schema import Config, OnIssue, Prepare
 from pipeline.config.stage import Job
+from pipeline.data import decoded
 from pipeline.prepare import SPLITS, main, prepare
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx_files, write_raw
 
-SETTINGS: dict[str, Any] = {
-    "size": 8,
-    "fit": "pad",
-    "random_labels": 0.0,
-    "val_fraction": 0.1,
-    "confirm_fraction": 0.1,
-    "test_fraction": 0.2,
-    "limit": None,
-    "seed": 0,
-}
+SETTINGS = Prepare(
+    size=8, channels=None, fit="pad", max_pixels=10_000, val_fraction=0.1, confirm_fraction=0.1, test_fraction=0.2,
+    folds=None, fold=None, group=None, limit=None, random_labels=0.0, seed=0, near_duplicates=True, min_side=2,
+    max_aspect=5.0, min_per_class=3, max_imbalance=10.0,
+    on_issue=OnIssue(*["drop"] * 3, *["keep"] * 11), workers=1, backend="loky",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -47,9 +50,42 @@ def raw_without_test(tmp_path: Path) -> Path:
 def made(source: Path, out: Path, **changed: Any) -> dict[str, Any]:
     """Prepare, and give `dataset.json`."""
     out.mkdir()
-    prepare(source=source, out=out, fingerprint="0123456789abcdef", **(SETTINGS | changed))
+    prepare(source, replace(SETTINGS, **changed), out, out.parent / "cache", "0123456789abcdef")
     content: dict[str, Any] = json.loads((out / "dataset.json").read_text())
     return content
+
+
+def encoded(place: int) -> bytes:
+    """A PNG of 12×10 pixels of noise in colour."""
+    image = np.random.default_rng(place).integers(0, 256, (10, 12, 3), np.uint8)
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """Sixty images of three classes in colour, as `fetch` packs a folder."""
+    labels = [["ant", "bee", "cow"][place % 3] for place in range(60)]
+    return write_packed(
+        tmp_path / "packed", [(f"{label}/{place:02d}.png", label, encoded(place)) for place, label in enumerate(labels)]
+    )
+
+
+def write_packed(folder: Path, rows: list[tuple[str, str, bytes]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    image = pa.array([{"bytes": data, "path": path} for path, _, data in rows])
+    columns = {"path": [path for path, _, _ in rows], "label": [label for _, label, _ in rows], "image": image}
+    pq.write_table(pa.table(columns), folder / "images-00.parquet", row_group_size=16)
+    digest = hashlib.sha256((folder / "images-00.parquet").read_bytes()).hexdigest()
+    about = {"name": "animals", "layout": "parquet", "classes": None, "licence": "none", "source": "here"}
+    (folder / "source.json").write_text(
+        json.dumps(about | {"files": {"images-00.parquet": digest}, "fingerprint": "0"})
+    )
+    return folder
+
+
+def issues(out: Path) -> list[tuple[str, str, str]]:
+    with (out / "issues.csv").open(newline="") as file:
+        return [(row["path"], row["problem"], row["action"]) for row in csv.DictReader(file)]
 
 
 def ids(out: Path, split: str) -> list[str]:
@@ -66,7 +102,9 @@ def test_every_split_has_images_labels_and_ids(raw: Path, tmp_path: Path) -> Non
         assert labels.dtype == np.int64
         assert np.bincount(labels).tolist() == dataset["counts"][split]
         assert len(ids(tmp_path / "out", split)) == len(labels)
-    assert dataset["counts"] == {"train": [16] * 3, "val": [2] * 3, "confirm": [2] * 3, "test": [5] * 3}
+    assert dataset["counts"]["test"] == [5] * 3
+    assert np.sum([dataset["counts"][split] for split in ("train", "val", "confirm")], axis=0).tolist() == [20] * 3
+    assert all(min(counts) >= 1 for counts in dataset["counts"].values())
 
 
 def test_ids_lead_back_to_the_raw_pixels(raw: Path, tmp_path: Path) -> None:
@@ -85,7 +123,7 @@ def test_ids_lead_back_to_the_raw_pixels(raw: Path, tmp_path: Path) -> None:
             assert label == int(position) % len(CLASSES)
             seen.append(row["id"])
     assert len(set(seen)) == len(seen) == NUM_TRAIN + NUM_TEST
-    assert ids(tmp_path / "out", "test") == [f"test-{position:06d}" for position in range(NUM_TEST)]
+    assert sorted(ids(tmp_path / "out", "test")) == [f"test-{position:06d}" for position in range(NUM_TEST)]
 
 
 def test_dataset_is_described(raw: Path, tmp_path: Path) -> None:
@@ -100,6 +138,8 @@ def test_dataset_is_described(raw: Path, tmp_path: Path) -> None:
         "channels": 1,
         "source": "made on the spot",
         "licence": "none",
+        "issues": {},
+        "left_out": 0,
         "fingerprint": "0123456789abcdef",
     }
     assert (tmp_path / "out" / "overview.png").read_bytes()[:4] == b"\x89PNG"
@@ -107,7 +147,7 @@ def test_dataset_is_described(raw: Path, tmp_path: Path) -> None:
 
 def test_source_without_test_images_gets_a_test_split(raw_without_test: Path, tmp_path: Path) -> None:
     dataset = made(raw_without_test, tmp_path / "out")
-    assert dataset["counts"] == {"train": [32] * 3, "val": [4] * 3, "confirm": [4] * 3, "test": [10] * 3}
+    assert sum(map(sum, dataset["counts"].values())) == 150 and 15 <= sum(dataset["counts"]["test"]) <= 45
     assert dataset["channels"] == 3 and len(dataset["mean"]) == len(dataset["std"]) == 3
     row = pq.read_table(tmp_path / "out" / "test" / "ids.parquet").to_pylist()[0]
     assert row["path"] == "images.npy" and (row["width"], row["height"]) == (5, 4)
@@ -117,14 +157,14 @@ def test_same_settings_give_the_same_bytes(raw: Path, tmp_path: Path) -> None:
     made(raw, tmp_path / "one")
     made(raw, tmp_path / "two")
     files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()]
-    assert len(files) == 14
+    assert len(files) == 15
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
 
 
 def test_limit_is_nested_and_leaves_the_other_splits_alone(raw: Path, tmp_path: Path) -> None:
     limits = {"all": None, "twenty": 20, "ten": 10}
     counts = {name: made(raw, tmp_path / name, limit=limit)["counts"] for name, limit in limits.items()}
-    assert [sum(count["train"]) for count in counts.values()] == [48, 20, 10]
+    assert [sum(count["train"]) for count in counts.values()][1:] == [20, 10]
     chosen = [set(ids(tmp_path / name, "train")) for name in limits]
     assert chosen[0] > chosen[1] > chosen[2]
     for split in ("val", "confirm", "test"):
@@ -139,10 +179,10 @@ def test_seed_changes_the_split_of_training_images_only(raw: Path, tmp_path: Pat
     assert ids(tmp_path / "one", "test") == ids(tmp_path / "two", "test")
 
 
-def test_resize_fills_the_whole_image(raw: Path, tmp_path: Path) -> None:
-    made(raw, tmp_path / "out", fit="resize", size=12)
+def test_stretch_fills_the_whole_image(raw: Path, tmp_path: Path) -> None:
+    made(raw, tmp_path / "out", fit="stretch", size=12)
     images = np.load(tmp_path / "out" / "train" / "images.npy")
-    assert images.shape == (48, 12, 12, 1) and images[:, 0].any()
+    assert images.shape[1:] == (12, 12, 1) and images[:, 0].any()
 
 
 def test_no_confirm_split_leaves_it_empty(raw: Path, tmp_path: Path) -> None:
@@ -152,8 +192,11 @@ def test_no_confirm_split_leaves_it_empty(raw: Path, tmp_path: Path) -> None:
 
 
 def test_terminal_shows_what_was_made(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made(raw, tmp_path / "out")
-    assert capsys.readouterr().out == "sides: 3 classes, 8×8×1; images: train 48, val 6, confirm 6, test 15\n"
+    counts = {split: sum(count) for split, count in made(raw, tmp_path / "out")["counts"].items()}
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"prepare: 75 images in \d+\.\d s, 1 process", lines[0])
+    sizes = f"train {counts['train']}, val {counts['val']}, confirm {counts['confirm']}, test 15"
+    assert lines[1:] == [f"sides: 3 classes, 8×8×1; images: {sizes}"]
 
 
 def test_errors_of_the_rooms_reach_the_user(raw: Path, tmp_path: Path) -> None:
@@ -166,6 +209,180 @@ def test_errors_of_the_rooms_reach_the_user(raw: Path, tmp_path: Path) -> None:
 
 def test_main_prepares_what_fetch_left(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    config = replace(Config(), prepare=Prepare(**SETTINGS))
+    config = replace(Config(), prepare=SETTINGS)
     main(Job(config, tmp_path / "out", "fedcba9876543210", tmp_path / "cache", {"fetch": raw}.__getitem__))
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["fingerprint"] == "fedcba9876543210"
+
+
+def test_same_images_give_the_same_arrays_in_any_layout_and_order(raw: Path, tmp_path: Path) -> None:
+    made(raw, tmp_path / "idx")
+    about = json.loads((raw / "source.json").read_text())
+    rows = []
+    for split, images, labels in (("train", "train-images-idx3-ubyte", "train-labels-idx1-ubyte"),):
+        pixels = np.frombuffer(idx_files()[images][16:], np.uint8).reshape(-1, SIZE, SIZE)
+        for place, label in enumerate(idx_files()[labels][8:]):
+            rows.append(
+                (f"{CLASSES[label]}/{split}{place}.png", CLASSES[label], bytes(cv2.imencode(".png", pixels[place])[1]))
+            )
+    folder = write_packed(tmp_path / "png", rows[::-1])
+    (folder / "source.json").write_text(
+        json.dumps(json.loads((folder / "source.json").read_text()) | {"classes": CLASSES})
+    )
+    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        (raw / name).unlink()
+    parts = {"train": {"images": "train-images-idx3-ubyte", "labels": "train-labels-idx1-ubyte"}}
+    (raw / "source.json").write_text(json.dumps(about | {"parts": parts}))
+    made(raw, tmp_path / "one")
+    made(folder, tmp_path / "two")
+    for split in SPLITS:
+        for array in ("images.npy", "labels.npy"):
+            assert (tmp_path / "one" / split / array).read_bytes() == (tmp_path / "two" / split / array).read_bytes()
+
+
+def test_encoded_images_are_decoded_and_their_size_is_kept(packed: Path, tmp_path: Path) -> None:
+    dataset = made(packed, tmp_path / "out", size=16)
+    assert dataset["classes"] == ["ant", "bee", "cow"] and dataset["channels"] == 3
+    for row, image in zip(
+        pq.read_table(tmp_path / "out/train/ids.parquet").to_pylist(), np.load(tmp_path / "out/train/images.npy"), strict=True
+    ):  # fmt: skip
+        pixels = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded(int(row["id"][4:6])), np.uint8), 1), cv2.COLOR_BGR2RGB)
+        assert np.array_equal(image[3:13, 2:14], pixels) and (row["width"], row["height"]) == (12, 10)
+        assert row["sha256"] == hashlib.sha256(encoded(int(row["id"][4:6]))).hexdigest()
+        assert row["path"] == "images-00.parquet"
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(None, 3), (1, 1), (3, 3)])
+def test_channels_are_those_of_the_data_or_those_asked_for(
+    packed: Path, tmp_path: Path, channels: int | None, expected: int
+) -> None:
+    assert made(packed, tmp_path / "out", channels=channels)["channels"] == expected
+
+
+def test_bad_images_are_left_out_and_listed(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = [(f"{label}/{place:02d}.png", label, encoded(place)) for place, label in enumerate("ab" * 20)]
+    bad = [("a/cut.png", "a", encoded(50)[:150]), ("a/text.png", "a", b"hello"), ("b/empty.png", "b", b""),
+           ("b/large.png", "b", bytes(cv2.imencode(".png", np.zeros((200, 200), np.uint8))[1]))]  # fmt: skip
+    dataset = made(write_packed(packed, [*bad, *good]), tmp_path / "out")
+    assert sum(map(sum, dataset["counts"].values())) == 40
+    assert issues(tmp_path / "out") == [
+        ("a/cut.png", "unreadable", "dropped"), ("b/empty.png", "unreadable", "dropped"),
+        ("a/text.png", "not_an_image", "dropped"), ("b/large.png", "bomb", "dropped"),
+    ]  # fmt: skip
+    assert dataset["issues"] == {"unreadable": 2, "not_an_image": 1, "bomb": 1}
+    assert "issues: 2 × unreadable (dropped), 1 × not_an_image (dropped), 1 × bomb (dropped)" in capsys.readouterr().out
+
+
+def test_problem_that_must_not_be_stops_the_preparation(packed: Path, tmp_path: Path) -> None:
+    rows = [(f"{label}/{place:02d}.png", label, encoded(place)) for place, label in enumerate("ab" * 20)]
+    write_packed(packed, [*rows, ("a/cut.png", "a", b"")])
+    with pytest.raises(
+        DataError, match=r"free of unreadable, as prepare\.on_issue says fail; got 1 × unreadable: a/cut\.png"
+    ):
+        made(packed, tmp_path / "out", on_issue=replace(SETTINGS.on_issue, unreadable="fail"))
+
+
+def test_copies_stay_in_one_split_or_are_dropped(packed: Path, tmp_path: Path) -> None:
+    rows = [(f"{label}/{place:02d}.png", label, encoded(place // 4)) for place, label in enumerate("aaaabbbb" * 20)]
+    write_packed(packed, rows)
+    made(packed, tmp_path / "kept", near_duplicates=False)
+    digests = [set(pq.read_table(tmp_path / "kept" / split / "ids.parquet")["sha256"].to_pylist()) for split in SPLITS]
+    assert sum(map(len, digests)) == len(set.union(*digests)) == 40
+    assert (tmp_path / "kept" / "issues.png").read_bytes()[:4] == b"\x89PNG"
+    dataset = made(packed, tmp_path / "out", on_issue=replace(SETTINGS.on_issue, duplicate="drop"))
+    assert sum(map(sum, dataset["counts"].values())) == 40 and dataset["issues"] == {"duplicate": 120}
+
+
+def test_re_encoded_copies_stay_in_one_split(packed: Path, tmp_path: Path) -> None:
+    rows = []
+    for place, label in enumerate("ab" * 20):
+        smooth = cv2.resize(np.random.default_rng(place).integers(0, 256, (6, 6, 3), np.uint8), (48, 48))
+        for quality in (95, 70):
+            data = bytes(cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+            rows.append((f"{label}/{place:02d}-{quality}.jpg", label, data))
+    dataset = made(write_packed(packed, rows), tmp_path / "out", size=48)
+    assert dataset["issues"] == {"near_duplicate": 40}
+    for split in SPLITS:
+        names = [name[:4] for name in ids(tmp_path / "out", split)]
+        assert all(names.count(name) == 2 for name in names)
+
+
+def test_pattern_keeps_the_images_of_a_group_together(packed: Path, tmp_path: Path) -> None:
+    rows = [(f"{label}/p{place // 4}_{place}.png", label, encoded(place)) for place, label in enumerate("ab" * 40)]
+    made(write_packed(packed, rows), tmp_path / "out", group=r"p\d+_")
+    patients = [{name.split("_")[0][2:] for name in ids(tmp_path / "out", split)} for split in SPLITS]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 20
+
+
+def test_folds_cover_all_images_once(packed: Path, tmp_path: Path) -> None:
+    seen: list[str] = []
+    for fold in range(4):
+        made(packed, tmp_path / str(fold), folds=4, fold=fold, test_fraction=0.0, confirm_fraction=0.0)
+        seen += ids(tmp_path / str(fold), "val")
+    assert len(seen) == len(set(seen)) == 60
+
+
+def test_images_of_an_earlier_version_are_not_decoded_again(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(packed, tmp_path / "one")
+    rows = [
+        (f"{label}/{place:02d}.png", label, encoded(place)) for place, label in enumerate(["ant", "bee", "cow"] * 21)
+    ]
+    write_packed(packed, rows)
+    capsys.readouterr()
+    made(packed, tmp_path / "two")
+    assert "prepare: 63 images in" in (told := capsys.readouterr().out)
+    assert "60 of them known from another version of the data" in told
+    shutil.rmtree(tmp_path / "cache")
+    made(packed, tmp_path / "afresh")
+    for split in SPLITS:
+        for file in ("images.npy", "labels.npy", "ids.parquet"):
+            assert (tmp_path / "two" / split / file).read_bytes() == (tmp_path / "afresh" / split / file).read_bytes()
+
+
+def test_another_split_of_the_same_data_decodes_nothing(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(packed, tmp_path / "one")
+    capsys.readouterr()
+    made(packed, tmp_path / "two", seed=1)
+    assert "images in" not in capsys.readouterr().out
+
+
+def test_a_stopped_preparation_goes_on_where_it_was(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, calls = decoded.decode, []
+
+    def stop_after_forty(data: bytes, max_pixels: int) -> Any:
+        calls.append(data)
+        if len(calls) > 40:
+            raise KeyboardInterrupt
+        return decode(data, max_pixels)
+
+    monkeypatch.setattr(decoded, "decode", stop_after_forty)
+    with pytest.raises(KeyboardInterrupt):
+        made(packed, tmp_path / "stopped", channels=3)
+    monkeypatch.setattr(decoded, "decode", decode)
+    capsys.readouterr()
+    made(packed, tmp_path / "resumed", channels=3)
+    assert "prepare: 32 of 60 images were decoded before it was stopped" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "cache")
+    made(packed, tmp_path / "afresh", channels=3)
+    for split in SPLITS:
+        images = [(tmp_path / name / split / "images.npy").read_bytes() for name in ("resumed", "afresh")]
+        assert images[0] == images[1]
+
+
+def test_full_disk_is_told_and_the_number_of_workers_changes_nothing(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(packed, tmp_path / "one")
+    shutil.rmtree(tmp_path / "cache")
+    made(packed, tmp_path / "two", workers=2)
+    assert (tmp_path / "one/train/images.npy").read_bytes() == (tmp_path / "two/train/images.npy").read_bytes()
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    match = r"cache must have room for the 11,520 bytes of the decoded images; 1,000 are free\. Free some space"
+    with pytest.raises(DataError, match=match):
+        made(packed, tmp_path / "full")

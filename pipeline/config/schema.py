@@ -58,16 +58,61 @@ class Digits:
     name: str = MISSING
 
 
+def _drop_or_fail() -> Any:
+    return _one_of("drop", "fail")
+
+
+def _drop_keep_or_fail() -> Any:
+    return _one_of("drop", "keep", "fail")
+
+
+def _keep_or_fail() -> Any:
+    return _one_of("keep", "fail")
+
+
+@dataclass
+class OnIssue:
+    """What becomes of images with a problem; `pipeline.data.checks` tells what each means."""
+
+    unreadable: str = _drop_or_fail()
+    not_an_image: str = _drop_or_fail()
+    bomb: str = _drop_or_fail()
+    tiny: str = _drop_keep_or_fail()
+    aspect: str = _drop_keep_or_fail()
+    blank: str = _drop_keep_or_fail()
+    duplicate: str = _drop_keep_or_fail()
+    near_duplicate: str = _drop_keep_or_fail()
+    conflicting_labels: str = _drop_keep_or_fail()
+    leak: str = _drop_keep_or_fail()
+    rare_class: str = _keep_or_fail()
+    imbalance: str = _keep_or_fail()
+    one_split: str = _keep_or_fail()
+    shortcut: str = _keep_or_fail()
+
+
 @dataclass
 class Prepare:
     size: int = _at_least(4)
-    fit: str = _one_of("pad", "resize")
+    channels: int | None = _checked("1 or 3", lambda value: value in (1, 3))
+    fit: str = _one_of("pad", "crop", "stretch")
+    max_pixels: int = _at_least(1)
     val_fraction: float = _checked("a number in (0, 0.5]", lambda value: 0 < value <= 0.5)
     confirm_fraction: float = _fraction()
     test_fraction: float = _fraction()
+    folds: int | None = _at_least(2)
+    fold: int | None = _at_least(0)
+    group: str | None = MISSING
     limit: int | None = _at_least(1)
     random_labels: float = _checked("a number in [0, 1]", lambda value: 0 <= value <= 1)
     seed: int = _at_least(0)
+    near_duplicates: bool = MISSING
+    min_side: int = _at_least(1)
+    max_aspect: float = _at_least(1)
+    min_per_class: int = _at_least(1)
+    max_imbalance: float = _at_least(1)
+    on_issue: OnIssue = field(default_factory=OnIssue)
+    workers: int | None = _at_least(1)
+    backend: str = _one_of("loky", "ray", "dask")
 
 
 @dataclass

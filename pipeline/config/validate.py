@@ -71,6 +71,11 @@ def validate(values: Mapping[str, Any]) -> Config:
     held_out = config.prepare.val_fraction + config.prepare.confirm_fraction
     if held_out >= 1:
         raise _refused("prepare.val_fraction + prepare.confirm_fraction", "a number < 1", held_out)
+    folds, fold = config.prepare.folds, config.prepare.fold
+    if folds is None and fold is not None:
+        raise _refused("prepare.fold", "null without prepare.folds", fold)
+    if folds is not None and (fold is None or fold >= folds):
+        raise _refused("prepare.fold", f"a whole number in 0..{folds - 1}, as prepare.folds={folds}", fold)
     return config
 
 

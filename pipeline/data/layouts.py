@@ -1,45 +1,74 @@
 """The layouts of `data/`, each read into the same form without loading the images."""
 
+import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.errors import DataError
-from pipeline.data.arrays import Joined
+from pipeline.data.tables import Tables, read_tables
 
 MEND = "Run `dvc repro` (or `python -m pipeline.fetch`) to get the files again."
 
 IDX_UNSIGNED_BYTE = 0x08
 IDX_FILES = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+    "train": {"images": "train-images-idx3-ubyte", "labels": "train-labels-idx1-ubyte"},
+    "test": {"images": "t10k-images-idx3-ubyte", "labels": "t10k-labels-idx1-ubyte"},
 }
 
-CIFAR_FILES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
+CIFAR_FILES = {
+    "train": {"files": [f"data_batch_{number}.bin" for number in range(1, 6)]},
+    "test": {"files": ["test_batch.bin"]},
+}
 CIFAR_RECORD = np.dtype([("label", np.uint8), ("planes", np.uint8, (3, 32, 32))])
 """An image's label and its red, green and blue, each row by row (https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
+ARRAY_FILES = {"train": {"images": "images.npy", "labels": "labels.npy"}}
+
+BLOCK = 4096
+"""Images of an array that are handled at a time: enough to be fast, few enough that memory stays flat."""
+
+
+class Block(Protocol):
+    """Images that lie one after the other in one file; small, so that it travels to other processes."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def num_images(self) -> int: ...
+
+    def read(self) -> NDArray[np.uint8] | list[bytes]:
+        """The pixels, of shape (n, height, width, channels), or the bytes of each encoded image."""
+
 
 @dataclass(frozen=True)
-class Part:
-    """Images that the source keeps together.
+class PixelBlock:
+    """Rows of an array of pixels.
 
     Attributes:
-        name: `train` or `test`; begins the images' ids.
-        paths: For each image, the file in `data/` that holds it.
-        images: uint8 of shape (n, height, width, channels), mapped, not loaded.
-        labels: int64 of shape (n,), in [0, number of classes).
+        path: The file.
+        mapped: Gives the whole array of the file, mapped, of shape (n, height, width, channels).
+        begin: First row.
+        end: Behind the last one.
     """
 
-    name: str
-    paths: list[str]
-    images: NDArray[np.uint8] | Joined
-    labels: NDArray[np.int64]
+    path: Path
+    mapped: Callable[[Path], NDArray[np.uint8]]
+    begin: int
+    end: int
+
+    @property
+    def num_images(self) -> int:
+        return self.end - self.begin
+
+    def read(self) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(self.mapped(self.path)[self.begin : self.end])
 
 
 @dataclass(frozen=True)
@@ -51,16 +80,26 @@ class RawDataset:
         classes: Names, in the order of the labels.
         licence: Of the images.
         source: Where the dataset comes from, for people.
-        train: The images to train on and to split.
-        test: The source's own test images; None where it has none.
+        blocks: The images.
+        labels: int64 of shape (n,), in [0, number of classes), in the order of the blocks.
+        splits: For each image `train`, `val` or `test` where the source says so, else an empty text.
+        ids: For each image, a name that no other one has: its path in the source, or its split and its place there.
+        files: For each image, the file in `data/` that holds it.
+        groups: For each image, what it shares with others, such as a patient; an empty text where nothing is known.
+        skipped: What `fetch` left out: path, problem and evidence.
     """
 
     name: str
     classes: list[str]
     licence: str
     source: str
-    train: Part
-    test: Part | None
+    blocks: list[Block]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    ids: list[str]
+    files: list[str]
+    groups: list[str]
+    skipped: list[dict[str, str]]
 
 
 def read(folder: Path) -> RawDataset:
@@ -71,14 +110,14 @@ def read(folder: Path) -> RawDataset:
     """
     about = _read_about(folder / "source.json")
     layout = about["layout"]
+    if layout == "parquet":
+        return _from_tables(folder, about)
     if layout not in LAYOUTS:
-        known = ", ".join(sorted(LAYOUTS))
+        known = ", ".join(sorted([*LAYOUTS, "parquet"]))
         raise DataError(f"layout in {folder / 'source.json'} must be one of {known}; got {layout!r}. {MEND}")
-    train, test = LAYOUTS[layout](folder)
-    for part in (train, test):
-        if part is not None:
-            _check_labels(folder, part, len(about["classes"]))
-    return RawDataset(about["name"], about["classes"], about["licence"], about["source"], train, test)
+    reader, files = LAYOUTS[layout]
+    parts = [reader(folder, name, chosen) for name, chosen in (about.get("parts") or files).items()]
+    return _from_parts(folder, about, parts)
 
 
 def _read_about(path: Path) -> dict[str, Any]:
@@ -95,17 +134,106 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _read_idx(folder: Path) -> tuple[Part, Part | None]:
-    train, test = (_idx_part(folder, name, *files) for name, files in IDX_FILES.items())
-    return train, test
+def _from_tables(folder: Path, about: dict[str, Any]) -> RawDataset:
+    tables = read_tables(folder, about.get("parts"), about.get("columns"))
+    classes, labels = _class_map(tables, about["classes"])
+    return RawDataset(
+        about["name"], classes, about["licence"], about["source"], list(tables.blocks), labels, np.array(tables.splits),
+        tables.ids, tables.files, tables.groups, _skipped(folder / "skipped.csv"),
+    )  # fmt: skip
 
 
-def _idx_part(folder: Path, name: str, images_file: str, labels_file: str) -> Part:
-    images, labels = _idx(folder / images_file, 3)[..., None], _idx(folder / labels_file, 1).astype(np.int64)
-    return Part(name, [images_file] * len(images), images, labels)
+def _class_map(tables: Tables, classes: list[str] | None) -> tuple[list[str], NDArray[np.int64]]:
+    """The names of the classes, settled here once for all splits, and each image's place among them."""
+    found = set(tables.labels)
+    numbers = all(isinstance(label, int) for label in found)
+    if classes is None:
+        names = sorted(map(str, found), key=_natural)
+    elif numbers:
+        names = classes
+    else:
+        names = classes
+        unknown = sorted(set(map(str, found)) - set(names))
+        if unknown:
+            raise DataError(
+                f"data.classes must name every class of the data; it lacks {', '.join(map(repr, unknown[:5]))}. Add what "
+                "lacks, or set data.classes=null, which takes the names in their natural order."
+            )
+    if numbers and classes is not None:
+        labels = np.array(tables.labels, dtype=np.int64)
+        wrong = labels[(labels < 0) | (labels >= len(names))]
+        if len(wrong):
+            raise DataError(
+                f"labels must be in 0..{len(names) - 1}, as data.classes names {len(names)} classes; got {wrong[0]}. Name all "
+                "classes, or set data.classes=null."
+            )
+        return names, labels
+    places = {name: place for place, name in enumerate(names)}
+    return names, np.array([places[str(label)] for label in tables.labels], dtype=np.int64)
 
 
-def _idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
+def _natural(name: str) -> tuple[int, float, str]:
+    """Sorts whole numbers by size, before all other names.
+
+    >>> sorted(["10", "9", "b", "a"], key=_natural)
+    ['9', '10', 'a', 'b']
+    """
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
+def _skipped(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _from_parts(folder: Path, about: dict[str, Any], parts: Sequence["_Part"]) -> RawDataset:
+    for part in parts:
+        _check_labels(folder, part, about["classes"])
+    blocks: list[Block] = []
+    for part in parts:
+        for path, mapped, num_images in part.arrays:
+            starts = range(0, num_images, BLOCK)
+            blocks += [PixelBlock(path, mapped, start, min(start + BLOCK, num_images)) for start in starts]
+    labels = np.concatenate([part.labels for part in parts])
+    num_classes = int(labels.max()) + 1
+    several = len(parts) > 1
+    return RawDataset(
+        name=about["name"],
+        classes=about["classes"] or [str(label) for label in range(num_classes)],
+        licence=about["licence"],
+        source=about["source"],
+        blocks=blocks,
+        labels=labels,
+        splits=np.repeat([part.name if several else "" for part in parts], [len(part.labels) for part in parts]),
+        ids=[f"{part.name}-{place:06d}" for part in parts for place in range(len(part.labels))],
+        files=[path.name for part in parts for path, _, num_images in part.arrays for _ in range(num_images)],
+        groups=[""] * len(labels),
+        skipped=[],
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Images that an array layout keeps together: the files, how each is mapped, its number of images; and all labels."""
+
+    name: str
+    arrays: Sequence[tuple[Path, Callable[[Path], NDArray[np.uint8]], int]]
+    labels: NDArray[np.int64]
+
+
+def _read_idx(folder: Path, name: str, files: dict[str, str]) -> _Part:
+    path = folder / files["images"]
+    images, labels = _map_idx(path, 3), _map_idx(folder / files["labels"], 1)
+    return _Part(name, [(path, _idx_images, len(images))], labels.astype(np.int64))
+
+
+def _idx_images(path: Path) -> NDArray[np.uint8]:
+    return _map_idx(path, 3)[..., None]
+
+
+def _map_idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
     """Map an IDX file of unsigned bytes: two zeros, the type, the number of axes, each length as 4 bytes, the values.
 
     The format is described in http://yann.lecun.com/exdb/mnist (section "The IDX file format").
@@ -128,19 +256,18 @@ def _idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
     return np.memmap(path, dtype=np.uint8, mode="r", offset=num_header_bytes, shape=shape)
 
 
-def _read_cifar(folder: Path) -> tuple[Part, Part | None]:
-    train, test = (_cifar_part(folder, name, files) for name, files in CIFAR_FILES.items())
-    return train, test
+def _read_cifar(folder: Path, name: str, files: dict[str, list[str]]) -> _Part:
+    paths = [folder / file for file in files["files"]]
+    batches = [_map_cifar(path) for path in paths]
+    arrays = [(path, _cifar_images, len(batch)) for path, batch in zip(paths, batches, strict=True)]
+    return _Part(name, arrays, np.concatenate([batch["label"] for batch in batches]).astype(np.int64))
 
 
-def _cifar_part(folder: Path, name: str, files: list[str]) -> Part:
-    batches = [_cifar_batch(folder / file) for file in files]
-    paths = np.repeat(files, [len(batch) for batch in batches]).tolist()
-    images = Joined([batch["planes"].transpose(0, 2, 3, 1) for batch in batches])
-    return Part(name, paths, images, np.concatenate([batch["label"] for batch in batches]).astype(np.int64))
+def _cifar_images(path: Path) -> NDArray[np.uint8]:
+    return _map_cifar(path)["planes"].transpose(0, 2, 3, 1)
 
 
-def _cifar_batch(path: Path) -> NDArray[np.void]:
+def _map_cifar(path: Path) -> NDArray[np.void]:
     """Map a file of `CIFAR_RECORD`s."""
     _opened(path).close()
     num_bytes = path.stat().st_size
@@ -152,20 +279,33 @@ def _cifar_batch(path: Path) -> NDArray[np.void]:
     return np.memmap(path, dtype=CIFAR_RECORD, mode="r")
 
 
-def _read_arrays(folder: Path) -> tuple[Part, Part | None]:
-    images = _array(folder / "images.npy", "uint8", "(n, height, width, channels)", 4)
-    labels = _array(folder / "labels.npy", "int64", "(n,)", 1)
-    return Part("train", ["images.npy"] * len(images), images, labels), None
+def _read_arrays(folder: Path, name: str, files: dict[str, str]) -> _Part:
+    path = folder / files["images"]
+    images, labels = _map_array(path), _map_array(folder / files["labels"])
+    if images.dtype != "uint8" or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
+        raise DataError(
+            f"{path} must be uint8 of shape (n, height, width), or with 1 or 3 channels behind; got {images.dtype} of shape "
+            f"{images.shape}. {MEND}"
+        )
+    if labels.dtype.kind not in "iu" or labels.size != len(labels):
+        raise DataError(
+            f"{folder / files['labels']} must be whole numbers of shape (n,); got {labels.dtype} of shape {labels.shape}. "
+            f"{MEND}"
+        )
+    return _Part(name, [(path, _array_images, len(images))], labels.reshape(-1).astype(np.int64))
 
 
-def _array(path: Path, dtype: str, shape: str, num_axes: int) -> NDArray[Any]:
+def _array_images(path: Path) -> NDArray[np.uint8]:
+    images: NDArray[np.uint8] = _map_array(path)
+    return images if images.ndim == 4 else images[..., None]
+
+
+def _map_array(path: Path) -> NDArray[Any]:
     _opened(path).close()
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise DataError(f"{path} must be a whole .npy file; got a damaged one ({error}). {MEND}") from None
-    if array.dtype != dtype or array.ndim != num_axes:
-        raise DataError(f"{path} must be {dtype} of shape {shape}; got {array.dtype} of shape {array.shape}. {MEND}")
     return array
 
 
@@ -176,20 +316,22 @@ def _opened(path: Path) -> Any:
         raise DataError(f"{path} must be there, as source.json says; there is no such file. {MEND}") from None
 
 
-def _check_labels(folder: Path, part: Part, num_classes: int) -> None:
-    if len(part.images) != len(part.labels) or not len(part.labels):
+def _check_labels(folder: Path, part: _Part, classes: Sequence[str] | None) -> None:
+    num_images = sum(number for _, _, number in part.arrays)
+    if num_images != len(part.labels) or not num_images:
         raise DataError(
             f"the {part.name} images of {folder} must be at least one, and one for each label; got "
-            f"{len(part.images):,} images and {len(part.labels):,} labels. {MEND}"
+            f"{num_images:,} images and {len(part.labels):,} labels. {MEND}"
         )
-    wrong = np.flatnonzero((part.labels < 0) | (part.labels >= num_classes))
+    most = len(classes) - 1 if classes else np.inf
+    wrong = np.flatnonzero((part.labels < 0) | (part.labels > most))
     if len(wrong):
-        raise DataError(
-            f"the labels of {folder / part.paths[wrong[0]]} must be in 0..{num_classes - 1}, as source.json names "
-            f"{num_classes} classes; got {part.labels[wrong[0]]}. {MEND}"
-        )
+        ends = np.cumsum([number for _, _, number in part.arrays])
+        path = part.arrays[int(np.searchsorted(ends, wrong[0], side="right"))][0]
+        expected = f"in 0..{most}, as source.json names {most + 1} classes" if classes else "0 or more"
+        raise DataError(f"the labels of {path} must be {expected}; got {part.labels[wrong[0]]}. {MEND}")
 
 
-LAYOUTS: dict[str, Callable[[Path], tuple[Part, Part | None]]] = {
-    "idx": _read_idx, "cifar": _read_cifar, "arrays": _read_arrays,
+LAYOUTS: dict[str, tuple[Callable[[Path, str, Any], _Part], dict[str, Any]]] = {
+    "idx": (_read_idx, IDX_FILES), "cifar": (_read_cifar, CIFAR_FILES), "arrays": (_read_arrays, ARRAY_FILES),
 }  # fmt: skip

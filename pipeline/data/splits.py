@@ -1,7 +1,8 @@
-"""Which image goes into which split: pure functions of the labels and a seed."""
+"""Which image goes into which split: pure functions of what the images are and a seed."""
 
-import math
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,68 +13,184 @@ from pipeline.data.seeds import derive_seed
 Indices = NDArray[np.int64]
 
 
-def split_counts(num_images: int, *, val: float, confirm: float, test: float) -> dict[str, int]:
-    """How many of a class's images each split gets.
+@dataclass(frozen=True)
+class Fractions:
+    """How much of the images goes where; what is left is trained on.
 
-    `test` is a fraction of all of them, `val` and `confirm` are fractions of what the test split leaves. Each is
-    rounded down, but a split with a fraction above 0 gets at least one image; the rest is `train`, and is below 1
-    where there are too few.
-
-    >>> split_counts(178, val=0.1, confirm=0.1, test=0.15)
-    {'test': 26, 'confirm': 15, 'val': 15, 'train': 122}
-    >>> split_counts(6000, val=0.1, confirm=0.1, test=0)
-    {'test': 0, 'confirm': 600, 'val': 600, 'train': 4800}
+    Attributes:
+        test: Of all images.
+        confirm: Of what the test split leaves.
+        val: Of what the test split leaves.
     """
-    counts = {"test": _share(num_images, test)}
-    rest = num_images - counts["test"]
-    counts |= {"confirm": _share(rest, confirm), "val": _share(rest, val)}
-    return counts | {"train": num_images - sum(counts.values())}
+
+    test: float
+    confirm: float
+    val: float
 
 
-def stratified_split(
-    labels: NDArray[np.int64], classes: Sequence[str], *, val: float, confirm: float, test: float, seed: int
-) -> dict[str, Indices]:
-    """Share the images out, class by class and at random, into `train`, `val`, `confirm` and `test`.
+def share_out(
+    labels: NDArray[np.int64],
+    keys: Sequence[str],
+    given: NDArray[np.str_],
+    classes: Sequence[str],
+    fractions: Fractions,
+    seed: int,
+    folds: int | None = None,
+    fold: int = 0,
+) -> NDArray[np.str_]:
+    """Give each image its split: `train`, `val`, `confirm` or `test`.
 
-    Every image is in exactly one split, every class in every split whose fraction is above 0. Changing `val` leaves
-    `test` and `confirm` as they are.
+    What decides is a number in [0, 1) that is drawn from an image's key alone. So images with the same key stay together,
+    images that come later move none that was there, and no label and no other image matters; only a class that would be
+    missing in a split gets its nearest image in it. The share of a split is therefore near its fraction, not equal to it.
+    Changing `val` leaves `test` and `confirm` as they are, changing `confirm` leaves `test`.
 
     Args:
         labels: Of shape (n,), in [0, number of classes).
+        keys: Of each image; equal where images belong together.
+        given: Of each image the split that the source gives it, `train` and an empty text being one; a split that it gives
+            to any image gets no others.
         classes: Their names, for messages.
-        val: Fraction of what the test split leaves.
-        confirm: Fraction of what the test split leaves.
-        test: Fraction of all images.
-        seed: Of the whole preparation; the split has a stream of its own.
+        fractions: Of the splits that the source does not give.
+        seed: Of the whole preparation; each split has a stream of its own.
+        folds: A number: what the test split leaves is parted into so many, each class evenly, and one of them is `val`.
+        fold: Which, from 0.
 
     Returns:
-        Positions in `labels`, rising, by split.
+        Names of splits, of shape (n,).
 
     Raises:
-        ConfigError: The fractions leave nothing to train on.
-        DataError: A class has too few images.
+        DataError: A class has too few images, or none to train on.
     """
-    if val + confirm >= 1:
-        raise ConfigError(
-            f"prepare.val_fraction + prepare.confirm_fraction must be < 1; got {val} + {confirm}. "
-            f"Lower one of them, so that images to train on are left."
-        )
-    generator = np.random.default_rng(derive_seed(seed, "split"))
-    chosen: dict[str, list[Indices]] = {"train": [], "val": [], "confirm": [], "test": []}
-    for label, name in enumerate(classes):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        counts = split_counts(len(members), val=val, confirm=confirm, test=test)
-        if counts["train"] < 1:
+    splits = np.where(np.isin(given, ["val", "test"]), given, "train").astype("<U7")
+    wanted = {
+        "test": 0.0 if (given == "test").any() else fractions.test,
+        "confirm": fractions.confirm,
+        "val": 0.0 if folds or (given == "val").any() else fractions.val,
+    }
+    groups = _Groups.of(labels, keys, splits == "train", len(classes))
+    _check_classes(labels, splits, classes)
+    needed = 1 + sum(fraction > 0 for fraction in wanted.values()) + (folds - 1 if folds else 0)
+    _check_sizes(groups, classes, needed, folds)
+    chosen = np.full(len(groups.keys), "train", dtype="<U7")
+    _draw(groups, chosen, "test", wanted["test"], needed - 1, seed)
+    if folds:
+        chosen[_dealt(groups, chosen == "train", folds, seed) == fold] = "val"
+    _draw(groups, chosen, "confirm", fractions.confirm, 1 + (wanted["val"] > 0), seed)
+    # a share of all that the test split leaves, drawn from what `confirm` leaves of it
+    _draw(groups, chosen, "val", wanted["val"] / (1 - fractions.confirm), 1, seed)
+    splits[splits == "train"] = chosen[groups.number]
+    _check_shares(labels, splits, classes)
+    return splits
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Images with one key each.
+
+    Attributes:
+        keys: Of each group.
+        label: Of each group, that of most of its images; the smallest of several.
+        size: Images of each group.
+        number: For each image, which group it is in.
+        members: For each class, the groups with an image of it.
+    """
+
+    keys: list[str]
+    label: NDArray[np.int64]
+    size: NDArray[np.int64]
+    number: NDArray[np.int64]
+    members: list[Indices]
+
+    @classmethod
+    def of(cls, labels: NDArray[np.int64], keys: Sequence[str], free: NDArray[np.bool_], num_classes: int) -> "_Groups":
+        names, number, size = np.unique(np.array(keys)[free], return_inverse=True, return_counts=True)
+        pairs, counts = np.unique(np.stack([number, labels[free]]), axis=1, return_counts=True)
+        order = np.lexsort((-pairs[1], counts))  # the last entry of a group is its commonest label
+        label = np.zeros(len(names), dtype=np.int64)
+        label[pairs[0][order]] = pairs[1][order]
+        by_class = np.argsort(pairs[1], kind="stable")
+        members = np.split(pairs[0][by_class], np.searchsorted(pairs[1][by_class], np.arange(1, num_classes)))
+        return cls(names.tolist(), label, size, number, members)
+
+
+def _check_classes(labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str]) -> None:
+    there = set(labels[splits == "train"].tolist())
+    for split in ("val", "test"):
+        lacking = sorted(set(labels[splits == split].tolist()) - there)
+        if lacking:
             raise DataError(
-                f"each class must have at least {_smallest_number(val, confirm, test)} images, so that every split "
-                f"gets some; {name!r} has {len(members)}. Add images, or lower prepare.val_fraction, "
-                f"prepare.confirm_fraction or prepare.test_fraction."
+                f"each class must have images to train on; {classes[lacking[0]]!r} has some in {split} only. Add images of it "
+                f"to the training split, or take it out of {split}."
             )
-        begin = 0
-        for split, num_members in counts.items():
-            chosen[split].append(members[begin : begin + num_members])
-            begin += num_members
-    return {split: np.sort(np.concatenate(parts)) for split, parts in chosen.items()}
+    for label, name in enumerate(classes):
+        if label not in there:
+            raise DataError(
+                f"each class must have images; {name!r} has none. Add some, or leave it out of data.classes."
+            )
+
+
+def _check_sizes(groups: _Groups, classes: Sequence[str], needed: int, folds: int | None) -> None:
+    counts = np.array([len(members) for members in groups.members])
+    label = int(counts.argmin())
+    if counts[label] < needed:
+        way_out = (
+            f"lower prepare.folds={folds}"
+            if folds
+            else "or cross-validate: prepare.test_fraction=0 prepare.confirm_fraction=0 prepare.folds=2 prepare.fold=0,1 -m"
+        )
+        raise DataError(
+            f"each class must have at least {needed} images that do not belong together, so that every split gets one; "
+            f"{classes[label]!r} has {counts[label]}. Add images, lower a fraction of prepare to 0, {way_out}."
+        )
+
+
+def _check_shares(labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str]) -> None:
+    there = set(labels[splits == "train"].tolist())
+    lacking = [name for label, name in enumerate(classes) if label not in there]
+    if lacking:
+        raise DataError(
+            f"each class must have images to train on; all of {lacking[0]!r} went to other splits with the groups that they "
+            "are in. Take another prepare.seed, smaller groups, or smaller fractions."
+        )
+
+
+def _draw(groups: _Groups, chosen: NDArray[np.str_], split: str, fraction: float, keep: int, seed: int) -> None:
+    """Move groups from `train` to `split`: of each class at least one, and never so many that fewer than `keep` are left."""
+    if fraction <= 0:
+        return
+    numbers = _numbers(groups.keys, seed, split)
+    free = chosen == "train"
+    drawn = free & (numbers < fraction)
+    for members in groups.members:
+        mine = members[free[members]]
+        mine = mine[np.argsort(numbers[mine], kind="stable")]
+        most = max(1, len(mine) - keep)
+        drawn[mine[:1]] |= not drawn[mine].any()
+        drawn[mine[drawn[mine]][most:]] = False
+    chosen[drawn] = split
+
+
+def _numbers(keys: Sequence[str], seed: int, stream: str) -> NDArray[np.float64]:
+    """A number in [0, 1) for each key, as if drawn evenly: the first 53 bits of SHA-256 of seed, stream and key."""
+    digests = (hashlib.sha256(f"{seed}:{stream}:{key}".encode()).digest() for key in keys)
+    return np.array([(int.from_bytes(digest[:8], "big") >> 11) / 2**53 for digest in digests])
+
+
+def _dealt(groups: _Groups, free: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each free group: the large ones first, each to where its class, and then all images, are fewest."""
+    numbers = _numbers(groups.keys, seed, "folds")
+    by_class = [[0] * folds for _ in range(int(groups.label.max()) + 1)]
+    totals = [0] * folds
+    dealt = np.full(len(groups.keys), -1, dtype=np.int64)
+    for group in np.lexsort((numbers, -groups.size)):
+        if free[group]:
+            counts = by_class[groups.label[group]]
+            target = min(range(folds), key=lambda number: (counts[number], totals[number]))
+            dealt[group] = target
+            counts[target] += int(groups.size[group])
+            totals[target] += int(groups.size[group])
+    return dealt
 
 
 def limited(labels: NDArray[np.int64], classes: Sequence[str], limit: int | None, seed: int) -> Indices:
@@ -107,19 +224,6 @@ def limited(labels: NDArray[np.int64], classes: Sequence[str], limit: int | None
         members = generator.permutation(np.flatnonzero(labels == label))
         turn[members] = np.arange(len(members)) / max(1, len(members))
     return np.sort(np.lexsort((labels, turn))[:limit])
-
-
-def _share(num_images: int, fraction: float) -> int:
-    """`fraction` of `num_images`, rounded down (the 1e-9 keeps 0.29 × 100 at 29), but 1 at least."""
-    return max(1, math.floor(num_images * fraction + 1e-9)) if fraction > 0 else 0
-
-
-def _smallest_number(val: float, confirm: float, test: float) -> int:
-    """How many images a class needs. The search ends: it is at most a few times 1 / (what is left to train on)."""
-    num_images = 1
-    while split_counts(num_images, val=val, confirm=confirm, test=test)["train"] < 1:
-        num_images += 1
-    return num_images
 
 
 def with_noise(labels: NDArray[np.int64], num_classes: int, share: float, seed: int) -> NDArray[np.int64]:

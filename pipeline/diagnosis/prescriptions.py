@@ -176,7 +176,7 @@ def _deeper(settings: Settings) -> Prescription | None:
 
 def _larger_images(settings: Settings) -> Prescription | None:
     now = _get(settings, "prepare.size", None)
-    if _get(settings, "prepare.fit", "resize") != "resize":
+    if _get(settings, "prepare.fit", "stretch") == "pad":
         return None  # a wider frame shows nothing more
     return None if now is None else Prescription("larger images", (f"prepare.size={round(now * 1.5)}",))
 

@@ -12,6 +12,9 @@ from pipeline.config.schema import OPTIONS
 KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
 """What a winner does not decide."""
 
+FOLDS = ("prepare.folds", "prepare.fold")
+"""Cross-validation chose the winner; what adopts it trains on all images again."""
+
 
 def command(conf: Path, params_file: Path, winner: dict[str, Any]) -> str | None:
     """The `dvc exp run` that adopts `winner`; None where `params.yaml` says the same already.
@@ -60,7 +63,7 @@ def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[s
             changes += [f"++{section}={{name:{winner[section]['name']}{pairs}}}"] if own else []
         else:
             differing = _differing(section, winner[section], now[section])
-            changes += [f"++{path}={params.quote(value)}" for path, value in differing]
+            changes += [f"++{path}={params.quote(value)}" for path, value in differing if path not in FOLDS]
     return changes
 
 

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as a ranking: repetitions with other seeds are one entry, with its mean and its spread."""
+"""The jobs of a sweep as a ranking: repetitions with other seeds or folds are one entry, with its mean and its spread."""
 
 import csv
 import io
@@ -9,19 +9,22 @@ from statistics import fmean, stdev
 from pipeline.fit import history
 from pipeline.sweep.records import JobResult
 
+REPEATED = ("seed", "prepare.fold")
+"""Keys that tell repetitions of one setting apart."""
+
 METRICS = (history.VAL_LOSS, history.VAL_ACCURACY, history.CLEAN_LOSS, history.CLEAN_ACCURACY)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Jobs that finished and differ in nothing but their seed, the best first."""
+    """Jobs that finished and differ in nothing but their seed or fold, the best first."""
 
     overrides: tuple[str, ...]
     jobs: tuple[JobResult, ...]
 
     @property
     def repetitions(self) -> list[JobResult]:
-        """One job for each seed: a search may try the same values with the same seed again, which tells nothing new."""
+        """One job for each seed and fold: a search may try the same values with the same seed again, which tells nothing."""
         return list({job.overrides: job for job in reversed(self.jobs)}.values())
 
     def values(self, metric: str) -> list[float]:
@@ -46,7 +49,7 @@ def rank(jobs: Sequence[JobResult], monitor: str) -> list[Entry]:
     alike: dict[tuple[str, ...], list[JobResult]] = {}
     for job in jobs:
         if job.best is not None:
-            alike.setdefault(_without_seed(job.overrides), []).append(job)
+            alike.setdefault(_without_repetition(job.overrides), []).append(job)
     entries = [Entry(overrides, tuple(members)) for overrides, members in alike.items()]
     sign = -1 if history.higher_is_better(monitor) else 1
     return sorted(entries, key=lambda entry: (sign * entry.mean(monitor), min(job.number for job in entry.jobs)))
@@ -71,7 +74,7 @@ def to_csv(jobs: Sequence[JobResult], monitor: str) -> str:
     entries = rank(jobs, monitor)
     others = [job for job in jobs if job.best is None]
     columns = settings(jobs)
-    columns.pop("seed", None)
+    columns = {key: values for key, values in columns.items() if key not in REPEATED}
     where = {job.number: place for place, job in enumerate(jobs)}
     metrics = list(dict.fromkeys((monitor, *METRICS)))
     head = ["rank", "jobs", "n", "status", *columns]
@@ -95,5 +98,5 @@ def _written(number: float | None) -> str:
     return "" if number is None else repr(number)
 
 
-def _without_seed(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(override for override in overrides if override.split("=", 1)[0] != "seed")
+def _without_repetition(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(override for override in overrides if override.lstrip("+").split("=", 1)[0] not in REPEATED)

@@ -1,0 +1,63 @@
+"""Which images belong together, so that no split holds one and another split its twin."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.errors import ConfigError
+from pipeline.data.near_duplicates import groups
+
+
+def keys_of(
+    marks: Sequence[str], pairs: NDArray[np.int64], named: Sequence[str], ids: Sequence[str], pattern: str | None
+) -> list[str]:
+    """A text for each image, the same for those that belong together, and made of what they are alone.
+
+    Together are images with the same mark, near duplicates, and those of one named group: a patient, a video, a plate.
+
+    Args:
+        marks: What each image looks like, as a digest.
+        pairs: Near duplicates; int64 of shape (m, 2).
+        named: The group of each image as the source has it, an empty text where it says nothing.
+        ids: Of the images; `pattern` is looked for in these.
+        pattern: A regular expression whose first group, or else whole match, names the group; None: `named` counts.
+
+    Raises:
+        ConfigError: The pattern is no regular expression, or is found in no id.
+    """
+    if pattern is not None:
+        named = _matched(pattern, ids)
+    texts = [f"group {name}" if name else "" for name in named]
+    together = [pairs, _alike(marks), _alike(texts)]
+    component = groups(np.concatenate(together), len(ids))
+    keys: dict[int, str] = {}
+    for row, head in enumerate(component.tolist()):
+        key = texts[row] or marks[row]
+        best = keys.setdefault(head, key)
+        keys[head] = min(key, best, key=lambda text: (not text.startswith("group "), text))
+    return [keys[head] for head in component.tolist()]
+
+
+def _alike(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Each place with the first one of the same text, but for empty ones: int64 of shape (m, 2)."""
+    array = np.array(texts)
+    _, first, number = np.unique(array, return_index=True, return_inverse=True)
+    pairs = np.stack([first[number], np.arange(len(texts))], axis=1)
+    return pairs[array != ""]
+
+
+def _matched(pattern: str, ids: Sequence[str]) -> list[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"prepare.group must be a regular expression; got {pattern!r}, which is none: {error}."
+        ) from None
+    matches = [expression.search(name) for name in ids]
+    if not any(matches):
+        raise ConfigError(
+            f"prepare.group must be found in the images' paths, such as {ids[0]!r}; got {pattern!r}, which is in none of them."
+        )
+    return [(match[1] if expression.groups else match[0]) or "" if match else "" for match in matches]

@@ -1,0 +1,160 @@
+"""What is wrong with a dataset, found from what is known of its images."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.config.errors import DataError
+from pipeline.data.checks import PROBLEMS, Issue, Limits, Table, find, settle, told
+
+LIMITS = Limits(min_side=8, max_aspect=5.0, min_per_class=3, max_imbalance=10.0)
+
+
+def table(number: int = 20, **changed: Any) -> Table:
+    """Images with nothing wrong: two classes of equal size, all pixels different."""
+    values = {
+        "names": [f"{'ab'[place % 2]}/{place:03d}.png" for place in range(number)],
+        "labels": np.arange(number) % 2,
+        "classes": ["a", "b"],
+        "given": np.full(number, ""),
+        "shapes": np.tile(np.array([30, 40, 3], np.int32), (number, 1)),
+        "num_bytes": np.random.default_rng(0).integers(1000, 2000, number),
+        "spread": np.full(number, 50.0, np.float32),
+        "first": np.arange(number),
+        "undecoded": {},
+        "pairs": np.zeros((0, 2), np.int64),
+    }
+    return Table(**(values | changed))
+
+
+def found(changed: Table) -> list[tuple[str, str, str]]:
+    return [(issue.name, issue.problem, issue.evidence) for issue in find(changed, LIMITS)]
+
+
+def test_nothing_is_found_where_nothing_is_wrong() -> None:
+    assert found(table()) == []
+
+
+def test_image_that_could_not_be_decoded_is_told_and_counts_for_nothing_else() -> None:
+    spoilt = table(
+        undecoded={3: ("unreadable", "it ends too early")}, spread=np.full(20, 50.0, np.float32) * (np.arange(20) != 3)
+    )
+    assert found(spoilt) == [("b/003.png", "unreadable", "it ends too early")]
+
+
+def test_small_long_and_blank_images_are_told() -> None:
+    shapes, spread = table().shapes.copy(), table().spread.copy()
+    shapes[0], shapes[1], spread[2] = (7, 9, 3), (10, 51, 3), 0.4
+    assert found(table(shapes=shapes, spread=spread)) == [
+        ("a/000.png", "tiny", "9×7 pixels"),
+        ("b/001.png", "aspect", "51×10 pixels"),
+        ("a/002.png", "blank", "its pixels differ by 0.40 of 255 (standard deviation)"),
+    ]
+
+
+def test_images_on_the_limits_are_fine() -> None:
+    shapes = table().shapes.copy()
+    shapes[0], shapes[1] = (8, 8, 1), (10, 50, 3)
+    assert found(table(shapes=shapes)) == []
+
+
+def test_copies_are_told_with_the_image_they_copy() -> None:
+    first = np.arange(20)
+    first[[4, 8]] = 0
+    issues = find(table(first=first), LIMITS)
+    assert [(issue.name, issue.problem, issue.evidence) for issue in issues] == [
+        ("a/004.png", "duplicate", "the same pixels as a/000.png"),
+        ("a/008.png", "duplicate", "the same pixels as a/000.png"),
+    ]
+    assert [(issue.row, issue.twin) for issue in issues] == [(4, 0), (8, 0)]
+
+
+def test_one_picture_under_two_labels_is_told_for_each_of_its_images() -> None:
+    first = np.arange(20)
+    first[5] = 0
+    assert found(table(first=first)) == [
+        ("a/000.png", "conflicting_labels", "the same pixels as b/005.png, which is 'b'"),
+        ("b/005.png", "conflicting_labels", "the same pixels as a/000.png, which is 'a'"),
+    ]
+
+
+def test_near_duplicates_are_told_once_and_not_where_the_pixels_are_the_same() -> None:
+    first = np.arange(20)
+    first[2] = 0
+    pairs = np.array([[0, 2], [0, 6], [1, 4]])
+    assert found(table(first=first, pairs=pairs)) == [
+        ("a/002.png", "duplicate", "the same pixels as a/000.png"),
+        ("a/006.png", "near_duplicate", "nearly the same picture as a/000.png"),
+        ("b/001.png", "conflicting_labels", "nearly the same picture as a/004.png, which is 'a'"),
+        ("a/004.png", "conflicting_labels", "nearly the same picture as b/001.png, which is 'b'"),
+    ]
+
+
+def test_leak_names_the_image_to_train_on_and_the_one_that_tests() -> None:
+    given = np.repeat(["train", "test"], [12, 8])
+    first = np.arange(20)
+    first[14] = 2
+    leaks = [
+        issue
+        for issue in find(table(given=given, first=first, pairs=np.array([[3, 15]])), LIMITS)
+        if issue.problem == "leak"
+    ]
+    assert [(issue.name, issue.evidence) for issue in leaks] == [
+        ("a/002.png", "the same pixels as a/014.png of test"),
+        ("b/003.png", "nearly the same picture as b/015.png of test"),
+    ]
+
+
+def test_rare_class_and_imbalance_are_told() -> None:
+    labels = np.repeat([0, 1], [38, 2])
+    assert found(table(40, labels=labels)) == [
+        ("class b", "rare_class", "2 images"),
+        ("all classes", "imbalance", "38 of 'a', 2 of 'b'"),
+    ]
+
+
+def test_class_in_one_split_only_is_told() -> None:
+    given = np.where(np.arange(20) % 2, "train", np.where(np.arange(20) < 10, "train", "test"))
+    assert found(table(given=given)) == [("class b", "one_split", "all of its images are in train")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "evidence"),
+    [
+        ({"num_bytes": 1000 + 500 * (np.arange(60) % 2)}, "the file's size in bytes alone tells the class, 100%"),
+        ({"shapes": np.stack([np.full(60, 30), 40 + np.arange(60) % 2, np.full(60, 3)], axis=1)}, "the width in pixels alone"),
+        ({"names": [f"x/{['lab1', 'scan'][place % 2]}_{place}.png" for place in range(60)]}, "the first letters of"),
+    ],
+)  # fmt: skip
+def test_what_tells_the_class_without_a_look_at_the_pixels_is_told(changed: dict[str, Any], evidence: str) -> None:
+    issues = found(table(60, **changed))
+    assert len(issues) == 1 and issues[0][:2] == ("all images", "shortcut") and issues[0][2].startswith(evidence)
+
+
+def test_names_that_begin_with_their_class_are_no_shortcut() -> None:
+    assert found(table(60, names=[f"x/{'ab'[place % 2]}_{place}.png" for place in range(60)])) == []
+
+
+def test_every_problem_has_a_description_and_a_key() -> None:
+    from pipeline.config.schema import OnIssue
+
+    assert set(PROBLEMS) == set(OnIssue.__annotations__)
+    assert all(PROBLEMS.values())
+
+
+def test_drop_keep_and_fail_do_what_they_say() -> None:
+    issues = [Issue("x", "blank", "grey", 1), Issue("y", "tiny", "1×1 pixels", 2), Issue("all", "imbalance", "9 to 1")]
+    actions = dict.fromkeys(PROBLEMS, "keep")
+    settled, stays = settle(issues, actions | {"blank": "drop"}, 4)
+    assert stays.tolist() == [True, False, True, True]
+    assert [issue.action for issue in settled] == ["dropped", "kept", "kept"]
+    assert told(settled) == "1 × blank (dropped), 1 × tiny (kept), 1 × imbalance (kept)"
+    match = (
+        r"the data must be free of tiny, as prepare\.on_issue says fail; got 1 × tiny: y: 1×1 pixels\. Mend the data, "
+        r"or set prepare\.on_issue\.tiny=keep or drop\."
+    )
+    with pytest.raises(DataError, match=match):
+        settle(issues, actions | {"tiny": "fail"}, 4)
+    with pytest.raises(DataError, match=r"got 1 × imbalance: all: 9 to 1\. .*imbalance=keep\."):
+        settle(issues, actions | {"imbalance": "fail"}, 4)
