@@ -1,20 +1,27 @@
 """Get the raw dataset, checked file by file.
 
-Reads:   nothing of the project; a folder, the web, a Debian package or scikit-learn, as `data` says
-Writes:  downloads/: the raw files, unpacked, and `source.json`, which tells `prepare` what they are
+Reads:   nothing of the project; a folder, an archive, a bucket, the web, a Debian package or scikit-learn, as `data` says
+Writes:  downloads/: the raw files, unpacked or packed, and `source.json`, which tells `prepare` what they are; of the user's
+         own images also `skipped.csv`, what was left out
 Command: python -m pipeline.fetch
+         python -m pipeline.fetch data=folder data.source=/path/to/images
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from pipeline.config.schema import Published
+from pipeline.config.schema_data import Folder, Published
 from pipeline.config.stage import Job
-from pipeline.data.download import Patience
-from pipeline.data.sources import fetch_files
-from pipeline.storage import lock
+from pipeline.source import finding, packing, trees
+from pipeline.source.download import Patience
+from pipeline.source.mirrors import fetch_files, shown
+from pipeline.source.own import asked, at_hand
+from pipeline.storage import lineage, lock
 
 DIGITS_ORIGIN = "scikit-learn's load_digits; Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49"
 DIGITS_LICENCE = "CC BY 4.0"
@@ -57,7 +64,7 @@ def fetch_published(
     key, places = ("data.source", [source]) if source is not None else ("data.mirrors", list(mirrors))
     with lock.held(cache, wait=True):
         fetch_files(files, key, places, out, cache, patience)
-    _describe(out, name, layout, classes, licence, origin, fingerprint)
+    _describe(out, name, {"layout": layout}, classes, licence, origin, fingerprint)
 
 
 def fetch_digits(*, out: Path, fingerprint: str) -> None:
@@ -69,24 +76,94 @@ def fetch_digits(*, out: Path, fingerprint: str) -> None:
     np.save(out / "images.npy", (digits.images.astype(np.int64) * 255 // 16).astype(np.uint8)[..., None])
     np.save(out / "labels.npy", digits.target.astype(np.int64))
     names = [str(name) for name in digits.target_names]
-    _describe(out, "digits", "arrays", names, DIGITS_LICENCE, DIGITS_ORIGIN, fingerprint)
+    _describe(out, "digits", {"layout": "arrays"}, names, DIGITS_LICENCE, DIGITS_ORIGIN, fingerprint)
+
+
+def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path, fingerprint: str) -> None:
+    """Fill `out` with the user's images: files of images packed, files that hold many copied as they are.
+
+    Args:
+        data: The section `data` of the configuration.
+        out: An existing, empty folder.
+        cache: Keeps the pieces of a broken download for the next run.
+        root: The folder of `params.yaml`, from which a relative path leads.
+        fingerprint: Recorded as what `out` was made of.
+
+    Raises:
+        DataError: The source cannot be read, is laid out in no known way or in several, or is too large; or the disk is full.
+        ConfigError: A package is missing that the source's address needs.
+    """
+    most, most_of_one = int(data.max_gigabytes * 1e9), int(data.max_file_megabytes * 1e6)
+    with lock.held(cache, wait=True):
+        source = at_hand(str(data.source), root, cache, most)
+        with trees.opened(source, data.storage_options) as tree:
+            found = finding.find(tree, data.layout, data.table, data.columns)
+            entries = {entry.path: entry for entry in tree.listing.entries}
+            if found.rows:
+                skipped = [*tree.listing.skipped, *found.skipped]
+                skipped += packing.pack(tree, found.rows, out, most_of_one, most)
+                packing.write_skipped(out / "skipped.csv", skipped)
+                about: dict[str, Any] = {"layout": "parquet"}
+            else:
+                about = {"layout": found.layout, "parts": packing.copy_parts(tree, entries, found.parts, out, most)}
+                if found.columns:
+                    about["columns"] = found.columns
+        shutil.rmtree(cache, ignore_errors=True)
+    print(
+        f"{shown(str(data.source))}: {found.title}"
+        + (f"; {len(skipped):,} files left out" if found.rows and skipped else "")
+    )
+    title = data.title or Path(urlsplit(str(data.source)).path).name or "images"
+    about |= {"found": found.title, "asked": asked(data)}
+    _describe(out, title, about, data.classes or found.classes, data.licence, shown(str(data.source)), fingerprint)
+
+
+def keep_pinned(data: Folder, pinned: Path, out: Path) -> bool:
+    """Fill `out` with what `data.dvc` pins, where that was made with this configuration; for a machine without the source.
+
+    Returns:
+        Whether it was.
+    """
+    try:
+        about = json.loads((pinned / "source.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if about.get("asked") != asked(data):
+        return False
+    shutil.copytree(pinned, out, dirs_exist_ok=True)
+    print(f"{shown(str(data.source))} is not to be had here: data/, which data.dvc pins, was made from it and stays")
+    return True
 
 
 def _describe(
-    out: Path, name: str, layout: str, classes: Sequence[str], licence: str, origin: str, fingerprint: str
+    out: Path,
+    name: str,
+    about: dict[str, Any],
+    classes: Sequence[str] | None,
+    licence: str,
+    origin: str,
+    fingerprint: str,
 ) -> None:
     """Write `source.json`. It does not tell which mirror served: the same data give the same bytes."""
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.iterdir())}
+    files = {}
+    for path in sorted(out.iterdir()):
+        with path.open("rb") as file:
+            files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     content = {
-        "name": name, "layout": layout, "classes": list(classes), "licence": licence, "source": origin,
+        "name": name, **about, "classes": None if classes is None else list(classes), "licence": licence, "source": origin,
         "files": files, "fingerprint": fingerprint,
     }  # fmt: skip
-    (out / "source.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (out / "source.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main(job: Job) -> None:
     data = job.config.data
-    if isinstance(data, Published):
+    if isinstance(data, Folder):
+        cache = job.cache / "fetch" / asked(data)
+        if not lineage.is_there(data) and keep_pinned(data, lineage.dvc_folder("fetch"), job.out):
+            return
+        fetch_own(data=data, out=job.out, cache=cache, root=lineage.ROOT, fingerprint=job.fingerprint)
+    elif isinstance(data, Published):
         fetch_published(
             name=data.name,
             layout=data.layout,

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.schema import Prepare
+from pipeline.config.schema_data import Prepare
 from pipeline.config.stage import Job
 from pipeline.data import checks
 from pipeline.data.arrays import write_array
@@ -29,7 +29,7 @@ from pipeline.data.images import PixelCounts, overview
 from pipeline.data.layouts import RawDataset, read
 from pipeline.data.near_duplicates import near_duplicates
 from pipeline.data.splits import Fractions, limited, share_out, with_noise
-from pipeline.data.unpack import room_for
+from pipeline.storage.atomic import room_for
 
 SPLITS = ("train", "val", "confirm", "test")
 

@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.layouts import CIFAR_FILES
+from pipeline.data.pixel_files import CIFAR_FILES
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 NUM_IN_BATCH = 40

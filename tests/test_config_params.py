@@ -105,7 +105,7 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
         ("train.max_epochs=true", r"train\.max_epochs must be a whole number >= 1; got True"),
         ("train.monitor=val/los", r"train\.monitor must be one of .*; got 'val/los'\. Did you mean 'val/loss'\?"),
         ("prepare.limit=0", r"prepare\.limit must be a whole number >= 1 or null; got 0"),
-        ("prepare.fit=padd", r"prepare\.fit must be one of pad, resize; got 'padd'\. Did you mean 'pad'\?"),
+        ("prepare.fit=padd", r"prepare\.fit must be one of pad, crop, stretch; got 'padd'\. Did you mean 'pad'\?"),
         ("model.dropout=1", r"model\.dropout must be a number in \[0, 1\); got 1"),
         ("tracking.tags=3", r"tracking\.tags must be a mapping of texts to texts; got 3"),
         ("optimizer.lr=fast", r"optimizer\.lr must be a number > 0 or auto; got 'fast'"),
@@ -115,12 +115,30 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
             r"augment\.veto must be a mapping of texts to lists; got {'HorizontalFlip'",
         ),
         ("train=3", r"train must be a mapping of max_epochs, .*; got 3"),
+        ("data=folder", r"data\.source must be the path or the address of your images; got None\."),
+        (
+            "data=folder data.source=x +data.columns.paht=file",
+            r"data\.columns must be a mapping of path, label, split, group, image;",
+        ),
+        (
+            "data=folder data.source=x data.layout=tree",
+            r"data\.layout must be one of folders, splits, .* or null; got 'tree'",
+        ),
+        ("prepare.fold=1", r"prepare\.fold must be null without prepare\.folds; got 1"),
+        (
+            "prepare.folds=3 prepare.fold=3",
+            r"prepare\.fold must be a whole number in 0\.\.2, as prepare\.folds=3; got 3",
+        ),
+        ("prepare.folds=3", r"prepare\.fold must be a whole number in 0\.\.2, as prepare\.folds=3; got None"),
+        ("prepare.on_issue.unreadable=keep", r"prepare\.on_issue\.unreadable must be one of drop, fail; got 'keep'"),
+        ("prepare.on_issue.imbalance=drop", r"prepare\.on_issue\.imbalance must be one of keep, fail; got 'drop'"),
+        ("prepare.channels=2", r"prepare\.channels must be 1 or 3 or null; got 2"),
         ("prepare.confirm_fraction=0.9", r"val_fraction \+ prepare\.confirm_fraction must be a number < 1; got 1"),
     ],
 )
 def test_what_does_not_fit_the_schema_is_refused_in_one_sentence(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        compose(CONF, write_params(tmp_path, {}), [override])
+        compose(CONF, write_params(tmp_path, {}), override.split())
 
 
 def test_a_key_that_hydra_cannot_express_is_refused(tmp_path: Path) -> None:
@@ -146,7 +164,7 @@ def test_every_option_composes(tmp_path: Path) -> None:
     choices = [f"{group}={name}" for group, names in option_names(CONF).items() for name in names]
     assert len(choices) == len([path for path in CONF.rglob("*.yaml") if path.parent != CONF]) >= 14
     for choice in choices:
-        compose(CONF, params, [choice])
+        compose(CONF, params, [choice, *(["data.source=images"] if choice == "data=folder" else [])])
 
 
 def test_sweep_values_of_plain_keys_stay_sweeps(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from pipeline.config.errors import DataError
-from pipeline.config.schema import Config, Digits, Published
+from pipeline.config.schema import Config
+from pipeline.config.schema_data import Digits, Published
 from pipeline.config.stage import Job
-from pipeline.data.download import Patience
 from pipeline.fetch import fetch_digits, fetch_published, main
+from pipeline.source.download import Patience
 from tests.cifar_files import tarred
 from tests.idx_files import CLASSES, gzipped, idx_files, sha256s, write_files
 from tests.loopback import web_server

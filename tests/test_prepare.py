@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.errors import ConfigError, DataError
-from pipeline.config.schema import Config, OnIssue, Prepare
+from pipeline.config.schema import Config
+from pipeline.config.schema_data import OnIssue, Prepare
 from pipeline.config.stage import Job
 from pipeline.data import decoded
 from pipeline.prepare import SPLITS, main, prepare

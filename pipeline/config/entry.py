@@ -79,6 +79,9 @@ def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
     }
     name = lineage.fingerprint(stage, config, upstream)
     out = build.parent / "downloads" if stage == "fetch" else build / stage
+    if stage == "fetch" and lineage.recorded_fingerprint(stage, out) == name and lineage.is_whole(out):
+        print("fetch: nothing has changed")
+        return
     _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, folders.__getitem__))
 
 

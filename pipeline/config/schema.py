@@ -4,128 +4,26 @@ A group that has options (`data`, `augment`, `model`, `optimizer`, `scheduler`) 
 the dataclass that checks the rest of it (`OPTIONS`). All other groups have exactly one form.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
-
-def _checked(expected: str, accepts: Callable[[Any], bool]) -> Any:
-    """A required field whose value must satisfy `accepts`; `expected` says so in words."""
-    return field(default=MISSING, metadata={"expected": expected, "accepts": accepts})
-
-
-def _above(bound: float) -> Any:
-    return _checked(f"a number > {bound}", lambda value: bound < value < math.inf)
-
-
-def _at_least(bound: float) -> Any:
-    return _checked(f"a number >= {bound}", lambda value: bound <= value < math.inf)
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, float) and 0 < value < math.inf
-
-
-def _fraction() -> Any:
-    return _checked("a number in [0, 1)", lambda value: 0 <= value < 1)
-
-
-def _one_of(*choices: str) -> Any:
-    return _checked("one of " + ", ".join(choices), lambda value: value in choices)
-
-
-@dataclass
-class Published:
-    """Images as their authors published them: files that are known by their SHA-256, and where they can be had."""
-
-    name: str = MISSING
-    layout: str = _one_of("idx", "cifar")
-    source: str | None = MISSING
-    mirrors: list[str] = MISSING
-    files: dict[str, str] = MISSING
-    classes: list[str] = MISSING
-    licence: str = MISSING
-    origin: str = MISSING
-
-
-@dataclass
-class Digits:
-    """scikit-learn's 1,797 images of digits, 8×8 grey, 10 classes; needs no network."""
-
-    name: str = MISSING
-
-
-def _drop_or_fail() -> Any:
-    return _one_of("drop", "fail")
-
-
-def _drop_keep_or_fail() -> Any:
-    return _one_of("drop", "keep", "fail")
-
-
-def _keep_or_fail() -> Any:
-    return _one_of("keep", "fail")
-
-
-@dataclass
-class OnIssue:
-    """What becomes of images with a problem; `pipeline.data.checks` tells what each means."""
-
-    unreadable: str = _drop_or_fail()
-    not_an_image: str = _drop_or_fail()
-    bomb: str = _drop_or_fail()
-    tiny: str = _drop_keep_or_fail()
-    aspect: str = _drop_keep_or_fail()
-    blank: str = _drop_keep_or_fail()
-    duplicate: str = _drop_keep_or_fail()
-    near_duplicate: str = _drop_keep_or_fail()
-    conflicting_labels: str = _drop_keep_or_fail()
-    leak: str = _drop_keep_or_fail()
-    rare_class: str = _keep_or_fail()
-    imbalance: str = _keep_or_fail()
-    one_split: str = _keep_or_fail()
-    shortcut: str = _keep_or_fail()
-
-
-@dataclass
-class Prepare:
-    size: int = _at_least(4)
-    channels: int | None = _checked("1 or 3", lambda value: value in (1, 3))
-    fit: str = _one_of("pad", "crop", "stretch")
-    max_pixels: int = _at_least(1)
-    val_fraction: float = _checked("a number in (0, 0.5]", lambda value: 0 < value <= 0.5)
-    confirm_fraction: float = _fraction()
-    test_fraction: float = _fraction()
-    folds: int | None = _at_least(2)
-    fold: int | None = _at_least(0)
-    group: str | None = MISSING
-    limit: int | None = _at_least(1)
-    random_labels: float = _checked("a number in [0, 1]", lambda value: 0 <= value <= 1)
-    seed: int = _at_least(0)
-    near_duplicates: bool = MISSING
-    min_side: int = _at_least(1)
-    max_aspect: float = _at_least(1)
-    min_per_class: int = _at_least(1)
-    max_imbalance: float = _at_least(1)
-    on_issue: OnIssue = field(default_factory=OnIssue)
-    workers: int | None = _at_least(1)
-    backend: str = _one_of("loky", "ray", "dask")
+from pipeline.config.ranges import above, at_least, checked, fraction, one_of, positive
+from pipeline.config.schema_data import Digits, Folder, Prepare, Published
 
 
 @dataclass
 class Augment:
     name: str = MISSING
-    mode: str = _one_of("materialized", "online")
-    copies: int = _at_least(1)
-    strength: float = _checked("a number in [0, 10]", lambda value: 0 <= value <= 10)
+    mode: str = one_of("materialized", "online")
+    copies: int = at_least(1)
+    strength: float = checked("a number in [0, 10]", lambda value: 0 <= value <= 10)
     transforms: list[Any] = MISSING
     veto: dict[str, list[Any]] = MISSING
-    seed: int = _at_least(0)
-    workers: int | None = _at_least(1)
-    backend: str = _one_of("loky", "ray", "dask")
+    seed: int = at_least(0)
+    workers: int | None = at_least(1)
+    backend: str = one_of("loky", "ray", "dask")
 
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
@@ -134,43 +32,43 @@ ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
 @dataclass
 class LeNet:
     name: str = MISSING
-    width: float = _above(0)
-    depth: int = _at_least(0)
-    activation: str = _one_of(*ACTIVATIONS)
-    pooling: str = _one_of("max", "average")
-    conv_dropout: float = _fraction()
-    dropout: float = _fraction()
+    width: float = above(0)
+    depth: int = at_least(0)
+    activation: str = one_of(*ACTIVATIONS)
+    pooling: str = one_of("max", "average")
+    conv_dropout: float = fraction()
+    dropout: float = fraction()
 
 
 @dataclass
 class ConvNet:
     name: str = MISSING
-    width: int = _at_least(1)
-    depth: int = _at_least(1)
-    kernel_size: int = _at_least(1)
-    stride: int = _at_least(1)
-    padding: int | None = _at_least(0)
-    dilation: int = _at_least(1)
-    pooling: str = _one_of("max", "average")
-    pool_size: int = _at_least(1)
-    normalization: str = _one_of("batch", "group", "none")
-    activation: str = _one_of(*ACTIVATIONS)
-    head: str = _one_of("average", "flatten")
-    hidden: int = _at_least(0)
-    conv_dropout: float = _fraction()
-    dropout: float = _fraction()
+    width: int = at_least(1)
+    depth: int = at_least(1)
+    kernel_size: int = at_least(1)
+    stride: int = at_least(1)
+    padding: int | None = at_least(0)
+    dilation: int = at_least(1)
+    pooling: str = one_of("max", "average")
+    pool_size: int = at_least(1)
+    normalization: str = one_of("batch", "group", "none")
+    activation: str = one_of(*ACTIVATIONS)
+    head: str = one_of("average", "flatten")
+    hidden: int = at_least(0)
+    conv_dropout: float = fraction()
+    dropout: float = fraction()
 
 
 @dataclass
 class ResNet:
     name: str = MISSING
-    width: int = _at_least(1)
-    depth: int = _at_least(1)
-    stages: int = _at_least(1)
-    normalization: str = _one_of("batch", "group")
-    activation: str = _one_of(*ACTIVATIONS)
-    conv_dropout: float = _fraction()
-    dropout: float = _fraction()
+    width: int = at_least(1)
+    depth: int = at_least(1)
+    stages: int = at_least(1)
+    normalization: str = one_of("batch", "group")
+    activation: str = one_of(*ACTIVATIONS)
+    conv_dropout: float = fraction()
+    dropout: float = fraction()
 
 
 @dataclass
@@ -178,92 +76,92 @@ class Timm:
     name: str = MISSING
     architecture: str = MISSING
     pretrained: bool = MISSING
-    conv_dropout: float = _fraction()
-    dropout: float = _fraction()
+    conv_dropout: float = fraction()
+    dropout: float = fraction()
 
 
 @dataclass
 class Regularization:
-    l1: float = _at_least(0)
-    l1_as: str = _one_of("proximal", "subgradient")
-    l2: float = _at_least(0)
-    l2_as: str = _one_of("decay", "penalty")
-    label_smoothing: float = _fraction()
-    mixup: float = _at_least(0)
-    cutmix: float = _at_least(0)
-    erasing: float = _checked("a number in [0, 1]", lambda value: 0 <= value <= 1)
+    l1: float = at_least(0)
+    l1_as: str = one_of("proximal", "subgradient")
+    l2: float = at_least(0)
+    l2_as: str = one_of("decay", "penalty")
+    label_smoothing: float = fraction()
+    mixup: float = at_least(0)
+    cutmix: float = at_least(0)
+    erasing: float = checked("a number in [0, 1]", lambda value: 0 <= value <= 1)
 
 
 @dataclass
 class SGD:
     name: str = MISSING
-    lr: float | str = _checked("a number > 0 or auto", lambda value: value == "auto" or _positive(value))
-    momentum: float = _fraction()
+    lr: float | str = checked("a number > 0 or auto", lambda value: value == "auto" or positive(value))
+    momentum: float = fraction()
     nesterov: bool = MISSING
 
 
 @dataclass
 class AdamW:
     name: str = MISSING
-    lr: float | str = _checked("a number > 0 or auto", lambda value: value == "auto" or _positive(value))
-    beta1: float = _fraction()
-    beta2: float = _fraction()
+    lr: float | str = checked("a number > 0 or auto", lambda value: value == "auto" or positive(value))
+    beta1: float = fraction()
+    beta2: float = fraction()
 
 
 @dataclass
 class Constant:
     name: str = MISSING
-    warmup_fraction: float = _fraction()
+    warmup_fraction: float = fraction()
 
 
 @dataclass
 class OneCycle:
     name: str = MISSING
-    warmup_fraction: float = _fraction()
+    warmup_fraction: float = fraction()
 
 
 @dataclass
 class Cosine:
     name: str = MISSING
-    warmup_fraction: float = _fraction()
-    final_fraction: float = _fraction()
+    warmup_fraction: float = fraction()
+    final_fraction: float = fraction()
 
 
 @dataclass
 class EarlyStopping:
-    patience: int | None = _at_least(1)
-    min_delta: float = _at_least(0)
-    warmup_epochs: int = _at_least(0)
+    patience: int | None = at_least(1)
+    min_delta: float = at_least(0)
+    warmup_epochs: int = at_least(0)
     restore_best: bool = MISSING
 
 
 @dataclass
 class Train:
-    max_epochs: int = _at_least(1)
-    batch_size: int = _at_least(1)
+    max_epochs: int = at_least(1)
+    batch_size: int = at_least(1)
     monitor: str = MISSING
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
-    ema_decay: float = _fraction()
-    gradient_clip_norm: float | None = _above(0)
-    accelerator: str = _one_of("auto", "cpu", "gpu", "mps")
-    devices: int = _at_least(1)
-    precision: str = _one_of("32-true", "bf16-mixed", "16-mixed")
+    ema_decay: float = fraction()
+    gradient_clip_norm: float | None = above(0)
+    accelerator: str = one_of("auto", "cpu", "gpu", "mps")
+    devices: int = at_least(1)
+    precision: str = one_of("32-true", "bf16-mixed", "16-mixed")
     channels_last: bool = MISSING
-    threads: int | None = _at_least(1)
-    loader_workers: int = _at_least(0)
+    threads: int | None = at_least(1)
+    loader_workers: int = at_least(0)
 
 
 @dataclass
 class Evaluate:
-    batch_size: int = _at_least(1)
-    tta: str = _one_of("none", "flip", "flip_shift")
+    batch_size: int = at_least(1)
+    tta: str = one_of("none", "flip", "flip_shift")
     training: str | None = MISSING
 
 
 @dataclass
 class Diagnose:
     training: str | None = MISSING
-    reference: float | None = _checked("a number in (0, 1)", lambda value: 0 < value < 1)
+    reference: float | None = checked("a number in (0, 1)", lambda value: 0 < value < 1)
     thresholds: dict[str, float] = MISSING
 
 
@@ -276,29 +174,29 @@ class Report:
 
 @dataclass
 class Ablate:
-    seeds: int = _at_least(2)
-    budget_minutes: float | None = _above(0)
+    seeds: int = at_least(2)
+    budget_minutes: float | None = above(0)
     only: list[str] | None = MISSING
     arms: dict[str, list[str]] = MISSING
     tune: bool = MISSING
-    tune_seeds: int = _at_least(1)
+    tune_seeds: int = at_least(1)
     doses: dict[str, list[str]] = MISSING
     tuned: str | None = MISSING
 
 
 @dataclass
 class Cure:
-    seeds: int = _at_least(1)
-    confirm_seeds: int = _at_least(3)
-    max_runs: int = _at_least(1)
-    max_minutes: float | None = _above(0)
+    seeds: int = at_least(1)
+    confirm_seeds: int = at_least(3)
+    max_runs: int = at_least(1)
+    max_minutes: float | None = above(0)
     apply: bool = MISSING
 
 
 @dataclass
 class LearningCurve:
     fractions: list[float] = MISSING
-    seeds: int = _at_least(2)
+    seeds: int = at_least(2)
     same_steps: bool = MISSING
 
 
@@ -314,7 +212,7 @@ class Tracking:
 class Config:
     """The whole configuration; groups with options hold one of the dataclasses of `OPTIONS`."""
 
-    seed: int = _at_least(0)
+    seed: int = at_least(0)
     fail_fast: bool = MISSING
     data: Any = MISSING
     prepare: Prepare = field(default_factory=Prepare)
@@ -334,11 +232,14 @@ class Config:
 
 
 OPTIONS: dict[str, dict[str, type]] = {
-    "data": {"fashion_mnist": Published, "cifar10": Published, "digits": Digits},
+    "data": {"fashion_mnist": Published, "cifar10": Published, "digits": Digits, "folder": Folder},
     "model": {"lenet": LeNet, "convnet": ConvNet, "resnet": ResNet, "timm": Timm},
     "optimizer": {"sgd": SGD, "adamw": AdamW},
     "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},
 }
 
-FREE_MAPS = ("tracking.tags", "data.files", "augment.veto", "ablate.arms", "ablate.doses", "diagnose.thresholds")
+FREE_MAPS = (
+    "tracking.tags", "data.files", "data.columns", "data.storage_options", "augment.veto", "ablate.arms", "ablate.doses",
+    "diagnose.thresholds",
+)  # fmt: skip
 """Mappings whose keys are the user's own."""

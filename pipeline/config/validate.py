@@ -17,7 +17,7 @@ from pipeline.config.schema import OPTIONS, Config
 from pipeline.fit.history import METRICS
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-_PLURALS = {str: "texts", float: "numbers", list[str]: "lists of texts", list[Any]: "lists"}
+_PLURALS = {str: "texts", float: "numbers", list[str]: "lists of texts", list[Any]: "lists", Any: "anything"}
 
 
 def load(path: Path) -> Config:
@@ -59,6 +59,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+COLUMNS = ("path", "label", "split", "group", "image")
+"""What `data.columns` may name."""
+
+
 def validate(values: Mapping[str, Any]) -> Config:
     """The configuration as dataclasses, each group with options as the one that its `name` chooses.
 
@@ -71,6 +75,12 @@ def validate(values: Mapping[str, Any]) -> Config:
     held_out = config.prepare.val_fraction + config.prepare.confirm_fraction
     if held_out >= 1:
         raise _refused("prepare.val_fraction + prepare.confirm_fraction", "a number < 1", held_out)
+    if getattr(config.data, "name", None) == "folder":
+        if not config.data.source:
+            raise _refused("data.source", "the path or the address of your images", config.data.source)
+        unknown = [key for key in config.data.columns if key not in COLUMNS]
+        if unknown:
+            raise _refused("data.columns", "a mapping of " + ", ".join(COLUMNS), config.data.columns, COLUMNS)
     folds, fold = config.prepare.folds, config.prepare.fold
     if folds is None and fold is not None:
         raise _refused("prepare.fold", "null without prepare.folds", fold)

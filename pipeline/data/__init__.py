@@ -1,1 +1,1 @@
-"""Raw files and what is made of them: mirrors, layouts, splits, arrays on disk."""
+"""What is made of raw files: layouts, decoding, checks, splits, arrays on disk."""

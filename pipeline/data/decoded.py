@@ -5,11 +5,9 @@ data held already are copied from there instead of being decoded again.
 """
 
 import hashlib
-import io
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,17 +17,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.errors import DataError
-from pipeline.data import decoding, images, near_duplicates
+from pipeline.data import block, decoding, images, near_duplicates
 from pipeline.data.arrays import write_array
-from pipeline.data.decoding import BadImageError, decode, with_channels
-from pipeline.data.images import fit_image
-from pipeline.data.layouts import Block, RawDataset
-from pipeline.data.near_duplicates import signature
+from pipeline.data.block import FACTS, BlockJob, Settings, keys_of_content, read_problems
+from pipeline.data.decoding import BadImageError, decode
+from pipeline.data.layouts import RawDataset
 from pipeline.storage import atomic, lock
 
 Pixels = NDArray[np.uint8]
@@ -42,33 +38,6 @@ _SAMPLE = 1000
 
 _PIECE = 4096
 """Images that are read back at a time."""
-
-_SPREAD_SIDE = 64
-"""Pixels along the shorter side, or a little more, that tell how much an image varies."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decoding depends on beside the image.
-
-    Attributes:
-        size: Height and width in pixels afterwards.
-        channels: 1 or 3.
-        fit: As `pipeline.data.images.fit_image` takes it.
-        max_pixels: Of an image; one with more is refused before it is decoded.
-    """
-
-    size: int
-    channels: int
-    fit: str
-    max_pixels: int
-
-
-FACTS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "content": ("uint8", (32,)), "shape": ("int32", (3,)), "num_bytes": ("int64", ()), "spread": ("float32", ()),
-    "signature": ("uint8", (near_duplicates.SIGNATURE_BYTES,)),
-}  # fmt: skip
-"""What is known of each image, with its type and the lengths of an entry."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +74,7 @@ class Decoded:
     @cached_property
     def facts(self) -> Facts:
         arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in FACTS}
-        return Facts(**arrays, problems=_read_problems(self.folder / "problems.json"))
+        return Facts(**arrays, problems=read_problems(self.folder / "problems.json"))
 
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Pixels]:
         """The images of `rows` in that order, a few at a time: uint8 of shape (k, size, size, channels).
@@ -142,8 +111,8 @@ def look_for_channels(raw: RawDataset, max_pixels: int) -> int:
     """1 where all images of a sample are grey, else 3."""
     chosen = raw.blocks[:: max(1, len(raw.blocks) // 20)]
     per_block = max(1, _SAMPLE // len(chosen))
-    for block in chosen:
-        found = block.read()
+    for each in chosen:
+        found = each.read()
         if isinstance(found, np.ndarray):
             if found.shape[3] == 3:
                 return 3
@@ -188,15 +157,15 @@ def decode_all(raw: RawDataset, settings: Settings, cache: Path, workers: int | 
 def _bytes_of(raw: RawDataset) -> list[tuple[str, str, int]]:
     """Names the images by the bytes of their files, and the way in which they are read from these."""
     digests = {}
-    for path in dict.fromkeys(block.path for block in raw.blocks):
+    for path in dict.fromkeys(each.path for each in raw.blocks):
         with path.open("rb") as file:
             digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    return [(type(block).__name__, digests[block.path], block.num_images) for block in raw.blocks]
+    return [(type(each).__name__, digests[each.path], each.num_images) for each in raw.blocks]
 
 
 def _decoder(settings: Settings) -> str:
     """Names everything but the data that the result depends on."""
-    modules = (decoding, images, near_duplicates, sys.modules[__name__])
+    modules = (decoding, images, near_duplicates, block)
     sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules]
     versions = [version(name) for name in ("numpy", "opencv-python-headless", "pillow")]
     return _digest(asdict(settings), sources, versions)
@@ -219,12 +188,12 @@ def _earlier(cache: Path, decoder: str) -> Path | None:
 def _decode_blocks(
     raw: RawDataset, settings: Settings, folder: Path, earlier: Path | None, workers: int | None
 ) -> None:
-    begins = np.cumsum([0, *(block.num_images for block in raw.blocks)]).tolist()
+    begins = np.cumsum([0, *(each.num_images for each in raw.blocks)]).tolist()
     (folder / "blocks").mkdir(parents=True, exist_ok=True)
     offset = _allocate(folder / "images.npy", begins[-1], settings)
     records = [folder / "blocks" / f"{number:06d}.npz" for number in range(len(raw.blocks))]
     jobs = [
-        _BlockJob(raw.blocks[number], settings, folder / "images.npy", offset, begins[number], record, earlier)
+        BlockJob(raw.blocks[number], settings, folder / "images.npy", offset, begins[number], record, earlier)
         for number, record in enumerate(records)
         if not record.exists()
     ]
@@ -233,13 +202,13 @@ def _decode_blocks(
     for name, (dtype, lengths) in FACTS.items():
         pieces = (_loaded(record, name) for record in records)
         write_array(folder / f"{name}.npy", dtype, (begins[-1], *lengths), pieces)
-    keys = _keys(np.load(folder / "content.npy", mmap_mode="r"))
+    keys = keys_of_content(np.load(folder / "content.npy", mmap_mode="r"))
     order = np.argsort(keys, kind="stable")
     np.save(folder / "keys.npy", keys[order])
     np.save(folder / "order.npy", order)
     problems = {}
     for begin, record in zip(begins, records, strict=False):
-        for place, problem in _read_problems(record.with_suffix(".json")).items():
+        for place, problem in read_problems(record.with_suffix(".json")).items():
             problems[begin + place] = problem
     atomic.write_text(folder / "problems.json", json.dumps(problems))
 
@@ -266,83 +235,7 @@ def _no_room(folder: Path, num_images: int, settings: Settings, found: str) -> D
     )
 
 
-@dataclass(frozen=True)
-class _BlockJob:
-    """One block, and where what is made of it goes: into the array at `target` and into `record`."""
-
-    block: Block
-    settings: Settings
-    target: Path
-    offset: int
-    begin: int
-    record: Path
-    earlier: Path | None
-
-    def __call__(self) -> tuple[int, int]:
-        """Decode, write, and count the images and those of them that an earlier version held."""
-        raw, settings = self.block.read(), self.settings
-        content = np.stack([_sha256(image) for image in raw])
-        facts = {name: np.zeros((len(raw), *lengths), dtype) for name, (dtype, lengths) in FACTS.items()}
-        facts["content"][:] = content
-        fitted = np.zeros((len(raw), settings.size, settings.size, settings.channels), np.uint8)
-        problems: dict[int, tuple[str, str]] = {}
-        reused = _reuse(self.earlier, fitted, facts, problems)
-        for place in np.flatnonzero(~reused):
-            try:
-                fitted[place] = _decode_one(
-                    raw[place], settings, {name: facts[name][place : place + 1] for name in FACTS}
-                )
-            except BadImageError as error:
-                problems[int(place)] = (error.problem, error.evidence)
-        with self.target.open("r+b") as file:
-            file.seek(self.offset + self.begin * fitted[0].nbytes)
-            file.write(fitted.data)
-        atomic.write_text(self.record.with_suffix(".json"), json.dumps(problems))
-        buffer = io.BytesIO()
-        np.savez(buffer, **facts)  # type: ignore[arg-type]
-        atomic.write_bytes(self.record, buffer.getvalue())
-        return len(raw), int(reused.sum())
-
-
-def _decode_one(image: bytes | Pixels, settings: Settings, facts: dict[str, NDArray[Any]]) -> Pixels:
-    """The image at its size; its facts are written into arrays of one entry.
-
-    Raises:
-        BadImageError: It cannot be decoded.
-    """
-    pixels = image if isinstance(image, np.ndarray) else decode(image, settings.max_pixels)
-    facts["num_bytes"][0] = pixels.nbytes if isinstance(image, np.ndarray) else len(image)
-    facts["shape"][0] = pixels.shape
-    step = max(1, min(pixels.shape[:2]) // _SPREAD_SIDE)
-    facts["spread"][0] = cv2.meanStdDev(pixels[::step, ::step].reshape(-1, 1))[1][0, 0]
-    facts["signature"][0] = signature(pixels)
-    return fit_image(with_channels(pixels, settings.channels), settings.size, settings.fit)
-
-
-def _reuse(
-    earlier: Path | None, fitted: Pixels, facts: dict[str, NDArray[Any]], problems: dict[int, tuple[str, str]]
-) -> NDArray[np.bool_]:
-    """Fill in what `earlier` holds of the images with the same content, and tell which these are."""
-    reused = np.zeros(len(fitted), np.bool_)
-    if earlier is None:
-        return reused
-    keys, order, content = (np.load(earlier / f"{name}.npy", mmap_mode="r") for name in ("keys", "order", "content"))
-    places = np.searchsorted(keys, _keys(facts["content"])).clip(max=len(keys) - 1)
-    rows = order[places]
-    reused[:] = (content[rows] == facts["content"]).all(axis=1)
-    chosen = rows[reused]
-    fitted[reused] = np.load(earlier / "images.npy", mmap_mode="r")[chosen]
-    for name in FACTS:
-        facts[name][reused] = np.load(earlier / f"{name}.npy", mmap_mode="r")[chosen]
-    known = _read_problems(earlier / "problems.json")
-    if known:
-        problems |= {
-            int(place): known[int(rows[place])] for place in np.flatnonzero(reused) if int(rows[place]) in known
-        }
-    return reused
-
-
-def _work(jobs: Sequence[_BlockJob], num_images: int, workers: int | None) -> None:
+def _work(jobs: Sequence[BlockJob], num_images: int, workers: int | None) -> None:
     from joblib import Parallel, delayed, effective_n_jobs
     from joblib.parallel import get_active_backend
     from rich.console import Console
@@ -374,21 +267,7 @@ def _work(jobs: Sequence[_BlockJob], num_images: int, workers: int | None) -> No
     console.print(f"prepare: {done:,} images in {time.perf_counter() - begin:.1f} s, {processes}{kept}")
 
 
-def _sha256(data: bytes | Pixels) -> Pixels:
-    """Of bytes, or of pixels row by row, channels last."""
-    return np.frombuffer(hashlib.sha256(data if isinstance(data, bytes) else data.data).digest(), np.uint8)
-
-
-def _keys(content: Pixels) -> NDArray[np.uint64]:
-    """The first 8 of the 32 bytes of each digest, as one number to sort by."""
-    return np.ascontiguousarray(content[:, :8]).view(">u8").ravel().astype(np.uint64)
-
-
 def _loaded(record: Path, name: str) -> NDArray[Any]:
     with np.load(record, allow_pickle=False) as file:
         array: NDArray[Any] = file[name]
     return array
-
-
-def _read_problems(path: Path) -> dict[int, tuple[str, str]]:
-    return {int(place): (problem, evidence) for place, (problem, evidence) in json.loads(path.read_text()).items()}

@@ -8,8 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.config.errors import DataError
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a full disk, a used-up quota, and a file beyond the limit of its size."""
+
+
+@contextmanager
+def room_for(path: Path, num_bytes: int) -> Iterator[None]:
+    """Turn a full disk, met while `path` is written, into a message that says how much room it takes.
+
+    Raises:
+        DataError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise DataError(
+            f"{path} must have room for {num_bytes:,} bytes; the disk is full. Free some space and run it again."
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -67,7 +67,7 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
     if stage == "fetch":  # what the data are, not where from: every mirror serves the same bytes
         place = {"mirrors"} | ({"source"} if getattr(config.data, "files", None) else set())
         data = {key: value for key, value in dataclasses.asdict(config.data).items() if key not in place}
-        return _digest({"data": data})
+        return _digest({"data": data, "version": _version(config.data)})
     declaration = _declarations()[stage]
     values = dataclasses.asdict(config)
     return _digest({
@@ -122,6 +122,42 @@ def locate(stage: str, config: Config) -> Path:
     return folder
 
 
+def is_there(data: Any) -> bool:
+    """Whether the user's own source can be had on this machine."""
+    return _version(data) is not None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether what `fetch` left in `folder` is still as it left it; a file is read again only where its time has changed."""
+    seen = CACHE / "fetch" / "seen.json"
+    try:
+        files = json.loads((folder / RECORDS["fetch"]).read_text())["files"]
+        known = json.loads(seen.read_text()) if seen.exists() else {}
+        now = {}
+        for name, digest in files.items():
+            stamp = [digest, (folder / name).stat().st_size, (folder / name).stat().st_mtime_ns]
+            if known.get(name) != stamp and hash_file(folder / name) != digest:
+                return False
+            now[name] = stamp
+    except (OSError, ValueError, KeyError):
+        return False
+    atomic.write_text(seen, json.dumps(now))
+    return True
+
+
+@cache
+def _version_of(asked: str) -> str | None:
+    from pipeline.config.schema_data import Folder
+    from pipeline.source import own
+
+    return own.version(Folder(**json.loads(asked)), ROOT)
+
+
+def _version(data: Any) -> str | None:
+    """Of the user's own source, looked at once in a process; an empty text of datasets whose files are known beforehand."""
+    return _version_of(json.dumps(dataclasses.asdict(data))) if hasattr(data, "storage_options") else ""
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes; of a folder, that of its Python, YAML, HTML, CSS and JavaScript files."""
     if path.is_dir():
@@ -133,9 +169,14 @@ def hash_file(path: Path) -> str:
 
 
 def hash_folder(path: Path) -> str:
-    """One digest of the names and the bytes of all files below `path`."""
+    """One digest of the names and the bytes of all files below `path`, but for the fingerprint that `fetch` leaves there.
+
+    That changes when the user's files are touched, and what they hold may be the same.
+    """
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    return _digest({file.relative_to(path).as_posix(): hash_file(file) for file in files})
+    digests = {file.relative_to(path).as_posix(): hash_file(file) for file in files if file.name != RECORDS["fetch"]}
+    about = json.loads((path / RECORDS["fetch"]).read_text()) if (path / RECORDS["fetch"]).exists() else {}
+    return _digest([digests, {key: value for key, value in about.items() if key != "fingerprint"}])
 
 
 def _make(stage: str, config: Config, folder: Path) -> None:

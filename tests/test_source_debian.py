@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.debian import unpack_package
-from pipeline.data.unpack import MirrorError
+from pipeline.source.debian import unpack_package
+from pipeline.source.unpack import MirrorError
 
 APT = """#!/bin/sh
 echo "$PWD $*" >> "{log}"

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.errors import DataError
-from pipeline.data import download as module
-from pipeline.data.download import ATTEMPTS, NotFoundError, Patience, download
-from pipeline.data.unpack import MirrorError
+from pipeline.source.download import ATTEMPTS, NotFoundError, Patience, download
+from pipeline.source.unpack import MirrorError
 from tests.loopback import WebServer, web_server
 
 CONTENT = bytes(range(251)) * 2000  # 502,000 bytes: several pieces
@@ -23,10 +22,10 @@ def server() -> Iterator[WebServer]:
         yield server
 
 
-def get(server: WebServer, partial: Path) -> list[tuple[int, int | None]]:
+def get(server: WebServer, partial: Path, **more: int) -> list[tuple[int, int | None]]:
     """Download, and give what was told on the way."""
     steps: list[tuple[int, int | None]] = []
-    download(f"{server.url}/file", partial, PATIENT, lambda now, total: steps.append((now, total)))
+    download(f"{server.url}/file", partial, PATIENT, lambda now, total: steps.append((now, total)), **more)
     return steps
 
 
@@ -127,12 +126,9 @@ def test_nonsense_address_is_named(tmp_path: Path) -> None:
         download("http:///file", tmp_path / "partial", PATIENT, lambda now, total: None)
 
 
-def test_file_that_is_announced_too_long_is_refused(
-    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+def test_file_that_is_announced_too_long_is_refused(server: WebServer, tmp_path: Path) -> None:
     with pytest.raises(MirrorError, match="at most 1,000 bytes long; the server announces 502,000"):
-        get(server, tmp_path / "partial")
+        get(server, tmp_path / "partial", max_bytes=1000)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")

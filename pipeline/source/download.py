@@ -9,7 +9,8 @@ import requests
 import urllib3
 from urllib3.exceptions import NameResolutionError
 
-from pipeline.data.unpack import CHUNK_BYTES, MAX_BYTES, MirrorError, room_for
+from pipeline.source.unpack import CHUNK_BYTES, MAX_BYTES, MirrorError
+from pipeline.storage.atomic import room_for
 
 ATTEMPTS = 5
 """Times that one download is begun or taken up; each must have got some bytes to be followed by another."""
@@ -45,7 +46,7 @@ class _BrokenError(MirrorError):
     """The connection ended before the file did."""
 
 
-def download(url: str, partial: Path, patience: Patience, advance: Advance) -> None:
+def download(url: str, partial: Path, patience: Patience, advance: Advance, max_bytes: int = MAX_BYTES) -> None:
     """Fill `partial` with what `url` serves. What it holds already is kept where the server can send the rest.
 
     Args:
@@ -53,6 +54,7 @@ def download(url: str, partial: Path, patience: Patience, advance: Advance) -> N
         partial: Outlives a break, a kill or Ctrl-C, and is taken up by the next call.
         patience: Time-outs.
         advance: Is told of each piece.
+        max_bytes: A longer file is refused.
 
     Raises:
         NotFoundError: The server has no such file.
@@ -62,14 +64,14 @@ def download(url: str, partial: Path, patience: Patience, advance: Advance) -> N
     for attempt in range(1, ATTEMPTS + 1):
         begin = _size(partial)
         try:
-            return _attempt(url, partial, patience, advance)
+            return _attempt(url, partial, patience, advance, max_bytes)
         except _BrokenError:
             if attempt == ATTEMPTS or _size(partial) <= begin:
                 raise
         time.sleep(patience.retry_seconds)
 
 
-def _attempt(url: str, partial: Path, patience: Patience, advance: Advance) -> None:
+def _attempt(url: str, partial: Path, patience: Patience, advance: Advance, max_bytes: int) -> None:
     have = _size(partial)
     # "identity": the bytes of a .gz file as they are, so that a range of them means the same each time
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -81,12 +83,12 @@ def _attempt(url: str, partial: Path, patience: Patience, advance: Advance) -> N
                 if _total(response) == have:
                     return
                 partial.unlink()
-                return _attempt(url, partial, patience, advance)
+                return _attempt(url, partial, patience, advance, max_bytes)
             if response.status_code in (404, 410):
                 raise NotFoundError(f"HTTP {response.status_code}")
             if response.status_code not in (200, 206):
                 raise MirrorError(f"HTTP {response.status_code} {response.reason}")
-            _receive(response, partial, have if _continues(response, have) else 0, advance)
+            _receive(response, partial, have if _continues(response, have) else 0, advance, max_bytes)
     except requests.RequestException as error:
         raise MirrorError(_reason(error, patience)) from error
     except urllib3.exceptions.ReadTimeoutError as error:
@@ -97,18 +99,18 @@ def _attempt(url: str, partial: Path, patience: Patience, advance: Advance) -> N
         raise _BrokenError(f"the connection broke after {_size(partial):,} bytes{_GOES_ON}") from error
 
 
-def _receive(response: requests.Response, partial: Path, have: int, advance: Advance) -> None:
+def _receive(response: requests.Response, partial: Path, have: int, advance: Advance, max_bytes: int) -> None:
     length = response.headers.get("Content-Length")
     total = have + int(length) if length is not None and length.isdigit() else None
-    if (total or 0) > MAX_BYTES:
-        raise MirrorError(f"the file must be at most {MAX_BYTES:,} bytes long; the server announces {total:,}")
+    if (total or 0) > max_bytes:
+        raise MirrorError(f"the file must be at most {max_bytes:,} bytes long; the server announces {total:,}")
     partial.parent.mkdir(parents=True, exist_ok=True)
     with room_for(partial, total or have), partial.open("ab" if have else "wb") as file:
         advance(have, total)
         for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
             have += len(chunk)
-            if have > MAX_BYTES:
-                raise MirrorError(f"the file must be at most {MAX_BYTES:,} bytes long; the server sends more")
+            if have > max_bytes:
+                raise MirrorError(f"the file must be at most {max_bytes:,} bytes long; the server sends more")
             file.write(chunk)
             advance(have, total)
 

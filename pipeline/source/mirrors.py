@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from pipeline.config.errors import DataError
-from pipeline.data.debian import unpack_package
-from pipeline.data.download import NotFoundError, Patience, download
-from pipeline.data.unpack import BadBytesError, MirrorError, check, unpack, unpack_archive
+from pipeline.source.debian import unpack_package
+from pipeline.source.download import NotFoundError, Patience, download
+from pipeline.source.unpack import BadBytesError, MirrorError, check, unpack, unpack_archive
 
 KINDS = "a folder, a tar file, an http(s) address of one of these, or debian:<package>/<path>"
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from pipeline.data.unpack import MirrorError
+from pipeline.source.unpack import MirrorError
 
 # Debian Policy 5.6.1. Such a name cannot be taken for an option of apt-get.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.errors import DataError
-from pipeline.data.unpack import BadBytesError, check, room_for, unpack, unpack_archive
+from pipeline.source.unpack import BadBytesError, check, room_for, unpack, unpack_archive
 from tests.cifar_files import tarred
 
 CONTENT = bytes(range(256)) * 8

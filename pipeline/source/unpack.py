@@ -5,12 +5,11 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pipeline.config.errors import DataError
-from pipeline.storage.atomic import NO_ROOM
+from pipeline.storage.atomic import room_for
 
 MAX_BYTES = 1 << 30
 """No raw file of ours comes near this; what unpacks to more, or is longer, is refused instead of filling the disk."""
@@ -25,23 +24,6 @@ class MirrorError(DataError):
 
 class BadBytesError(MirrorError):
     """The mirror gave bytes, and they are not the file's."""
-
-
-@contextmanager
-def room_for(path: Path, num_bytes: int) -> Iterator[None]:
-    """Turn a full disk, met while `path` is written, into a message that says how much room it takes.
-
-    Raises:
-        DataError: The disk is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise DataError(
-            f"{path} must have room for {num_bytes:,} bytes; the disk is full. Free some space and run it again."
-        ) from error
 
 
 def check(packed: Path, sha256: str) -> None:

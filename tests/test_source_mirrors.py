@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.errors import DataError
-from pipeline.data import sources
-from pipeline.data.download import Patience
-from pipeline.data.sources import fetch_files
-from pipeline.data.unpack import MirrorError
+from pipeline.source.download import Patience
+from pipeline.source.mirrors import fetch_files
+from pipeline.source.unpack import MirrorError
 from tests.cifar_files import tarred
 from tests.idx_files import gzipped, write_files
 from tests.loopback import WebServer, web_server

@@ -99,7 +99,16 @@ def read(tree: Tree, entry: Entry, max_bytes: int) -> bytes:
     try:
         with tree.open(entry) as file:
             data = file.read(max_bytes + 1)
-    except (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+        zlib.error,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+    ) as error:
         raise DamagedError(" ".join(str(error).split()) or type(error).__name__) from error
     if len(data) > max_bytes:
         raise DamagedError(f"it holds more than {max_bytes:,} bytes")
@@ -130,7 +139,9 @@ def opened(source: str, storage_options: Mapping[str, Any]) -> Iterator[Tree]:
         elif path.is_file():
             yield _Single(path)
         else:
-            raise DataError(f"data.source must be a folder, an archive or a file that is there; got {source}, which is not.")
+            raise DataError(
+                f"data.source must be a folder, an archive or a file that is there; got {source}, which is not."
+            )
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} must be a whole archive; got a damaged one ({error}).") from error
     except PermissionError as error:
@@ -164,7 +175,9 @@ class _Folder:
                     self.listing.entries.append(Entry(path, about.st_size, str(about.st_mtime_ns)))
                 else:
                     what = "a link to a folder" if each.is_symlink() and each.is_dir() else "no regular file"
-                    self.listing.skipped.append(Skipped(path, "link" if each.is_symlink() else "no_file", f"it is {what}"))
+                    self.listing.skipped.append(
+                        Skipped(path, "link" if each.is_symlink() else "no_file", f"it is {what}")
+                    )
 
     def _inside(self, path: str) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(self._real)
@@ -220,7 +233,9 @@ class _Tar:
             elif not member.isreg():
                 linked = member.issym() or member.islnk()
                 self.listing.skipped.append(
-                    Skipped(path, "link" if linked else "no_file", "it is a link" if linked else "it is no regular file")
+                    Skipped(
+                        path, "link" if linked else "no_file", "it is a link" if linked else "it is no regular file"
+                    )
                 )
             else:
                 path = _without_dots(path)
@@ -243,7 +258,11 @@ class _Remote:
             found = self._files.find(self._root, detail=True)
         except (ImportError, ValueError) as error:
             extra = EXTRAS.get(scheme)
-            mend = f"Install it with `pip install -e '.[{extra}]'`." if extra else f"Known are {', '.join(sorted(EXTRAS))}."
+            mend = (
+                f"Install it with `pip install -e '.[{extra}]'`."
+                if extra
+                else f"Known are {', '.join(sorted(EXTRAS))}."
+            )
             raise ConfigError(f"data.source={address} needs a package for {scheme}:// ({error}). {mend}") from None
         except Exception as error:  # each file system raises its library's own
             reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,55 @@
+"""Which layout files have: found by looking at their names, and into those that could be a table."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pipeline.config.errors import DataError
+from pipeline.source import folders, holding, manifests
+from pipeline.source.found import Found
+from pipeline.source.trees import Entry, Tree
+
+
+def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str, str]) -> Found:
+    """What the files of `tree` are.
+
+    Args:
+        tree: The source.
+        layout: `data.layout`: the one to take; None: the only one that fits.
+        table: `data.table`: the file that names the images; None: the only one that does.
+        columns: `data.columns`: what its columns are called, as far as they differ from `COLUMNS`.
+
+    Raises:
+        DataError: No layout fits, or several do.
+    """
+    entries = tree.listing.entries
+    candidates: dict[str, Callable[[], Found | None]] = {
+        "table": lambda: manifests.listed_in_table(tree, table, columns),
+        "parquet": lambda: holding.parquet(tree, columns),
+        "idx": lambda: holding.idx(entries),
+        "cifar": lambda: holding.cifar(entries),
+        "arrays": lambda: holding.arrays(entries),
+        "splits": lambda: folders.by_split(entries),
+        "folders": lambda: folders.by_class(entries),
+    }
+    if layout is not None:
+        found = candidates[layout]()
+        if found is None:
+            raise DataError(
+                f"data.layout={layout} must fit the files of data.source; they are {shown(entries)}. Set data.layout=null to "
+                "have it found."
+            )
+        return found
+    fitting = [found for candidate in candidates.values() if (found := candidate()) is not None]
+    if not fitting:
+        raise DataError(
+            "data.source must hold images in folders named by class, in train/val/test folders of these, or beside a table "
+            f"that names each file and its label; or Parquet, IDX, CIFAR or NumPy files. Found {shown(entries)}."
+        )
+    if len(fitting) > 1:
+        options = "; ".join(f"data.layout={found.layout} ({found.title})" for found in fitting)
+        raise DataError(f"data.source can be read in more than one way. Choose one: {options}.")
+    return fitting[0]
+
+
+def shown(entries: Sequence[Entry]) -> str:
+    names = ", ".join(entry.path for entry in entries[:5])
+    return f"{len(entries):,} files: {names}{', …' if len(entries) > 5 else ''}" if entries else "no file"

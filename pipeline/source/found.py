@@ -1,0 +1,101 @@
+"""What the layouts of files have in common: images with labels, or files that hold many, and how their names are read."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline.source.trees import Entry, Skipped
+
+IMAGES = (
+    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "avif", "jp2", "j2k", "ppm", "pgm", "pbm",
+    "pnm",
+)  # fmt: skip
+TABLES = ("csv", "tsv", "jsonl", "parquet")
+OTHERS = (
+    *TABLES, "txt", "md", "rst", "json", "yaml", "yml", "xml", "html", "htm", "pdf", "log", "py", "ipynb", "mat", "h5", "hdf5",
+    "npz", "npy", "zip", "tar", "gz", "rar", "7z", "db", "ini", "doc", "docx", "xls", "xlsx", "pkl", "pickle", "pt", "pth",
+    "mp4", "avi", "mov",
+)  # fmt: skip
+"""Endings of files that nobody takes for an image."""
+
+SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+"""Names of folders and values of columns, in lower case, and what they are called here."""
+
+COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "image", "image_path", "img", "filepath"),
+    "label": ("label", "class", "category", "target", "label_name", "class_name"),
+    "split": ("split", "subset", "partition", "set"),
+    "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id"),
+}
+"""What columns are called where `data.columns` says nothing."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image file, its label, and the split and the group that it is in, as far as the source tells."""
+
+    entry: Entry
+    label: str
+    split: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What files are.
+
+    Attributes:
+        layout: `folders`, `splits`, `table`, `parquet`, `idx`, `cifar` or `arrays`.
+        title: For people, such as "image folder with 4 classes".
+        rows: The images, where they are files of their own.
+        skipped: Files that are no part of it.
+        parts: Where they are not: the files of each split, as `pipeline.data.layouts` takes them.
+        columns: Of Parquet files with images: what the columns are called.
+        classes: Names, in the order of the labels, where the files tell.
+    """
+
+    layout: str
+    title: str
+    rows: list[Row] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, str | None] = field(default_factory=dict)
+    classes: list[str] | None = None
+
+
+def ending(path: str) -> str:
+    return PurePosixPath(path).suffix.lower().lstrip(".")
+
+
+def may_be_image(path: str) -> bool:
+    """By its name; what is within a class's folder and has no known ending is left to the decoder."""
+    return ending(path) not in OTHERS
+
+
+def has_image_names(entries: Sequence[Entry]) -> bool:
+    return any(ending(entry.path) in IMAGES for entry in entries)
+
+
+def class_name(folder: str) -> str:
+    return unicodedata.normalize("NFC", folder).strip()
+
+
+def counted(rows: Sequence[Row]) -> str:
+    return f"{len({row.label for row in rows}):,} classes, {len(rows):,} images"
+
+
+def match_columns(there: Sequence[str], given: Mapping[str, str]) -> dict[str, str | None]:
+    """For each of `COLUMNS` the column that it is, or None."""
+    lower = {name.lower().strip(): name for name in there if isinstance(name, str)}
+    found: dict[str, str | None] = {}
+    for key, names in COLUMNS.items():
+        if key in given:
+            found[key] = given[key] if given[key] in there else None
+        else:
+            found[key] = next((lower[name] for name in names if name in lower), None)
+    return found
