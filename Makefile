@@ -3,7 +3,10 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup run test check bench ui clean-cache
+N ?= 10000
+SEED ?= 0
+
+.PHONY: help setup run test check bench fuzz ui clean-cache
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +27,9 @@ check: setup  ## Lint, format, types, and which room may import which
 
 bench: setup  ## Speed of a training epoch against a bare PyTorch loop, and what dvc repro spends outside of it
 	@python benchmarks/throughput.py
+
+fuzz: setup  ## Decode damaged, false and huge image files (N=10000 SEED=0) and tell what went wrong
+	@python -m tests.fuzz $(N) --seed $(SEED)
 
 ui: setup  ## Look at all runs in a browser
 	@mlflow ui

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageFile, ImageOps, features
 
 from pipeline.data import decoding
 from pipeline.data.decoding import BOMB, UNREADABLE, BadImageError, Pixels, decode, with_channels
@@ -205,6 +205,19 @@ def test_exif_turns_the_image_upright(format_: str, mode: str, orientation: int)
     assert far_apart(decode(stored(image, format_, exif=exif), MAX_PIXELS), turned) < 1.5
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(
+    ("format_", "options"), [("JPEG", {"exif": b"Exif\0\0 and so on"}), ("PNG", {"dpi": (72, 72)})]
+)
+def test_common_files_do_without_pillow(
+    format_: str, options: dict[str, Any], mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)  # several chunks of data in a PNG file
+    data = stored(Image.fromarray(noise).convert(mode), format_, **options)
+    monkeypatch.setattr(Image, "open", None)
+    assert decode(data, MAX_PIXELS).shape == (300, 400, len(mode))
+
+
 def test_damaged_exif_turns_nothing() -> None:
     for mode in ("RGB", "CMYK"):
         data = stored(photograph().convert(mode), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
@@ -274,7 +287,7 @@ def test_truncated_animation_is_refused_although_its_first_frame_is_whole() -> N
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (stored(photograph(), "PNG")[:-12], r"it is truncated: the chunk IEND is missing"),
+        (stored(photograph(), "PNG")[:-12], r"it is truncated: its chunks do not end with IEND"),
         (stored(photograph(), "GIF")[:-1], r"it is truncated: the trailer is missing"),
         (stored(photograph(), "GIF")[:9], r"its header is truncated or damaged \(9 bytes in all\)"),
         (
@@ -297,7 +310,7 @@ def test_size_is_looked_at_before_any_pixel(
     data = stored(pictured(mode), format_, **options)
     decode(data, WIDTH * HEIGHT)
     monkeypatch.setattr(cv2, "imdecode", None)
-    monkeypatch.setattr(Image.Image, "load", None)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
     error = refusal(data, WIDTH * HEIGHT - 1)
     assert (error.problem, error.evidence) == (BOMB, "its header promises 48×32 pixels, more than 1,535")
 
@@ -310,6 +323,13 @@ def test_tiles_larger_than_the_image_are_looked_at_too() -> None:
     data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + packed
     assert decode(data, 4_000_000).tolist() == np.zeros((10, 10, 1)).tolist()
     assert refusal(data).evidence == "its header promises 2,000×2,000 pixels, more than 1,000,000"
+
+
+def test_png_chunk_that_is_longer_than_the_file_never_reaches_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytearray(stored(photograph(), "PNG"))
+    data[data.index(b"IDAT") - 4] ^= 0x40  # a gigabyte more, and OpenCV would make room for it
+    monkeypatch.setattr(cv2, "imdecode", None)
+    assert refusal(bytes(data)).problem == UNREADABLE
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
@@ -331,11 +351,18 @@ def test_error_survives_the_way_out_of_a_worker() -> None:
 def test_warnings_of_pillow_stay_inside() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        refusal(stored(photograph(), "TIFF")[:-40])
-        decode(
-            stored(Image.new("RGBA", (9500, 9500)), "PNG", compress_level=1), 100_000_000
-        )  # Pillow warns of 89 million
+        refusal(stored(photograph(), "TIFF")[:-40])  # "Truncated File Read"
     assert not caught
+
+
+def test_limit_of_pillow_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(image: Image.Image) -> None:
+        raise OSError(f"{image.width} pixels wide")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    header = bytearray(stored(photograph(), "BMP"))
+    header[18:26] = struct.pack("<ii", 20_000, 20_000)
+    assert refusal(bytes(header), 400_000_000).evidence == "decoding it ends with: 20000 pixels wide"
 
 
 def test_quiet_libraries_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:

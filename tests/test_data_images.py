@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import images as module
-from pipeline.data.images import Images, PixelCounts, chunks, fit_images, hash_pixels, overview
+from pipeline.data.images import Images, PixelCounts, chunks, fit_image, fit_images, hash_pixels, overview
 
 
 def noise(*shape: int) -> Images:
@@ -18,37 +18,75 @@ def noise(*shape: int) -> Images:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width", "top", "left"), [(28, 28, 2, 2), (27, 20, 2, 6), (32, 32, 0, 0)])
-def test_pad_centres_each_image_in_zeros(height: int, width: int, top: int, left: int, channels: int) -> None:
-    images = noise(3, height, width, channels)
-    padded = fit_images(images, 32, "pad")
-    assert padded.shape == (3, 32, 32, channels) and padded.dtype == np.uint8
-    assert np.array_equal(padded[:, top : top + height, left : left + width], images)
-    assert padded.sum(dtype=np.int64) == images.sum(dtype=np.int64)
+def test_pad_centres_an_image_in_zeros(height: int, width: int, top: int, left: int, channels: int) -> None:
+    image = noise(height, width, channels)
+    padded = fit_image(image, 32, "pad")
+    assert padded.shape == (32, 32, channels) and padded.dtype == np.uint8
+    assert np.array_equal(padded[top : top + height, left : left + width], image)
+    assert padded.sum(dtype=np.int64) == image.sum(dtype=np.int64)
 
 
 def test_pad_makes_a_larger_image_smaller_and_keeps_its_proportions() -> None:
-    padded = fit_images(np.full((2, 64, 32, 1), 200, np.uint8), 32, "pad")
-    assert (padded[:, :, 8:24] == 200).all()
-    assert padded[:, :, :8].max() == padded[:, :, 24:].max() == 0
+    padded = fit_image(np.full((64, 32, 1), 200, np.uint8), 32, "pad")
+    assert (padded[:, 8:24] == 200).all()
+    assert padded[:, :8].max() == padded[:, 24:].max() == 0
 
 
-def test_resize_takes_the_mean_of_the_area_it_shrinks() -> None:
-    images = noise(4, 16, 16, 3)
-    means = images.reshape(4, 8, 2, 8, 2, 3).mean(axis=(2, 4))
-    assert np.abs(fit_images(images, 8, "resize") - means).max() <= 0.5
+@pytest.mark.parametrize(("height", "width"), [(8, 20), (20, 8)])
+def test_crop_cuts_out_the_middle_square(height: int, width: int) -> None:
+    image = noise(height, width, 3)
+    top, left = (height - 8) // 2, (width - 8) // 2
+    assert np.array_equal(fit_image(image, 8, "crop"), image[top : top + 8, left : left + 8])
 
 
-def test_resize_interpolates_between_pixels_that_it_parts() -> None:
-    ramp = np.array([0, 100], np.uint8).reshape(1, 1, 2, 1).repeat(2, axis=1)
-    assert fit_images(ramp, 4, "resize")[0, :, :, 0].tolist() == [[0, 25, 75, 100]] * 4
+def test_crop_brings_the_shorter_side_to_the_size() -> None:
+    left, middle, right = (np.full((16, 16, 1), value, np.uint8) for value in (10, 20, 30))
+    wide = np.concatenate([left, middle, right], axis=1)
+    assert (fit_image(wide, 8, "crop") == 20).all()
+    assert (fit_image(wide, 64, "crop") == 20).all()
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.sampled_from(["pad", "resize"]))
-def test_every_size_fits(height: int, width: int, channels: int, fit: str) -> None:
-    fitted = fit_images(np.full((2, height, width, channels), 77, np.uint8), 16, fit)
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_each_pixel_of_a_smaller_image_is_the_mean_of_its_area(fit: str) -> None:
+    image = noise(16, 16, 3)
+    means = image.reshape(8, 2, 8, 2, 3).mean(axis=(1, 3))
+    assert np.abs(fit_image(image, 8, fit) - means).max() <= 0.5
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_fine_stripes_become_an_even_grey(fit: str) -> None:
+    """Were pixels left out instead of averaged, the stripes would turn into coarse ones."""
+    stripes = np.zeros((301, 301, 1), np.uint8)
+    stripes[:, ::2] = 200
+    assert np.abs(fit_image(stripes, 32, fit).astype(int) - 100).max() <= 12
+
+
+def test_stretch_takes_means_one_way_while_it_grows_the_other_way() -> None:
+    stripes = np.tile(np.array([0, 200], np.uint8), 2500).reshape(1, 5000, 1)
+    assert np.abs(fit_image(stripes, 32, "stretch").astype(int) - 100).max() <= 2
+
+
+def test_stretch_interpolates_between_pixels_that_it_parts() -> None:
+    ramp = np.array([0, 100], np.uint8).reshape(1, 2, 1).repeat(2, axis=0)
+    assert fit_image(ramp, 4, "stretch")[:, :, 0].tolist() == [[0, 25, 75, 100]] * 4
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (1, 1_000_000), (3, 2), (700, 16), (17, 16)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_extreme_shapes_fit(shape: tuple[int, int], channels: int, fit: str) -> None:
+    fitted = fit_image(np.full((*shape, channels), 77, np.uint8), 16, fit)
+    assert fitted.shape == (16, 16, channels) and fitted.dtype == np.uint8
+    assert set(np.unique(fitted)) == ({0, 77} if fit == "pad" else {77})
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.sampled_from(["pad", "crop", "stretch"]))
+def test_images_fit_together_as_each_does_alone(height: int, width: int, channels: int, fit: str) -> None:
+    images = noise(2, height, width, channels)
+    fitted = fit_images(images, 16, fit)
     assert fitted.shape == (2, 16, 16, channels)
-    assert fitted.max() == 77 and fitted.min() in ({77} if fit == "resize" else {0, 77})
+    assert all(np.array_equal(one, fit_image(image, 16, fit)) for one, image in zip(fitted, images, strict=True))
 
 
 def test_chunks_give_all_images_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

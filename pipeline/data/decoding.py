@@ -34,7 +34,6 @@ MAX_SCANS = 20
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND\xaeB`\x82"
 MAGICS = (JPEG_MAGIC, PNG_MAGIC, b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
 MAGICS_INSIDE = (b"WEBP", b"ftypavif", b"ftypavis")
 """Behind the first 4 or 8 bytes, which tell lengths."""
@@ -42,6 +41,11 @@ MAGICS_INSIDE = (b"WEBP", b"ftypavif", b"ftypavis")
 FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 SEGMENTS = {0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
+TILE_WIDTH, TILE_LENGTH = 322, 323
+
+_IHDR = struct.Struct(">4sIIBB7xI4s").unpack_from  # and the head of the next chunk
+_CHUNK = struct.Struct(">I4s").unpack_from
+_SOF = struct.Struct(">HHB").unpack_from
 
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` stands in its place
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it refuses is said by the exception
@@ -121,17 +125,28 @@ def quiet_libraries() -> Iterator[None]:
 def _png_flag(data: bytes, max_pixels: int) -> int | None:
     """How OpenCV shall read a whole PNG file of 8 bits in grey or RGB without alpha; None for any other."""
     try:
-        chunk, width, height, depth, colour = _IHDR(data, 12)
+        header, width, height, depth, colour, length, chunk = _IHDR(data, 12)
     except struct.error:
         return None
-    if chunk != b"IHDR" or depth != 8 or colour not in (0, 2) or not data.endswith(PNG_END):
+    if header != b"IHDR" or depth != 8 or colour not in (0, 2):
         return None
     _check_size(width, height, max_pixels)
-    if data[37:41] != b"IDAT":  # other chunks come first
-        chunks = data[: data.find(b"IDAT")]
-        if b"tRNS" in chunks or b"acTL" in chunks:
+    if chunk != b"IDAT" or length + 57 != len(data):  # more than IHDR, one IDAT and IEND
+        chunks = _png_chunks(data)
+        if b"IEND" not in chunks or b"tRNS" in chunks or b"acTL" in chunks:
             return None
     return cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
+
+
+def _png_chunks(data: bytes) -> set[bytes]:
+    """The names of the chunks of a PNG file that fit into it. OpenCV would make room for any other too, up to 2 GB."""
+    position, chunk, chunks = 8, b"", set()
+    while position + 12 <= len(data) and chunk != b"IEND":
+        length, chunk = _CHUNK(data, position)
+        position += 12 + length
+        if position <= len(data):
+            chunks.add(chunk)
+    return chunks
 
 
 def _jpeg_flag(data: bytes, max_pixels: int) -> int | None:
@@ -153,10 +168,6 @@ def _jpeg_flag(data: bytes, max_pixels: int) -> int | None:
             return None
         position += 2 + (data[position + 2] << 8 | data[position + 3])
     return None
-
-
-_IHDR = struct.Struct(">4sIIBB").unpack_from
-_SOF = struct.Struct(">HHB").unpack_from
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -193,8 +204,8 @@ def _decode_with_pillow(data: bytes, max_pixels: int) -> Pixels:
 
 def _check_storage(image: Image.Image, data: bytes, max_pixels: int) -> None:
     """Refuse what Pillow would not: files that lack their end, and tiles or scans that take more than the image does."""
-    if image.format == "PNG" and PNG_END not in data:
-        raise BadImageError(UNREADABLE, "it is truncated: the chunk IEND is missing")
+    if image.format == "PNG" and b"IEND" not in _png_chunks(data):
+        raise BadImageError(UNREADABLE, "it is truncated: its chunks do not end with IEND")
     if image.format == "GIF" and not _has_gif_trailer(data):
         raise BadImageError(UNREADABLE, "it is truncated: the trailer is missing")
     if image.format == "TIFF":
@@ -202,9 +213,6 @@ def _check_storage(image: Image.Image, data: bytes, max_pixels: int) -> None:
         _check_size(tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0), max_pixels)
     if image.info.get("progressive"):
         _check_scans(data, image.width * image.height, max_pixels)
-
-
-TILE_WIDTH, TILE_LENGTH = 322, 323
 
 
 def _has_gif_trailer(data: bytes) -> bool:
