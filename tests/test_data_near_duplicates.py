@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data import near_duplicates as module
 from pipeline.data.images import Images
 from pipeline.data.near_duplicates import NEIGHBOURS, SIGNATURE_BYTES, VARIANTS, groups, near_duplicates, signature
 
@@ -79,6 +80,16 @@ def test_image_moved_by_two_pixels_either_way_is_found(offset: tuple[int, int]) 
 
 def test_different_images_are_not_paired() -> None:
     assert found(*(picture(seed, 32) for seed in range(400))) == []
+
+
+def test_badge_makes_another_picture_and_as_much_noise_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = picture(0, 28)
+    badge, noise = plain.copy(), np.random.default_rng(0).normal(0, 8, plain.shape)
+    badge[10:13, 10:13] = (plain[10:13, 10:13] + 100.0 * np.where(plain[10:13, 10:13] > 127, -1, 1)).astype(np.uint8)
+    assert found(plain, badge) == []
+    assert found(plain, (plain + noise).astype(np.uint8)) == [[0, 1]]
+    monkeypatch.setattr(module, "SPOT", np.inf)
+    assert found(plain, badge) == [[0, 1]], "only because it is in one spot"
 
 
 def test_blank_images_are_never_paired() -> None:
