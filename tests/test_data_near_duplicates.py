@@ -2,6 +2,7 @@
 
 import io
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -108,7 +109,7 @@ def test_order_of_the_images_does_not_matter() -> None:
     assert np.array_equal(np.unique(permuted, axis=0), pairs)
 
 
-def test_pairs_rise_and_are_those_of_a_mapped_file(tmp_path) -> None:
+def test_pairs_rise_and_are_those_of_a_mapped_file(tmp_path: Path) -> None:
     images = signatures(*(jpeg(picture(seed % 7, 32), 60 + seed) for seed in range(21)))
     np.save(tmp_path / "signatures.npy", images)
     pairs = near_duplicates(np.load(tmp_path / "signatures.npy", mmap_mode="r"))
@@ -153,6 +154,13 @@ def test_signature_of_a_view_is_that_of_its_pixels() -> None:
     image = picture(0, 64, 3)
     for view in (image[::2, ::-1], image[..., ::-1], image[..., :1]):
         assert np.array_equal(signature(view), signature(view.copy()))
+
+
+def test_unknown_variant_is_an_error() -> None:
+    with pytest.raises(
+        ValueError, match="variants must be among same, mirrored, right, down; got 'left'. Leave it out."
+    ):
+        found(picture(0), variants=("same", "left"))
 
 
 def test_no_images_have_no_pairs_and_no_groups() -> None:

@@ -78,15 +78,21 @@ def near_duplicates(signatures: Signatures, variants: Sequence[str] = VARIANTS) 
     """Pairs of images that are nearly the same picture.
 
     The order of the images does not matter. Blank images have no pairs. Images with equal signatures are each paired
-    with the first of them only, and an image with more than `NEIGHBOURS` near duplicates with the nearest ones: enough
+    with the first of them only, and each image is compared with the `NEIGHBOURS` nearest ones that the tree finds: enough
     to connect a crowd, without all its pairs.
 
     Args:
         signatures: Rows from `signature`; they may be mapped, and are read in pieces.
         variants: Of `VARIANTS`. Each is a search of its own.
+
+    Raises:
+        ValueError: A variant is unknown.
     """
     from scipy.spatial import cKDTree
 
+    unknown = [variant for variant in variants if variant not in VARIANTS]
+    if unknown:
+        raise ValueError(f"variants must be among {', '.join(VARIANTS)}; got {unknown[0]!r}. Leave it out.")
     first, copies = _distinct(signatures)
     low, reach = _describe(signatures, first)
     seen = reach > 0
