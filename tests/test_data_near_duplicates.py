@@ -2,12 +2,14 @@
 
 import io
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data import near_duplicates as module
 from pipeline.data.images import Images
 from pipeline.data.near_duplicates import NEIGHBOURS, SIGNATURE_BYTES, VARIANTS, groups, near_duplicates, signature
 
@@ -81,6 +83,16 @@ def test_different_images_are_not_paired() -> None:
     assert found(*(picture(seed, 32) for seed in range(400))) == []
 
 
+def test_badge_makes_another_picture_and_as_much_noise_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = picture(0, 28)
+    badge, noise = plain.copy(), np.random.default_rng(0).normal(0, 8, plain.shape)
+    badge[10:13, 10:13] = (plain[10:13, 10:13] + 100.0 * np.where(plain[10:13, 10:13] > 127, -1, 1)).astype(np.uint8)
+    assert found(plain, badge) == []
+    assert found(plain, (plain + noise).astype(np.uint8)) == [[0, 1]]
+    monkeypatch.setattr(module, "SPOT", np.inf)
+    assert found(plain, badge) == [[0, 1]], "only because it is in one spot"
+
+
 def test_blank_images_are_never_paired() -> None:
     noise = np.random.default_rng(0).integers(0, 2, (32, 32, 1), dtype=np.uint8)
     blank = [np.full((32, 32, 1), grey, np.uint8) for grey in (0, 0, 1, 255, 255)]
@@ -97,7 +109,7 @@ def test_order_of_the_images_does_not_matter() -> None:
     assert np.array_equal(np.unique(permuted, axis=0), pairs)
 
 
-def test_pairs_rise_and_are_those_of_a_mapped_file(tmp_path) -> None:
+def test_pairs_rise_and_are_those_of_a_mapped_file(tmp_path: Path) -> None:
     images = signatures(*(jpeg(picture(seed % 7, 32), 60 + seed) for seed in range(21)))
     np.save(tmp_path / "signatures.npy", images)
     pairs = near_duplicates(np.load(tmp_path / "signatures.npy", mmap_mode="r"))
@@ -142,6 +154,13 @@ def test_signature_of_a_view_is_that_of_its_pixels() -> None:
     image = picture(0, 64, 3)
     for view in (image[::2, ::-1], image[..., ::-1], image[..., :1]):
         assert np.array_equal(signature(view), signature(view.copy()))
+
+
+def test_unknown_variant_is_an_error() -> None:
+    with pytest.raises(
+        ValueError, match="variants must be among same, mirrored, right, down; got 'left'. Leave it out."
+    ):
+        found(picture(0), variants=("same", "left"))
 
 
 def test_no_images_have_no_pairs_and_no_groups() -> None:

@@ -42,6 +42,9 @@ NEIGHBOURS = 16
 """How many each image is paired with at most by one search."""
 BLANK = 2.0
 """Contrast, in grey levels of 255, below which an image has too little to be told from another blank one."""
+SPOT = 5.5
+"""Times its root mean square that a difference may be at its peak. JPEG's lies everywhere; a print or a badge in one spot
+makes another picture."""
 MOST_STRETCHED = 0.1
 """Difference of log(width / height) that two images of a pair may have."""
 CHUNK = 1024
@@ -75,15 +78,21 @@ def near_duplicates(signatures: Signatures, variants: Sequence[str] = VARIANTS) 
     """Pairs of images that are nearly the same picture.
 
     The order of the images does not matter. Blank images have no pairs. Images with equal signatures are each paired
-    with the first of them only, and an image with more than `NEIGHBOURS` near duplicates with the nearest ones: enough
+    with the first of them only, and each image is compared with the `NEIGHBOURS` nearest ones that the tree finds: enough
     to connect a crowd, without all its pairs.
 
     Args:
         signatures: Rows from `signature`; they may be mapped, and are read in pieces.
         variants: Of `VARIANTS`. Each is a search of its own.
+
+    Raises:
+        ValueError: A variant is unknown.
     """
     from scipy.spatial import cKDTree
 
+    unknown = [variant for variant in variants if variant not in VARIANTS]
+    if unknown:
+        raise ValueError(f"variants must be among {', '.join(VARIANTS)}; got {unknown[0]!r}. Leave it out.")
     first, copies = _distinct(signatures)
     low, reach = _describe(signatures, first)
     seen = reach > 0
@@ -151,17 +160,21 @@ def _describe(signatures: Signatures, chosen: NDArray[np.int64]) -> tuple[NDArra
         waves = _waves(_pixels(rows))
         contrast = np.linalg.norm(waves[:, 1:], axis=1)
         # What a JPEG of quality 50 changes falls with the side of the image; resizing and rounding need 2 in any size.
-        noise = np.maximum(2.0, 180 / np.sqrt(_sizes(rows).prod(axis=1)) ** 1.2)
+        side = np.sqrt(_sizes(rows).prod(axis=1))
+        noise = np.maximum(2.0, 180 / side**1.2)
         low[piece] = waves[:, _LOWEST]
-        reach[piece] = np.where(contrast < BLANK, 0.0, np.minimum(noise, 0.2 * contrast))
+        reach[piece] = np.where(contrast < BLANK, 0.0, np.minimum(noise, contrast * np.maximum(0.1, 1.6 / side)))
     return low, reach
 
 
 def _near(pixels: Floats, rows: Signatures, others: Signatures, limit: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which thumbnails `pixels`, variants of `rows`, show nearly the same picture as the `others`."""
-    distance = np.linalg.norm(_waves(pixels - _pixels(others)), axis=1)
-    stretched = np.abs(_stretch(rows) - _stretch(others))
-    return (distance <= limit) & (stretched <= MOST_STRETCHED)
+    waves = _waves(pixels - _pixels(others))
+    distance = np.linalg.norm(waves, axis=1)
+    difference = _COSINES[:LOW].T @ waves.reshape(-1, LOW, LOW) @ _COSINES[:LOW] * SIDE
+    in_one_spot = np.abs(difference).max(axis=(1, 2)) > SPOT * distance
+    stretched = np.abs(_stretch(rows) - _stretch(others)) > MOST_STRETCHED
+    return (distance <= limit) & ~(in_one_spot & (distance > limit / 2)) & ~stretched
 
 
 def _pixels(rows: Signatures) -> Floats:
