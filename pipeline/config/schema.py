@@ -73,7 +73,8 @@ class Prepare:
 @dataclass
 class Augment:
     name: str = MISSING
-    mode: str = _one_of("materialized", "online")
+    mode: str = _one_of("auto", "materialized", "online")
+    max_gigabytes: float = _above(0)
     copies: int = _at_least(1)
     strength: float = _checked("a number in [0, 10]", lambda value: 0 <= value <= 10)
     transforms: list[Any] = MISSING
@@ -196,6 +197,8 @@ class EarlyStopping:
 class Train:
     max_epochs: int = _at_least(1)
     batch_size: int = _at_least(1)
+    class_weights: str = _one_of("none", "balanced")
+    sampling: str = _one_of("shuffled", "balanced")
     monitor: str = MISSING
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     ema_decay: float = _fraction()
