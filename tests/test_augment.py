@@ -16,6 +16,7 @@ import pytest
 from pipeline import augment as stage
 from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
 from pipeline.config.errors import ConfigError, DataError
+from pipeline.data import preview
 from pipeline.data.augmentation import augment_batch
 from pipeline.data.veto import augmentation
 
@@ -218,13 +219,13 @@ def test_the_preview_shows_each_class_beside_its_copies(
     make_prepared: Prepare, tmp_path: Path, monkeypatch: Any, changes: dict[str, Any], num_columns: int | None
 ) -> None:
     drawn: list[Any] = []
-    draw = stage._draw
+    draw = preview._draw
 
     def draw_and_remember(*arguments: Any) -> bytes:
         drawn.extend(arguments)
         return draw(*arguments)
 
-    monkeypatch.setattr(stage, "_draw", draw_and_remember)
+    monkeypatch.setattr(preview, "_draw", draw_and_remember)
     prepared = make_prepared()
     run(prepared, tmp_path / "out", **changes)
     cells, row_names, column_names, title = drawn
@@ -242,7 +243,7 @@ def test_the_preview_shows_each_class_beside_its_copies(
 @pytest.mark.parametrize("mode", ["materialized", "online"])
 def test_the_preview_shows_a_veto(make_prepared: Prepare, tmp_path: Path, monkeypatch: Any, mode: str) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(stage, "_draw", lambda *arguments: drawn.extend(arguments) or b"")
+    monkeypatch.setattr(preview, "_draw", lambda *arguments: drawn.extend(arguments) or b"")
     flip, veto = [{"HorizontalFlip": {"p": 1}}], {"HorizontalFlip": ["class 0", "class 2"]}
     run(make_prepared(), tmp_path / "out", mode=mode, transforms=flip, veto=veto)
     cells, _, _, title = drawn
@@ -254,8 +255,8 @@ def test_the_preview_shows_large_images_small_and_says_of_how_many_classes(
     make_prepared: Prepare, tmp_path: Path, monkeypatch: Any
 ) -> None:
     titles: list[str] = []
-    draw = stage._draw
-    monkeypatch.setattr(stage, "_draw", lambda *arguments: titles.append(arguments[-1]) or draw(*arguments))
+    draw = preview._draw
+    monkeypatch.setattr(preview, "_draw", lambda *arguments: titles.append(arguments[-1]) or draw(*arguments))
     prepared = make_prepared(num_train=24, num_classes=12, size=224, channels=3)
     run(prepared, tmp_path / "out", mode="online")
     assert titles[0].endswith("\n10 of 12 classes")

@@ -1,6 +1,5 @@
 """Images made small enough to be shown many at a time."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,8 @@ def thumbnails(images: NDArray[np.uint8], most_pixels: int = MOST_PIXELS) -> NDA
     scale = most_pixels / max(height, width)
     if scale >= 1:
         return images
+    import cv2
+
     small = np.empty((count, max(1, round(scale * height)), max(1, round(scale * width)), channels), np.uint8)
     for image, target in zip(images, small, strict=True):
         resized = cv2.resize(image, (target.shape[1], target.shape[0]), interpolation=cv2.INTER_AREA)
