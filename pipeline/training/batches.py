@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config.errors import ConfigError
 from pipeline.data.seeds import derive_seed
+from pipeline.model.views import measuring_batch_size
 from pipeline.training import balance
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -20,9 +21,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 Augment = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Augments images uint8 (batch, height, width, channels), given their labels int64 (batch,) and a seed."""
 
-MEASURING_BATCH_SIZE, SMALLEST_MEASURING_BATCH_SIZE = 512, 64
-MEASURING_BATCH_PIXELS = MEASURING_BATCH_SIZE * 64 * 64
-"""Of each channel. Measuring takes fewer images at a time where they are larger than 64×64, so that memory stays flat."""
+MEASURING_BATCH_SIZE = 512
 
 
 class EpochOrder(Sampler[tuple[int, int, np.ndarray]]):
@@ -109,17 +108,21 @@ class MeasuredImages(Dataset[Batch]):
     Args:
         images: uint8 of shape (n, height, width, channels).
         labels: int64 of shape (n,).
-        batch_size: Images at a time; None: `MEASURING_BATCH_SIZE`, or fewer where they are large.
+        batch_size: Images at a time, of large ones fewer.
         chosen: Indices of the images that are measured; None: all.
     """
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray, batch_size: int | None = None, chosen: np.ndarray | None = None
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int = MEASURING_BATCH_SIZE,
+        chosen: np.ndarray | None = None,
     ) -> None:
         self.images = images
         self.chosen = np.arange(len(labels)) if chosen is None else chosen
         self.labels = labels if chosen is None else labels[chosen]
-        self.batch_size = batch_size or measuring_batch_size(*images.shape[1:3])
+        self.batch_size = measuring_batch_size(batch_size, *images.shape[1:3])
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -135,15 +138,6 @@ class MeasuredImages(Dataset[Batch]):
         part.chosen, part.labels = self.chosen[mine], self.labels[mine]
         part.batch_size = max(1, self.batch_size // num_processes)
         return part
-
-
-def measuring_batch_size(height: int, width: int) -> int:
-    """Images that are measured at a time.
-
-    >>> measuring_batch_size(32, 32), measuring_batch_size(96, 96), measuring_batch_size(224, 224)
-    (512, 227, 64)
-    """
-    return max(SMALLEST_MEASURING_BATCH_SIZE, min(MEASURING_BATCH_SIZE, MEASURING_BATCH_PIXELS // (height * width)))
 
 
 class ImageBatches(pl.LightningDataModule):
