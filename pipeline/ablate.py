@@ -27,7 +27,7 @@ from pipeline.config import ending
 from pipeline.config.entry import run_job
 from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
-from pipeline.fit import ablation, paired
+from pipeline.fit import ablation, paired, scores
 from pipeline.fit.ablation import Arm
 from pipeline.lab import output, tuning
 from pipeline.lab.arms import Plan, plans
@@ -180,7 +180,7 @@ def _test_accuracies(plan: Plan, trainings: Trainings, seeds: Sequence[int]) -> 
         prepared = input_folder(trainings.record(plan.deployed(seed)), "prepare")
         with atomic.folder(trainings.folder / "test" / f"{plan.name}-{seed}") as out:
             measured = evaluate.evaluate(training=training, prepared=prepared, batch_size=512, out=out)
-        accuracies.append(measured["test/accuracy"])
+        accuracies.append(measured[scores.TEST_ACCURACY])
     return accuracies
 
 

@@ -1,14 +1,13 @@
 """Make augmented copies of the training images once, so that every training that follows gets them for nothing.
 
 Reads `build/prepare/` (`train/`, `dataset.json`); writes `build/augment/`: `images.npy` (the copies), `pipeline.json` (what
-made them where no veto holds, as albumentations reads it back), `augment.json` (the choice), `preview.png` (originals beside
-their copies).
+made them where no veto holds, as albumentations reads it back), `augment.json` (the choice, which training follows),
+`preview.png` (originals beside their copies).
 
     python -m pipeline.augment augment=standard augment.strength=1.5
     python -m pipeline.augment augment=strong augment.copies=8
 """
 
-import io
 import json
 import shutil
 import time
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config.errors import DataError
 from pipeline.config.stage import Job
@@ -34,9 +32,6 @@ IMAGES_PER_CHUNK = 250
 _WORKER_START_SECONDS = 5.0
 """What a process costs before its first image, nearly all of it the import of albumentations."""
 
-_PREVIEW_ROWS, _PREVIEW_COLUMNS = 10, 8
-_INK, _MUTED = "#20262e", "#5b6570"
-
 
 def augment(
     prepared: Path,
@@ -44,6 +39,7 @@ def augment(
     *,
     name: str,
     mode: str,
+    max_gigabytes: float,
     copies: int,
     strength: float,
     transforms: Sequence[dict[str, Any] | str],
@@ -59,7 +55,9 @@ def augment(
         prepared: Output of the prepare stage.
         out: Folder to fill.
         name: The preset's name.
-        mode: `materialized`, or `online`: no copies here, training draws each image anew in each epoch.
+        mode: `materialized`, or `online`: no copies here, training draws each image anew in each epoch; or `auto`: as
+            `resolve_mode` says.
+        max_gigabytes: That the copies may take with `auto`, of 10⁹ bytes.
         copies: Augmented versions of each image.
         strength: How strongly the transforms act, as `pipeline.data.strength` explains; at 0 there are no copies.
         transforms: As `pipeline.data.augmentation.build` takes them; with none there are no copies.
@@ -75,6 +73,7 @@ def augment(
         DataError: The disk has no room for the copies.
     """
     from pipeline.data.backends import running_on
+    from pipeline.data.preview import preview
     from pipeline.data.strength import scaled
     from pipeline.data.veto import augmentation
 
@@ -82,16 +81,47 @@ def augment(
     about_images = {key: dataset[key] for key in ("size", "channels")}
     transforms = scaled(transforms, strength, **about_images)
     pipeline = augmentation(transforms, veto, **about_images, classes=dataset["classes"])
-    num_copies = copies if transforms and mode == "materialized" else 0
+    num_bytes = (
+        copies * int(np.prod(np.load(prepared / "train" / "images.npy", mmap_mode="r").shape)) if transforms else 0
+    )
+    resolved, reason = resolve_mode(mode, num_bytes, max_gigabytes)
+    if mode == "auto" and transforms:
+        print(f"augment.mode=auto: {resolved}, as {reason}")
+    num_copies = copies if transforms and resolved == "materialized" else 0
     with running_on(backend if num_copies else "loky", "augment.backend"):
         _write_copies(pipeline, prepared / "train", out / "images.npy", num_copies, seed, workers)
     _write_json(out / "pipeline.json", pipeline.pipeline.to_dict())
     record = {
-        "name": name, "mode": mode, "copies": num_copies, "strength": strength, "seed": seed, "transforms": transforms,
-        "veto": dict(veto),
+        "name": name, "mode": resolved, "asked": mode, "reason": reason, "copies": num_copies, "strength": strength,
+        "seed": seed, "transforms": transforms, "veto": dict(veto),
     }  # fmt: skip
     _write_json(out / "augment.json", {**record, "fingerprint": fingerprint})
-    (out / "preview.png").write_bytes(_preview(prepared, out, pipeline, dataset["classes"], record))
+    (out / "preview.png").write_bytes(preview(prepared, out, pipeline, dataset["classes"], record))
+
+
+def resolve_mode(mode: str, num_bytes: int, max_gigabytes: float) -> tuple[str, str]:
+    """`materialized` or `online`, and the reason, as a clause that follows "as".
+
+    Args:
+        mode: What was asked for; `auto` is materialised while the copies fit, as it is faster from the second epoch on.
+        num_bytes: Of all copies; 0 without transforms.
+        max_gigabytes: That they may take, of 10⁹ bytes.
+
+    >>> resolve_mode("auto", 197_000_000, 4.0)
+    ('materialized', 'the copies take 0.197 GB, within augment.max_gigabytes=4')
+    >>> resolve_mode("online", 197_000_000, 4.0)
+    ('online', 'augment.mode says so')
+    """
+    if mode != "auto":
+        return mode, "augment.mode says so"
+    if not num_bytes:
+        return "materialized", "there are no transforms, so that there is nothing to draw"
+    fits = num_bytes <= max_gigabytes * 1e9
+    took = f"the copies {'' if fits else 'would '}take {num_bytes / 1e9:.3g} GB"
+    return (
+        "materialized" if fits else "online",
+        f"{took}, {'within' if fits else 'beyond'} augment.max_gigabytes={max_gigabytes:g}",
+    )
 
 
 def copy_seed(seed: int, copy: int, chunk: int) -> int:
@@ -197,65 +227,6 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _preview(prepared: Path, out: Path, pipeline: "Augmentation", classes: list[str], record: dict[str, Any]) -> bytes:
-    """The first training image of up to ten classes, each beside its augmented versions, as a PNG."""
-    labels, first = np.unique(np.load(prepared / "train/labels.npy", mmap_mode="r"), return_index=True)
-    labels, shown = labels[:_PREVIEW_ROWS], first[:_PREVIEW_ROWS]
-    names = [_short(classes[label]) for label in labels]
-    originals = np.load(prepared / "train/images.npy", mmap_mode="r")[shown]
-    what = f"{record['name']} at strength {record['strength']:g}"
-    if not record["transforms"]:
-        return _draw(originals[None], [""], names, "No augmentation: training sees these originals alone.")
-    if record["mode"] == "materialized":
-        versions = np.load(out / "images.npy", mmap_mode="r")[:_PREVIEW_COLUMNS, shown]
-        columns = [f"copy {number + 1}" for number in range(len(versions))]
-        title = f"{what}: {record['copies']} of each image, and the original"
-    else:
-        seeds = [derive_seed(record["seed"], f"preview/{number}") for number in range(_PREVIEW_COLUMNS)]
-        versions = np.stack([pipeline(originals, labels, number) for number in seeds])
-        columns = [f"draw {number + 1}" for number in range(len(versions))]
-        title = f"{what}: drawn anew for each image of each epoch"
-    for transform, spared in record["veto"].items():
-        title += f"\nnever {transform} on {_short(', '.join(map(str, spared)), 80)}"
-    cells = np.concatenate([originals[:, None], versions.swapaxes(0, 1)], axis=1)
-    return _draw(cells, names, ["original", *columns], title)
-
-
-def _draw(cells: NDArray[np.uint8], row_names: list[str], column_names: list[str], title: str) -> bytes:
-    """A table of images with a white gap between them.
-
-    Args:
-        cells: Shape (rows, columns, height, width, channels), in [0, 255].
-        row_names: One for each row.
-        column_names: One for each column.
-        title: Stands above the table.
-    """
-    from matplotlib.figure import Figure
-
-    rows, columns, height, width, channels = cells.shape
-    gap = max(1, height // 10)
-    table = np.full((rows, height + gap, columns, width + gap, channels), 255, np.uint8)
-    table[:, :height, :, :width] = cells.transpose(0, 2, 1, 3, 4)
-    table = table.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap]
-    if channels == 1:
-        table = table.repeat(3, axis=2)
-    figure = Figure(figsize=(1.6 + 0.75 * columns, 0.9 + 0.75 * rows), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(table, interpolation="nearest" if height < 80 else "auto")
-    axes.set_yticks(np.arange(rows) * (height + gap) + (height - 1) / 2, row_names)
-    axes.set_xticks(np.arange(columns) * (width + gap) + (width - 1) / 2, column_names)
-    axes.tick_params(length=0, labelsize=8, labelcolor=_INK, top=False, labeltop=True, bottom=False, labelbottom=False)
-    axes.spines[:].set_visible(False)
-    figure.suptitle(title, fontsize=10, color=_MUTED)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _short(name: str, limit: int = 14) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
-
-
 def main(job: Job) -> None:
     choice = job.config.augment
     augment(
@@ -263,6 +234,7 @@ def main(job: Job) -> None:
         job.out,
         name=choice.name,
         mode=choice.mode,
+        max_gigabytes=choice.max_gigabytes,
         copies=choice.copies,
         strength=choice.strength,
         transforms=choice.transforms,

@@ -2,7 +2,8 @@
 
 Reads `build/prepare/` (test split) and `build/train/`; writes `build/evaluate/`: `metrics.json` (scores of the test split
 beside those of the best epoch, and the gap), `predictions.parquet` (a row for each test image), `confusion.csv` (true and
-predicted class of each test image), `per_class.csv`, `mistakes.png` and `confusion.png`.
+predicted class of each test image), `per_class.csv` (recall and precision of each class, with 95 % intervals),
+`mistakes.png` and `confusion.png`.
 
     python -m pipeline.evaluate                                           the training in build/train
     python -m pipeline.evaluate evaluate.training=multirun/train/…/3      another one
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 KEY = "evaluate.training"
 NUM_MISTAKES = 24
+CLASS_COLUMNS = (
+    "count", "recall", "recall_low", "recall_high", "predicted", "precision", "precision_low", "precision_high", "f1",
+)  # fmt: skip
 
 
 def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta: str = "none") -> dict[str, float]:
@@ -74,8 +78,8 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
     _write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
     per_class = zip(classes, scores.per_class(labels, probabilities), strict=True)
-    lines = ((name, score.count, score.precision, score.recall, score.f1) for name, score in per_class)
-    _write_csv(out / "per_class.csv", ("class", "count", "precision", "recall", "f1"), lines)
+    lines = ((name, *_class_row(score)) for name, score in per_class)
+    _write_csv(out / "per_class.csv", ("class", *CLASS_COLUMNS), lines)
     worst = figures.most_confident_mistakes(labels, predicted, confidence, NUM_MISTAKES)
     shown = figures.mistakes(images[worst], labels[worst], predicted[worst], confidence[worst], classes)
     atomic.write_bytes(out / "mistakes.png", shown)
@@ -128,15 +132,25 @@ def _best_weights(training: Path, run: dict[str, Any], classes: list[str]) -> "C
 
 def _test_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, float]:
     low, high = wilson(int((labels == probabilities.argmax(axis=1)).sum()), len(labels))
+    balanced_low, balanced_high = scores.balanced_accuracy_interval(labels, probabilities)
     return {
-        "test/accuracy": scores.accuracy(labels, probabilities),
-        "test/accuracy_low": low,
-        "test/accuracy_high": high,
-        "test/balanced_accuracy": scores.balanced_accuracy(labels, probabilities),
-        "test/loss": scores.negative_log_likelihood(labels, probabilities),
-        "test/f1_macro": scores.f1_macro(labels, probabilities),
-        "test/ece": scores.expected_calibration_error(labels, probabilities),
+        scores.TEST_ACCURACY: scores.accuracy(labels, probabilities),
+        scores.TEST_ACCURACY_LOW: low,
+        scores.TEST_ACCURACY_HIGH: high,
+        scores.TEST_BALANCED: scores.balanced_accuracy(labels, probabilities),
+        scores.TEST_BALANCED_LOW: balanced_low,
+        scores.TEST_BALANCED_HIGH: balanced_high,
+        scores.TEST_PRECISION_MACRO: scores.precision_macro(labels, probabilities),
+        scores.TEST_F1_MACRO: scores.f1_macro(labels, probabilities),
+        scores.TEST_LOSS: scores.negative_log_likelihood(labels, probabilities),
+        scores.TEST_ECE: scores.expected_calibration_error(labels, probabilities),
     }
+
+
+def _class_row(score: scores.ClassScore) -> tuple[float, ...]:
+    """The values of `CLASS_COLUMNS`."""
+    recall, precision = (score.recall, *score.recall_interval()), (score.precision, *score.precision_interval())
+    return (score.count, *recall, score.predicted, *precision, score.f1)
 
 
 def _fit_metrics(training: Path, run: dict[str, Any]) -> dict[str, float]:
@@ -192,12 +206,45 @@ def main(job: Job) -> None:
         training=training, prepared=prepared, batch_size=settings.batch_size, out=job.out, tta=settings.tta
     )
     views = "" if settings.tta == "none" else f" with evaluate.tta={settings.tta}"
-    accuracy, low, high = (metrics[f"test/accuracy{end}"] for end in ("", "_low", "_high"))
+    accuracy = _with_interval(metrics, scores.TEST_ACCURACY, scores.TEST_ACCURACY_LOW, scores.TEST_ACCURACY_HIGH)
     print(
-        f"Test accuracy{views} {accuracy:.3f} [{low:.3f}, {high:.3f}] (95 % interval), loss {metrics['test/loss']:.3f}; "
+        f"Test accuracy{views} {accuracy} (95 % interval), loss {metrics[scores.TEST_LOSS]:.3f}; "
         f"training {metrics[history.CLEAN_ACCURACY]:.3f}, validation {metrics[history.VAL_ACCURACY]:.3f}."
     )
+    dataset = json.loads((prepared / "dataset.json").read_text())
+    for line in about_classes(dataset["classes"], dataset["counts"]["test"], metrics):
+        print(line)
     _track(job, training, metrics)
+
+
+def about_classes(classes: Sequence[str], counts: Sequence[int], metrics: dict[str, float]) -> list[str]:
+    """What must be said of classes of unequal size, or without test images; nothing where they are about equal.
+
+    Args:
+        classes: Their names.
+        counts: Test images of each.
+        metrics: The content of `metrics.json`.
+    """
+    lines = []
+    if scores.imbalance(counts) >= scores.IMBALANCED:
+        balanced = _with_interval(metrics, scores.TEST_BALANCED, scores.TEST_BALANCED_LOW, scores.TEST_BALANCED_HIGH)
+        smallest = min(count for count in counts if count)
+        lines.append(
+            f"Balanced accuracy {balanced}: the mean over classes of {smallest:,} to {max(counts):,} test images."
+        )
+    missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if missing:
+        lines.append(f"Without test images, and so left out of means over classes: {_few(missing)}.")
+    return lines
+
+
+def _with_interval(metrics: dict[str, float], key: str, low: str, high: str) -> str:
+    """A metric with its 95 % interval.
+
+    >>> _with_interval({"a": 0.5, "b": 0.25, "c": 0.75}, "a", "b", "c")
+    '0.500 [0.250, 0.750]'
+    """
+    return f"{metrics[key]:.3f} [{metrics[low]:.3f}, {metrics[high]:.3f}]"
 
 
 def _track(job: Job, training: Path, metrics: dict[str, float]) -> None:

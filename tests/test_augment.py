@@ -9,12 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline import augment as stage
 from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
 from pipeline.config.errors import ConfigError, DataError
+from pipeline.data import preview
 from pipeline.data.augmentation import augment_batch
 from pipeline.data.veto import augmentation
 
@@ -26,7 +28,7 @@ VETOES = {"free": {}, "vetoed": {"HorizontalFlip": ["class 1"]}}
 def run(prepared: Path, out: Path, **changes: Any) -> np.ndarray:
     """Run the stage into a new folder, and read the copies that it made."""
     choice: dict[str, Any] = {
-        "name": "test", "mode": "materialized", "copies": 2, "strength": 1.0, "veto": {},
+        "name": "test", "mode": "materialized", "max_gigabytes": 4.0, "copies": 2, "strength": 1.0, "veto": {},
         "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0, "workers": 1, "backend": "loky", "fingerprint": "abc",
     }  # fmt: skip
     out.mkdir()
@@ -173,9 +175,32 @@ def test_pipeline_json_and_the_recorded_seed_make_the_same_copies_again(make_pre
 def test_the_record_tells_the_choice_as_it_was_written(make_prepared: Prepare, tmp_path: Path) -> None:
     run(make_prepared(), tmp_path / "out", transforms=PAD_AND_CROP, seed=3, veto={"Pad": ["class 2"]})
     assert json.loads((tmp_path / "out/augment.json").read_text()) == {
-        "name": "test", "mode": "materialized", "copies": 2, "strength": 1.0, "seed": 3, "transforms": PAD_AND_CROP,
-        "veto": {"Pad": ["class 2"]}, "fingerprint": "abc",
+        "name": "test", "mode": "materialized", "asked": "materialized", "reason": "augment.mode says so", "copies": 2,
+        "strength": 1.0, "seed": 3, "transforms": PAD_AND_CROP, "veto": {"Pad": ["class 2"]}, "fingerprint": "abc",
     }  # fmt: skip
+
+
+# 2 copies of 64 images of 32×32×1 are 131,072 bytes
+@pytest.mark.parametrize(("gigabytes", "mode", "compared"), [
+    (131_072e-9, "materialized", "take 0.000131 GB, within augment.max_gigabytes=0.000131072"),
+    (131_071e-9, "online", "would take 0.000131 GB, beyond augment.max_gigabytes=0.000131071"),
+])  # fmt: skip
+def test_auto_materializes_what_fits_and_says_why(
+    make_prepared: Prepare, tmp_path: Path, capsys: Any, gigabytes: float, mode: str, compared: str
+) -> None:
+    prepared = make_prepared()
+    images = run(prepared, tmp_path / "out", mode="auto", max_gigabytes=gigabytes)
+    assert capsys.readouterr().out.splitlines()[0] == f"augment.mode=auto: {mode}, as the copies {compared}"
+    record = json.loads((tmp_path / "out/augment.json").read_text())
+    assert (record["mode"], record["asked"], record["reason"]) == (mode, "auto", f"the copies {compared}")
+    asked = run(prepared, tmp_path / "asked", mode=mode)
+    assert len(images) == record["copies"] == (2 if mode == "materialized" else 0) and np.array_equal(images, asked)
+
+
+def test_auto_without_transforms_has_nothing_to_choose(make_prepared: Prepare, tmp_path: Path, capsys: Any) -> None:
+    run(make_prepared(), tmp_path / "out", mode="auto", max_gigabytes=1e-9, transforms=[])
+    assert json.loads((tmp_path / "out/augment.json").read_text())["mode"] == "materialized"
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("changes", [{"transforms": []}, {"mode": "online"}, {"mode": "online", "transforms": []}])
@@ -194,13 +219,13 @@ def test_the_preview_shows_each_class_beside_its_copies(
     make_prepared: Prepare, tmp_path: Path, monkeypatch: Any, changes: dict[str, Any], num_columns: int | None
 ) -> None:
     drawn: list[Any] = []
-    draw = stage._draw
+    draw = preview._draw
 
     def draw_and_remember(*arguments: Any) -> bytes:
         drawn.extend(arguments)
         return draw(*arguments)
 
-    monkeypatch.setattr(stage, "_draw", draw_and_remember)
+    monkeypatch.setattr(preview, "_draw", draw_and_remember)
     prepared = make_prepared()
     run(prepared, tmp_path / "out", **changes)
     cells, row_names, column_names, title = drawn
@@ -218,12 +243,25 @@ def test_the_preview_shows_each_class_beside_its_copies(
 @pytest.mark.parametrize("mode", ["materialized", "online"])
 def test_the_preview_shows_a_veto(make_prepared: Prepare, tmp_path: Path, monkeypatch: Any, mode: str) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(stage, "_draw", lambda *arguments: drawn.extend(arguments) or b"")
+    monkeypatch.setattr(preview, "_draw", lambda *arguments: drawn.extend(arguments) or b"")
     flip, veto = [{"HorizontalFlip": {"p": 1}}], {"HorizontalFlip": ["class 0", "class 2"]}
     run(make_prepared(), tmp_path / "out", mode=mode, transforms=flip, veto=veto)
     cells, _, _, title = drawn
     assert title.endswith("\nnever HorizontalFlip on class 0, class 2")
     assert [bool((row[1:] == row[:1]).all()) for row in cells] == [True, False, True]
+
+
+def test_the_preview_shows_large_images_small_and_says_of_how_many_classes(
+    make_prepared: Prepare, tmp_path: Path, monkeypatch: Any
+) -> None:
+    titles: list[str] = []
+    draw = preview._draw
+    monkeypatch.setattr(preview, "_draw", lambda *arguments: titles.append(arguments[-1]) or draw(*arguments))
+    prepared = make_prepared(num_train=24, num_classes=12, size=224, channels=3)
+    run(prepared, tmp_path / "out", mode="online")
+    assert titles[0].endswith("\n10 of 12 classes")
+    height, width = cv2.imread(str(tmp_path / "out/preview.png")).shape[:2]
+    assert max(height, width) < 1200 and (tmp_path / "out/preview.png").stat().st_size < 1_500_000
 
 
 def test_the_preview_takes_colours_and_a_class_without_images(make_prepared: Prepare, tmp_path: Path) -> None:

@@ -114,6 +114,19 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
             "augment.veto={HorizontalFlip: cat}",
             r"augment\.veto must be a mapping of texts to lists; got {'HorizontalFlip'",
         ),
+        (
+            "train.class_weights=balance",
+            r"train\.class_weights must be one of none, balanced; got 'balance'\. Did you mean",
+        ),
+        (
+            "train.sampling=balancd",
+            r"train\.sampling must be one of shuffled, balanced; got 'balancd'\. Did you mean 'bal",
+        ),
+        (
+            "augment.mode=onlin",
+            r"augment\.mode must be one of auto, materialized, online; got 'onlin'\. Did you mean 'onl",
+        ),
+        ("augment.max_gigabytes=0", r"augment\.max_gigabytes must be a number > 0; got 0"),
         ("train=3", r"train must be a mapping of max_epochs, .*; got 3"),
         ("data=folder", r"data\.source must be the path or the address of your images; got None\."),
         (
@@ -139,6 +152,16 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
 def test_what_does_not_fit_the_schema_is_refused_in_one_sentence(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose(CONF, write_params(tmp_path, {}), override.split())
+
+
+def test_classes_are_balanced_once(tmp_path: Path) -> None:
+    both = ["train.sampling=balanced", "train.class_weights=balanced"]
+    with pytest.raises(
+        ConfigError, match=r"class_weights must be none with train\.sampling=balanced.*; got 'balanced'\. Set"
+    ):
+        compose(CONF, write_params(tmp_path, {}), both)
+    for one in both:
+        compose(CONF, write_params(tmp_path, {}), [one])
 
 
 def test_a_key_that_hydra_cannot_express_is_refused(tmp_path: Path) -> None:

@@ -136,3 +136,13 @@ def test_overview_shows_the_images_of_each_class_in_its_row() -> None:
     assert np.array_equal(shown[:8, :8], images[1]) and np.array_equal(shown[:8, 9:17], images[4])
     assert np.array_equal(shown[9:17, :8], images[0]) and np.array_equal(shown[9:17, 18:26], images[3])
     assert (shown[:8, 18:] == 255).all()
+
+
+def test_overview_shows_large_images_small_and_the_first_of_many_classes() -> None:
+    classes = [f"class {index}" for index in range(200)]
+    figure = overview(noise(200, 224, 100, 3), np.arange(200), classes, "a title", columns=3)
+    axes = figure.axes[0]
+    shown = np.asarray(axes.get_images()[0].get_array())
+    assert shown.shape == (40 * 65, 3 * 30, 3)
+    assert [label.get_text() for label in axes.get_yticklabels()] == classes[:40]
+    assert axes.get_title(loc="left") == "a title; 40 of 200 classes"

@@ -12,9 +12,9 @@ import torch
 
 from pipeline import model
 from pipeline.config.errors import DataError
-from pipeline.evaluate import evaluate
-from pipeline.fit import history
-from pipeline.fit.statistics import newcombe
+from pipeline.evaluate import about_classes, evaluate
+from pipeline.fit import history, scores
+from pipeline.fit.statistics import mean_of_proportions, newcombe, wilson
 from tests.page_artefacts import BEST_EPOCH, CLASSES, COUNTS, NETWORK, make_all, rows
 
 
@@ -81,9 +81,38 @@ def test_tables_count_every_test_image(evaluation: Path) -> None:
         per_class = list(csv.DictReader(file))
     assert [row["class"] for row in per_class] == CLASSES
     for row in per_class:
-        found = [pair for pair in pairs if pair["actual"] == row["class"]]
-        assert int(row["count"]) == len(found) == 10
-        assert float(row["recall"]) == pytest.approx(sum(pair["predicted"] == row["class"] for pair in found) / 10)
+        actual = [pair for pair in pairs if pair["actual"] == row["class"]]
+        predicted = [pair for pair in pairs if pair["predicted"] == row["class"]]
+        found = sum(pair["predicted"] == row["class"] for pair in actual)
+        assert int(row["count"]) == len(actual) == 10 and int(row["predicted"]) == len(predicted)
+        assert float(row["recall"]) == found / 10
+        assert (float(row["recall_low"]), float(row["recall_high"])) == wilson(found, 10)
+        expected = wilson(found, len(predicted)) if predicted else (0, 1)
+        assert (float(row["precision_low"]), float(row["precision_high"])) == expected
+
+
+def test_a_class_without_test_images_is_left_out_of_means_over_classes(made: dict[str, Path], tmp_path: Path) -> None:
+    prepared = Path(shutil.copytree(made["prepared"], tmp_path / "prepared"))
+    labels = np.load(prepared / "test" / "labels.npy") // 2  # 20 images of the first class, 10 of the second, none else
+    np.save(prepared / "test" / "labels.npy", labels)
+    metrics = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
+    predicted = expected_probabilities(made).argmax(axis=1)
+    found = [int(((labels == label) & (predicted == label)).sum()) for label in (0, 1)]
+    assert metrics[scores.TEST_BALANCED] == pytest.approx((found[0] / 20 + found[1] / 10) / 2)
+    interval = metrics[scores.TEST_BALANCED_LOW], metrics[scores.TEST_BALANCED_HIGH]
+    assert interval == mean_of_proportions(found, [20, 10])
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert about_classes(CLASSES, [20, 10, 0], metrics) == [
+        f"Balanced accuracy {metrics[scores.TEST_BALANCED]:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]: "
+        "the mean over classes of 10 to 20 test images.",
+        "Without test images, and so left out of means over classes: <b>bold & sharp</b>.",
+    ]
+
+
+def test_nothing_is_said_of_classes_of_about_equal_size(evaluation: Path) -> None:
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    assert about_classes(CLASSES, [14, 10, 12], metrics) == []
+    assert len(about_classes(CLASSES, [15, 10, 12], metrics)) == 1
 
 
 def test_pictures_are_written(evaluation: Path) -> None:

@@ -6,6 +6,7 @@ from sklearn import metrics
 
 from pipeline.fit import scores
 from pipeline.fit.scores import ClassScore, Labels, Probabilities
+from pipeline.fit.statistics import wilson
 
 
 def drawn(num_classes: int, dtype: type = np.float64) -> tuple[Labels, Probabilities]:
@@ -24,6 +25,8 @@ def test_scores_agree_with_scikit_learn(num_classes: int, dtype: type) -> None:
     assert scores.accuracy(labels, probabilities) == pytest.approx(metrics.accuracy_score(labels, predicted))
     balanced = metrics.balanced_accuracy_score(labels, predicted)
     assert scores.balanced_accuracy(labels, probabilities) == pytest.approx(balanced)
+    precision = metrics.precision_score(labels, predicted, average="macro")
+    assert scores.precision_macro(labels, probabilities) == pytest.approx(precision)
     f1 = metrics.f1_score(labels, predicted, average="macro")
     assert scores.f1_macro(labels, probabilities) == pytest.approx(f1)
     exact = probabilities.astype(np.float64)
@@ -48,19 +51,36 @@ def test_a_class_that_neither_occurs_nor_is_predicted_changes_no_mean() -> None:
     for score in (
         scores.accuracy,
         scores.balanced_accuracy,
+        scores.balanced_accuracy_interval,
+        scores.precision_macro,
         scores.f1_macro,
         scores.negative_log_likelihood,
         scores.expected_calibration_error,
     ):
         assert score(labels, wider) == score(labels, probabilities)
-    assert scores.per_class(labels, wider)[3:] == [ClassScore(0, 0.0, 0.0, 0.0)] * 2
+    nothing = scores.per_class(labels, wider)[3]
+    assert (
+        nothing == ClassScore(count=0, predicted=0, found=0) and nothing.recall == nothing.precision == nothing.f1 == 0
+    )
+    assert nothing.recall_interval() == nothing.precision_interval() == (0, 1)
     assert scores.confusion(labels, wider).shape == (5, 5)
 
 
-def test_a_class_that_is_predicted_but_never_right_counts_as_zero_in_f1_alone() -> None:
+def test_a_class_without_images_that_is_predicted_is_left_out_too() -> None:
     labels, probabilities = np.array([0, 0]), np.array([[0.9, 0.1], [0.2, 0.8]])
-    assert scores.f1_macro(labels, probabilities) == pytest.approx((2 / 3 + 0) / 2)
+    assert scores.f1_macro(labels, probabilities) == pytest.approx(2 / 3)
     assert scores.balanced_accuracy(labels, probabilities) == 0.5
+    assert scores.precision_macro(labels, probabilities) == 1.0
+
+
+def test_intervals_of_a_class_are_those_of_its_shares() -> None:
+    labels, probabilities = drawn(3)
+    for score in scores.per_class(labels, probabilities):
+        assert score.recall_interval() == wilson(score.found, score.count)
+        assert score.precision_interval() == wilson(score.found, score.predicted)
+        assert score.recall_interval()[0] < score.recall < score.recall_interval()[1]
+    low, high = scores.balanced_accuracy_interval(labels, probabilities)
+    assert low < scores.balanced_accuracy(labels, probabilities) < high
 
 
 def test_a_sure_mistake_costs_a_finite_loss() -> None:

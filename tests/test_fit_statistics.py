@@ -1,8 +1,11 @@
+from math import sqrt
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.fit.statistics import newcombe, wilson
+from pipeline.fit.statistics import mean_of_proportions, newcombe, wilson
 
 
 @pytest.mark.parametrize(
@@ -62,3 +65,39 @@ def test_impossible_counts_are_refused(successes: int, n: int) -> None:
         wilson(successes, n)
     with pytest.raises(ValueError, match=message):
         newcombe(1, 2, successes, n)
+    with pytest.raises(ValueError, match=message):
+        mean_of_proportions([1, successes], [2, n])
+
+
+def test_a_mean_of_no_proportions_is_refused() -> None:
+    with pytest.raises(ValueError, match="sizes must hold at least one sample; got none"):
+        mean_of_proportions([], [])
+
+
+@pytest.mark.parametrize(("hits", "sizes"), [((56, 48), (70, 80)), ((9, 3), (10, 10)), ((5, 0), (56, 29))])
+def test_of_two_samples_it_is_the_interval_of_agresti_and_caffo(hits: tuple[int, int], sizes: tuple[int, int]) -> None:
+    """As p₁ − p₂ is twice the mean of p₁ and 1 − p₂, less 1; theirs adds a success and a failure to each sample."""
+    (p, q), (n, m) = ((hit + 1) / (size + 2) for hit, size in zip(hits, sizes, strict=True)), sizes
+    margin = 1.959964 * sqrt(p * (1 - p) / (n + 2) + q * (1 - q) / (m + 2))
+    low, high = mean_of_proportions([hits[0], sizes[1] - hits[1]], sizes)
+    assert (2 * low - 1, 2 * high - 1) == pytest.approx((p - q - margin, p - q + margin), abs=1e-6)
+
+
+@given(
+    st.lists(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), min_size=1, max_size=9)
+)
+def test_the_interval_of_a_mean_holds_it_and_stays_within_0_and_1(samples: list[tuple[int, int]]) -> None:
+    low, high = mean_of_proportions(*zip(*samples, strict=True))
+    assert 0 <= low <= sum(hits / size for hits, size in samples) / len(samples) + 1e-12 and high <= 1
+    assert high >= sum(hits / size for hits, size in samples) / len(samples) - 1e-12
+
+
+@pytest.mark.parametrize(
+    ("sizes", "recalls"),
+    [([5, 1000], [0.98, 0.95]), ([10, 20, 50, 100, 500], [0.5, 0.7, 0.9, 0.95, 0.99]), ([20] * 40, [0.97] * 40)],
+)
+def test_the_interval_of_a_mean_covers_it_as_often_as_it_says(sizes: list[int], recalls: list[float]) -> None:
+    draws = np.random.default_rng(0).binomial(sizes, recalls, size=(2000, len(sizes)))
+    intervals = np.array([mean_of_proportions(draw.tolist(), sizes) for draw in draws])
+    covered = (intervals[:, 0] <= np.mean(recalls)) & (np.mean(recalls) <= intervals[:, 1])
+    assert covered.mean() > 0.93

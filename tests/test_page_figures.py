@@ -81,6 +81,17 @@ def test_confusion_of_many_classes_stays_a_picture() -> None:
     assert max(picture.shape) < 2500
 
 
+def test_of_many_classes_the_confusion_shows_those_with_the_lowest_recall() -> None:
+    matrix = 10 * np.eye(200, dtype=np.int64)
+    matrix[[5, 120]], matrix[[5, 120], 120] = 0, 10
+    matrix[7] = 0
+    shown = figures.hardest(matrix)
+    assert len(shown) == 40 and 5 in shown and 7 not in shown and (np.diff(shown) > 0).all()
+    assert figures.hardest(matrix, limit=200).tolist() == list(range(200))
+    picture = decode(figures.confusion(matrix, [f"class {index}" for index in range(200)]))
+    assert num_pixels(picture, figures.INK) > 1000, "names and counts are written"
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mistakes_show_the_images_in_order(channels: int) -> None:
     images = np.stack([np.full((4, 4, channels), value, np.uint8) for value in (40, 120)])

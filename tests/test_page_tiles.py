@@ -65,3 +65,10 @@ def test_image_keeps_its_pixels(channels: int) -> None:
 def test_data_uri_holds_the_picture() -> None:
     png = tiles.image(np.zeros((2, 2, 1), np.uint8))
     assert base64.b64decode(tiles.data_uri(png).removeprefix("data:image/png;base64,")) == png
+
+
+def test_maps_of_large_images_are_made_smaller_and_few_pixels_are_not() -> None:
+    large, small = np.random.default_rng(0).random((32, 224, 224), np.float32), np.ones((32, 40, 40), np.float32)
+    assert max(decode(tiles.feature_maps(large)).shape) < 700
+    assert decode(tiles.feature_maps(small)).shape[0] > 4 * 40
+    assert len(tiles.image(np.zeros((512, 512, 3), np.uint8))) < 100_000

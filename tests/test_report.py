@@ -110,6 +110,58 @@ def test_confusion_table_counts_every_test_image(page: str) -> None:
     assert sum(int(count) for count in re.findall(r"<td[^>]*>(\d+)</td>", table[1])) == 30
 
 
+def rewrite(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n")
+
+
+def class_table(page: str) -> list[str]:
+    (table,) = re.findall(r'aria-label="Recall and precision of each class">(.*?)</table>', page, re.S)
+    return re.findall(r'<tr><th scope="row">(.*?)</tr>', table, re.S)
+
+
+def test_classes_stand_by_recall_with_their_intervals_and_those_without_images_last(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    mine = copied(folders, tmp_path)
+    rewrite(mine["evaluation"] / "per_class.csv", [
+        "class,count,recall,recall_low,recall_high,predicted,precision,precision_low,precision_high,f1",
+        "circle,20,0.9,0.699,0.972,30,0.6,0.423,0.754,0.72",
+        f"{CLASSES[2]},0,0.0,0.0,1.0,0,0.0,0.0,1.0,0.0",
+        "square,10,0.7,0.397,0.892,10,0.7,0.397,0.892,0.7",
+    ])  # fmt: skip
+    report(out=tmp_path, **mine)
+    page = (tmp_path / "index.html").read_text()
+    square, circle, nothing = class_table(page)
+    assert square.startswith("square") and "0.700" in square and "[0.397, 0.892]" in square
+    assert circle.startswith("circle") and "--from:0.3;--low:0.699;--share:0.9;--high:0.972" in circle
+    assert "no test images" in nothing and "never said" in nothing
+    text = " ".join(read(page).text.split())
+    assert f"Without test images, and so left out of these means: {CLASSES[2]}." in text
+
+
+def test_page_of_many_classes_shows_some_of_them_and_says_so(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine, names = copied(folders, tmp_path), [f"class {index}" for index in range(200)]
+    counts = {split: [5] * 200 for split in ("train", "val", "confirm", "test")}
+    spoil(mine["prepared"] / "dataset.json", classes=names, counts=counts)
+    wrong = {3, 150, 199}
+    pairs = [f"{name},{names[0] if index in wrong else name}" for index, name in enumerate(names) for _ in range(5)]
+    rewrite(mine["evaluation"] / "confusion.csv", ["actual,predicted", *pairs])
+    header = "class,count,recall,recall_low,recall_high,predicted,precision,precision_low,precision_high,f1"
+    lines = [f"{name},5,{int(index not in wrong)},0.2,0.9,5,1,0.5,1,0.8" for index, name in enumerate(names)]
+    rewrite(mine["evaluation"] / "per_class.csv", [header, *lines])
+    report(out=tmp_path, **mine)
+    page = (tmp_path / "index.html").read_text()
+    text = " ".join(read(page).text.split())
+    assert "Shown are 40 of 200 classes, those with the lowest recall." in text
+    assert "the first 40 of 200 classes" in text
+    assert [row.split("<")[0] for row in class_table(page)[:3]] == ["class 3", "class 150", "class 199"]
+    (confusion,) = re.findall(r'<table class="confusion">(.*?)</table>', page, re.S)
+    rows = re.findall(r'<th scope="row">(.*?)</th>', confusion)
+    assert len(rows) == 40 and {"class 3", "class 150", "class 199"} <= set(rows) and "another class" in confusion
+    assert sum(int(count) for count in re.findall(r"<td[^>]*>(\d+)</td>", confusion)) == 200
+    assert len(page.encode()) < 2_000_000
+
+
 def test_pictures_have_texts_and_tables_have_headers(page: str) -> None:
     elements = read(page).elements
     assert all(attrs["alt"] for tag, attrs in elements if tag == "img")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.errors import DataError
+from pipeline.source import mirrors
 from pipeline.source.download import Patience
 from pipeline.source.mirrors import fetch_files
 from pipeline.source.unpack import MirrorError
@@ -65,7 +66,7 @@ def test_package_gives_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         write_files(scratch / "usr/share/some", gzipped(CONTENT))
         return scratch
 
-    monkeypatch.setattr(sources, "unpack_package", unpack_package)
+    monkeypatch.setattr(mirrors, "unpack_package", unpack_package)
     assert fetch(tmp_path, "debian:some-data/usr/share/some") == CONTENT
 
 

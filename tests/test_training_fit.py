@@ -35,6 +35,7 @@ def train(make_prepared: Callable[..., Path], make_augmented: Callable[..., Path
         seed: int = 0,
         name: str = "lenet",
         regularization: dict[str, Any] | None = None,
+        balanced: bool = False,
         **settings: Any,
     ) -> Outcome:
         torch.manual_seed(seed)
@@ -42,7 +43,8 @@ def train(make_prepared: Callable[..., Path], make_augmented: Callable[..., Path
         optimizer = {"name": "adamw", "lr": lr, "beta1": 0.9, "beta2": 0.999}
         schedule = {"name": "one_cycle", "warmup_fraction": 0.25}
         module = Fit(network, optimizer=optimizer, scheduler=schedule, **(regularization or {}))
-        batches = ImageBatches(prepared, augmented, batch_size=16, seed=seed, loader_workers=loader_workers)
+        loading = {"loader_workers": loader_workers, "balanced": balanced}
+        batches = ImageBatches(prepared, augmented, batch_size=16, seed=seed, **loading)
         working = tmp_path / folder
         working.mkdir(exist_ok=True)
         return fit(module, batches, working, seed=seed, accelerator="cpu", **{"max_epochs": 5, **settings})
@@ -91,9 +93,9 @@ def test_a_training_that_crashed_twice_ends_as_one_that_did_not(train: Train, lo
 
 
 EVERYTHING = {
-    "name": "resnet", "ema_decay": 0.9, "gradient_clip_norm": 0.5,
+    "name": "resnet", "ema_decay": 0.9, "gradient_clip_norm": 0.5, "balanced": True,
     "regularization": {
-        "l1": 1e-3, "l2": 1e-2, "label_smoothing": 0.1,
+        "l1": 1e-3, "l2": 1e-2, "label_smoothing": 0.1, "class_weights": torch.tensor([0.5, 1.0, 3.0]),
         "mix": partial(mixing.mix, num_classes=3, mixup=0.4, cutmix=0.4, erasing=0.3),
     },
 }  # fmt: skip
@@ -105,6 +107,14 @@ def test_a_training_with_every_remedy_goes_on_bit_for_bit(train: Train) -> None:
         with pytest.raises(Crash):
             train("crashed", on_row=crash_after(epoch), **EVERYTHING)
     assert_same(undisturbed, train("crashed", **EVERYTHING))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_training_whose_draws_are_balanced_goes_on_bit_for_bit_whoever_loads_them(train: Train) -> None:
+    undisturbed = train("undisturbed", balanced=True)
+    with pytest.raises(Crash):
+        train("crashed", balanced=True, loader_workers=2, on_row=crash_after(2))
+    assert_same(undisturbed, train("crashed", balanced=True, loader_workers=2))
 
 
 def test_without_restoring_the_best_the_last_weights_are_kept(train: Train) -> None:

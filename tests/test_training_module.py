@@ -134,6 +134,20 @@ def test_mixed_targets_are_learnt_and_counted_by_their_shares(batches: ImageBatc
     assert row[history.TRAIN_ACCURACY] == pytest.approx(expected, rel=1e-6)
 
 
+@quiet
+def test_weights_of_classes_count_in_the_training_loss_alone(batches: ImageBatches, tmp_path: Path) -> None:
+    weights = torch.tensor([0.2, 1.0, 5.0])
+    still = {**SGD, "lr": 0.0}
+    weighted = run_epochs(Fit(network(), optimizer=still, scheduler=CONSTANT, class_weights=weights), batches, tmp_path)
+    plain = run_epochs(Fit(network(), optimizer=still, scheduler=CONSTANT), batches, tmp_path)
+    with torch.no_grad():
+        logits = network().train()(torch.from_numpy(batches.train.images.copy()))
+    expected = nn.CrossEntropyLoss(weight=weights)(logits, torch.from_numpy(batches.train.labels))
+    assert weighted[history.TRAIN_LOSS] == pytest.approx(expected.item(), rel=1e-6)
+    for key in (history.CLEAN_LOSS, history.VAL_LOSS, history.TRAIN_ACCURACY, history.VAL_ACCURACY):
+        assert weighted[key] == plain[key]
+
+
 def test_dead_units_are_found() -> None:
     layer = nn.Sequential(nn.Linear(1, 4), nn.ReLU())
     with torch.no_grad():

@@ -33,11 +33,15 @@ REMEDIES: Case = {
     "regularization": {"l1": 1e-3, "l2": 1e-2, "l2_as": "penalty", "label_smoothing": 0.1},
     "fit": {"ema_decay": 0.9, "gradient_clip_norm": 0.5},
 }  # fmt: skip
+WEIGHTED: Case = {
+    "name": "convnet", "options": {"normalization": "group", "depth": 2}, "optimizer": SGD,
+    "regularization": {"class_weights": torch.tensor([0.3, 1.0, 4.0]), "label_smoothing": 0.1}, "balanced": True,
+}  # fmt: skip
 RANDOM: Case = {
     "name": "resnet", "options": {"dropout": 0.5}, "optimizer": ADAMW,
     "regularization": {"l1": 1e-3, "l2": 1e-2, "mix": MIX}, "fit": {"ema_decay": 0.9},
 }  # fmt: skip
-CASES = {"plain": PLAIN, "remedies": REMEDIES, "random": RANDOM}
+CASES = {"plain": PLAIN, "remedies": REMEDIES, "weighted": WEIGHTED, "random": RANDOM}
 
 
 def run_case(
@@ -55,7 +59,7 @@ def run_case(
         scheduler={"name": "one_cycle", "warmup_fraction": 0.25},
         **case.get("regularization", {}),
     )
-    batches = ImageBatches(prepared, augmented, batch_size=64, seed=0)
+    batches = ImageBatches(prepared, augmented, batch_size=64, seed=0, balanced=case.get("balanced", False))
     settings = {"seed": 0, "max_epochs": 2, "accelerator": "cpu", **case.get("fit", {})}
     folder.mkdir(exist_ok=True)
     return fit(module, batches, folder, place=place, on_row=on_row, **settings)
@@ -106,7 +110,7 @@ def together(folders: tuple[Path, Path, Path]) -> dict[str, Outcome]:
         return run_cases(*folders, team.place)
 
 
-@pytest.mark.parametrize("name", ["plain", "remedies"])
+@pytest.mark.parametrize("name", ["plain", "remedies", "weighted"])
 def test_two_processes_give_the_history_and_the_weights_of_one(
     name: str, folders: tuple[Path, Path, Path], together: dict[str, Outcome]
 ) -> None:

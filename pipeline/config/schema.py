@@ -16,7 +16,8 @@ from pipeline.config.schema_data import Digits, Folder, Prepare, Published
 @dataclass
 class Augment:
     name: str = MISSING
-    mode: str = one_of("materialized", "online")
+    mode: str = one_of("auto", "materialized", "online")
+    max_gigabytes: float = above(0)
     copies: int = at_least(1)
     strength: float = checked("a number in [0, 10]", lambda value: 0 <= value <= 10)
     transforms: list[Any] = MISSING
@@ -139,6 +140,8 @@ class EarlyStopping:
 class Train:
     max_epochs: int = at_least(1)
     batch_size: int = at_least(1)
+    class_weights: str = one_of("none", "balanced")
+    sampling: str = one_of("shuffled", "balanced")
     monitor: str = MISSING
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     ema_decay: float = fraction()

@@ -75,6 +75,11 @@ def validate(values: Mapping[str, Any]) -> Config:
     held_out = config.prepare.val_fraction + config.prepare.confirm_fraction
     if held_out >= 1:
         raise _refused("prepare.val_fraction + prepare.confirm_fraction", "a number < 1", held_out)
+    if config.train.sampling == config.train.class_weights == "balanced":
+        raise ConfigError(
+            "train.class_weights must be none with train.sampling=balanced, which shows each class equally often already; "
+            "got 'balanced'. Set one of them back in params.yaml or on the command line."
+        )
     if getattr(config.data, "name", None) == "folder":
         if not config.data.source:
             raise _refused("data.source", "the path or the address of your images", config.data.source)

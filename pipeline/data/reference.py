@@ -10,6 +10,7 @@ MOST_TRAIN, MOST_VAL, MOST_PIXELS = 10_000, 5_000, 16
 """Images that are looked at, and their side: more cost much and change the accuracy little."""
 
 NEIGHBOURS = 5
+IMAGES_AT_A_TIME = 256
 
 
 def reference_accuracy(prepared: Path) -> tuple[float, int]:
@@ -56,6 +57,11 @@ def pixels(folder: Path, most: int) -> tuple[NDArray[np.float32], NDArray[np.int
     chosen = evenly(len(labels), most)
     square = -(-images.shape[1] // MOST_PIXELS)
     side = images.shape[1] // square * square
-    picked = np.asarray(images[chosen][:, :side, :side], dtype=np.float32) / 255
-    means = picked.reshape(len(chosen), side // square, square, side // square, square, -1).mean(axis=(2, 4))
-    return means.reshape(len(chosen), -1), labels[chosen]
+
+    def means(part: NDArray[np.int64]) -> NDArray[np.float32]:
+        picked = np.asarray(images[part][:, :side, :side], dtype=np.float32) / 255
+        squares = picked.reshape(len(part), side // square, square, side // square, square, -1)
+        return squares.mean(axis=(2, 4)).reshape(len(part), -1)
+
+    at_a_time = range(0, len(chosen), IMAGES_AT_A_TIME)  # of large images, all together would fill the memory
+    return np.concatenate([means(chosen[first : first + IMAGES_AT_A_TIME]) for first in at_a_time]), labels[chosen]

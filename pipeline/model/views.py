@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from pipeline.model.classifier import Classifier
 
+_USUAL_PIXELS = 64 * 64
+
 
 def _shifted(rows: int, columns: int) -> Callable[[Tensor], Tensor]:
     """Moves images down and right by so many pixels; what comes in at the edge is black, as the frame of `prepare` is."""
@@ -45,6 +47,16 @@ VIEWS: dict[str, list[Callable[[Tensor], Tensor]]] = {
 and by a pixel down and right."""
 
 
+def measuring_batch_size(most: int, height: int, width: int) -> int:
+    """Images at a time: as many as asked for, but in inverse proportion to their area fewer where that exceeds 64×64 pixels, so
+    that memory stays flat; an eighth of them at least.
+
+    >>> [measuring_batch_size(512, size, size) for size in (32, 64, 96, 224)]
+    [512, 512, 227, 64]
+    """
+    return max(1, most // 8, min(most, most * _USUAL_PIXELS // (height * width)))
+
+
 def probabilities(
     classifier: Classifier, images: NDArray[np.uint8], *, tta: str = "none", batch_size: int
 ) -> NDArray[np.float32]:
@@ -54,14 +66,14 @@ def probabilities(
         classifier: Is moved to the accelerator where there is one, and left in evaluation mode.
         images: Shape (n, height, width, channels), as they lie on disk.
         tta: One of `VIEWS`.
-        batch_size: Images at a time; changes speed and memory, not the result.
+        batch_size: Images at a time, of large ones fewer; changes speed and memory, not the result.
 
     Returns:
         Shape (n, num_classes), each row summing to 1.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier = classifier.to(device).eval()
-    batches = []
+    batches, batch_size = [], measuring_batch_size(batch_size, *images.shape[1:3])
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)

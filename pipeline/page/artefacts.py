@@ -27,7 +27,8 @@ class Artefacts:
         augmentation: `augment.json`.
         metrics: `metrics.json` of the evaluation.
         matrix: Counts of test images by true class (row) and predicted class (column).
-        per_class: Class, count, precision, recall and F1.
+        per_class: Of each class `class`, `count`, `predicted`, `recall` and `precision` with the bounds of their intervals
+            (`recall_low`, `recall_high`, …), and `f1`.
         diagnosis: `diagnosis.json`.
         weights: The layers that penalties act on: `layer`, and as numbers `weights`, `zeros` and `norm`.
         lr_range: The steps of the learning rate range test: `lr`, `loss` and `smoothed`; empty where there was none.

@@ -19,7 +19,8 @@ INK, MUTED, GRID = "#20262e", "#5b6570", "#e3e7eb"
 
 _RIGHT = LinearSegmentedColormap.from_list("right", ["#ffffff", TRAINING])
 _WRONG = LinearSegmentedColormap.from_list("wrong", ["#ffffff", VALIDATION])
-_MOST_WRITTEN_CLASSES = 30
+MOST_CLASSES = 40
+"""That one picture or table shows, so that it can be read."""
 _MISTAKE_COLUMNS = 6
 
 
@@ -42,27 +43,45 @@ def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
     """The confusion matrix: a row for each true class, a column for each predicted one, coloured by the row's share.
 
+    Of many classes it shows the `hardest`.
+
     Args:
         matrix: Counts of shape (num_classes, num_classes).
         classes: Names in the order of the labels.
     """
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    diagonal = np.eye(len(classes), dtype=bool)
+    shown = hardest(matrix)
+    names = [classes[label] for label in shown]
+    share = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[np.ix_(shown, shown)]
+    counts = matrix[np.ix_(shown, shown)]
+    diagonal = np.eye(len(shown), dtype=bool)
     colours = np.where(diagonal[..., None], _RIGHT(0.85 * share), _WRONG(0.85 * np.sqrt(share)))
-    side = float(np.clip(1.6 + 0.55 * len(classes), 4.0, 14.0))
+    side = float(np.clip(1.6 + 0.55 * len(shown), 4.0, 14.0))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(colours)
-    if len(classes) <= _MOST_WRITTEN_CLASSES:
-        for row, column in np.argwhere(matrix > 0):
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=9, color=INK)
-        axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(classes)), classes)
+    for row, column in np.argwhere(counts > 0):
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=9, color=INK)
+    axes.set_xticks(range(len(shown)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(shown)), names)
     axes.set_xlabel("predicted", color=MUTED)
     axes.set_ylabel("true", color=MUTED)
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)
     axes.spines[:].set_color(GRID)
+    if len(shown) < len(classes):
+        title = f"{len(shown)} of {len(classes)} classes, those with the lowest recall"
+        axes.set_title(title, loc="left", fontsize=11, color=INK)
     return as_png(figure)
+
+
+def hardest(matrix: NDArray[np.int64], limit: int = MOST_CLASSES) -> NDArray[np.int64]:
+    """The labels with the lowest recall, at most `limit`, in their own order; those without images come last.
+
+    >>> hardest(np.array([[9, 1, 0], [0, 0, 0], [1, 0, 1]]), limit=2).tolist()
+    [0, 2]
+    """
+    counts = matrix.sum(axis=1)
+    recall = np.where(counts > 0, matrix.diagonal() / np.maximum(counts, 1), np.inf)
+    return np.sort(np.argsort(recall, kind="stable")[:limit])
 
 
 def most_confident_mistakes(

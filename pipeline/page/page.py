@@ -1,5 +1,6 @@
 """The report's page: everything that the template shows, and the template filled in."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,12 +61,16 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
     monitor = artefacts.run["config"]["train"]["monitor"]
     if artefacts.lr_range:
         artefacts.pictures["lr_range"] = figures.lr_range(artefacts.lr_range, artefacts.run["lr"])
+    classes, matrix = artefacts.dataset["classes"], np.array(artefacts.matrix)
+    shown = figures.hardest(matrix)
+    per_class = sorted(artefacts.per_class, key=lambda row: (row["count"] == 0, row["recall"]))
     pictures = artefacts.pictures | {"filters": tiles.filters(seen.filters), "image": tiles.image(seen.image)}
     return fill(
         "report.html",
         model=artefacts.run["config"]["model"]["name"],
         run=artefacts.run,
         metrics=artefacts.metrics,
+        test={key.removeprefix("test/"): value for key, value in artefacts.metrics.items() if key.startswith("test/")},
         signals=artefacts.signals,
         dataset=artefacts.dataset,
         splits=list(artefacts.dataset["counts"]),
@@ -89,9 +94,13 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         script_data=charts.for_script(artefacts.rows, drawn),
         history=artefacts.rows,
         history_columns=[column for column in history.COLUMNS if column != "epoch"],
-        matrix=_heat(artefacts.matrix, artefacts.dataset["classes"]),
-        pairs=_most_confused(artefacts.matrix, artefacts.dataset["classes"]),
-        per_class=artefacts.per_class,
+        matrix=_heat(matrix, classes, shown),
+        shown_classes=[classes[label] for label in shown],
+        most_classes=figures.MOST_CLASSES,
+        pairs=_most_confused(artefacts.matrix, classes),
+        per_class=per_class[: figures.MOST_CLASSES],
+        recall_axis=_recall_axis(per_class[: figures.MOST_CLASSES]),
+        left_out=[row["class"] for row in artefacts.per_class if not row["count"]],
         layers=seen.layers,
         filter_shape=f"{len(seen.filters)} of {'×'.join(map(str, seen.filters.shape[2:]))}",
         example_class=seen.image_class,
@@ -125,21 +134,34 @@ def _saved(saved: dict[str, Any]) -> str:
     return f"Early stopping left out {saved['saved_epochs']} epochs, about {duration(saved['saved_seconds'])}."
 
 
-def _heat(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
-    """Rows of the confusion table; `heat` in [0, 1] is the row's share, its root off the diagonal to show the rare."""
+def _heat(matrix: NDArray[np.int64], classes: list[str], shown: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Rows of the confusion table; `heat` in [0, 1] is the row's share, its root off the diagonal to show the rare.
+
+    Of the classes in `shown`; `elsewhere` counts what was taken for one of the others.
+    """
     rows = []
-    for label, (name, counts) in enumerate(zip(classes, matrix, strict=True)):
-        total = max(sum(counts), 1)
+    for label in shown:
+        total = max(int(matrix[label].sum()), 1)
+        counts = matrix[label, shown].tolist()
         cells = [
             {
                 "count": count,
                 "right": label == guess,
                 "heat": round(count / total if label == guess else (count / total) ** 0.5, 3),
             }
-            for guess, count in enumerate(counts)
+            for guess, count in zip(shown, counts, strict=True)
         ]
-        rows.append({"name": name, "cells": cells})
+        rows.append({"name": classes[label], "cells": cells, "elsewhere": int(matrix[label].sum()) - sum(counts)})
     return rows
+
+
+def _recall_axis(per_class: list[dict[str, Any]]) -> float:
+    """Where the axis of recalls begins, so that all intervals fit; it ends at 1.
+
+    >>> _recall_axis([{"count": 9, "recall_low": 0.93}, {"count": 9, "recall_low": 0.87}, {"count": 0, "recall_low": 0.0}])
+    0.8
+    """
+    return math.floor(10 * min(row["recall_low"] for row in per_class if row["count"])) / 10
 
 
 def _most_confused(matrix: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:

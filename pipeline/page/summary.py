@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.fit import scores
 from pipeline.page.artefacts import Artefacts
 
 INITIAL_LOSS_TOLERANCE = 0.1
@@ -28,8 +29,8 @@ def fit_line(artefacts: Artefacts) -> str:
 def test_line(artefacts: Artefacts) -> str:
     """The accuracy on the test split with its 95 % interval."""
     metrics = artefacts.metrics
-    interval = f"[{metrics['test/accuracy_low']:.3f}, {metrics['test/accuracy_high']:.3f}]"
-    return f"Test accuracy: {metrics['test/accuracy']:.3f} {interval} on {num_test(artefacts):,} images."
+    interval = f"[{metrics[scores.TEST_ACCURACY_LOW]:.3f}, {metrics[scores.TEST_ACCURACY_HIGH]:.3f}]"
+    return f"Test accuracy: {metrics[scores.TEST_ACCURACY]:.3f} {interval} on {num_test(artefacts):,} images."
 
 
 def num_test(artefacts: Artefacts) -> int:

@@ -6,6 +6,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.thumbnails import thumbnails
+
 _COOL, _WHITE, _WARM = np.array([31, 104, 176]), np.array([247, 247, 245]), np.array([201, 84, 16])
 _DARK, _MIDDLE, _LIGHT = np.array([13, 27, 62]), np.array([47, 128, 200]), np.array([255, 233, 184])
 _GAP_PIXELS = 6
@@ -71,9 +73,12 @@ def _mix(first: NDArray[np.int64], second: NDArray[np.int64], share: NDArray[np.
 
 
 def _sheet(pictures: NDArray[np.uint8], tile_pixels: int) -> bytes:
-    """Pictures of shape (n, height, width, 3) side by side, enlarged without smoothing, with transparent gaps."""
+    """Pictures of shape (n, height, width, 3) side by side, with transparent gaps; small ones enlarged without smoothing,
+    those more than twice as large as a tile made smaller."""
     import cv2
 
+    if max(pictures.shape[1:3]) > 2 * tile_pixels:
+        pictures = thumbnails(pictures, tile_pixels)
     count, height, width, _ = pictures.shape
     factor = max(1, round(tile_pixels / max(height, width)))
     tiles = pictures.repeat(factor, axis=1).repeat(factor, axis=2)

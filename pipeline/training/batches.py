@@ -1,5 +1,6 @@
 """Batches of images for training and for measuring, drawn as pure functions of a seed and the epoch."""
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config.errors import ConfigError
 from pipeline.data.seeds import derive_seed
+from pipeline.model.views import measuring_batch_size
+from pipeline.training import balance
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images uint8 (batch, height, width, channels) and labels int64 (batch,)."""
@@ -27,11 +30,18 @@ class EpochOrder(Sampler[tuple[int, int, np.ndarray]]):
     All batches of an epoch are of one size, or of two that differ by 1: a last batch of a single image would leave
     batch normalisation without a variance. Several processes go through one common order; `TrainingImages` gives each its
     part of every batch.
+
+    Args:
+        num_images: That an epoch shows, each one once unless `labels` are given.
+        batch_size: The most images of a batch.
+        seed: Decides the order.
+        labels: Of the images, for an epoch that shows each class equally often; None shows each image once.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int) -> None:
+    def __init__(self, num_images: int, batch_size: int, seed: int, labels: np.ndarray | None = None) -> None:
         self.num_images, self.seed = num_images, seed
         self.num_batches = -(-num_images // batch_size)
+        self.classes = None if labels is None else balance.members(labels)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -44,6 +54,8 @@ class EpochOrder(Sampler[tuple[int, int, np.ndarray]]):
     def __iter__(self) -> Iterator[tuple[int, int, np.ndarray]]:
         epoch = self.epoch
         order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
+        if self.classes is not None:
+            order = balance.balanced_draws(self.classes, self.num_images, self.seed, epoch)[order]
         for number, indices in enumerate(np.array_split(order, self.num_batches)):
             yield epoch, number, indices
 
@@ -60,7 +72,7 @@ class TrainingImages(Dataset[Batch]):
         labels: int64 of shape (n,).
         copies: uint8 of shape (copies, n, height, width, channels); may hold no copy.
         seed: Decides, with epoch and batch, which version of each image is drawn.
-        augment: Applied to each batch on the fly, for `augment.mode=online`.
+        augment: Applied to each batch on the fly, where augment.json says `online`.
 
     Attributes:
         rank, num_processes: Whose part of each batch is given: every `num_processes`-th image from number `rank` on. Which
@@ -91,22 +103,41 @@ class TrainingImages(Dataset[Batch]):
 
 
 class MeasuredImages(Dataset[Batch]):
-    """Images in their stored order, in whole batches, for measuring in evaluation mode."""
+    """Images in a fixed order, in whole batches, for measuring in evaluation mode; read only as they are asked for.
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int = MEASURING_BATCH_SIZE) -> None:
-        self.images, self.labels, self.batch_size = images, labels, batch_size
+    Args:
+        images: uint8 of shape (n, height, width, channels).
+        labels: int64 of shape (n,).
+        batch_size: Images at a time, of large ones fewer.
+        chosen: Indices of the images that are measured; None: all.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int = MEASURING_BATCH_SIZE,
+        chosen: np.ndarray | None = None,
+    ) -> None:
+        self.images = images
+        self.chosen = np.arange(len(labels)) if chosen is None else chosen
+        self.labels = labels if chosen is None else labels[chosen]
+        self.batch_size = measuring_batch_size(batch_size, *images.shape[1:3])
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
     def __getitem__(self, number: int) -> Batch:
         part = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        return torch.from_numpy(np.array(self.images[part])), torch.from_numpy(np.array(self.labels[part]))
+        return torch.from_numpy(self.images[self.chosen[part]]), torch.from_numpy(self.labels[part])
 
     def part(self, rank: int, num_processes: int) -> "MeasuredImages":
         """What one of several processes measures; their first batches together hold the images of the whole first one."""
+        part = copy.copy(self)
         mine = slice(rank, None, num_processes)
-        return MeasuredImages(self.images[mine], self.labels[mine], max(1, self.batch_size // num_processes))
+        part.chosen, part.labels = self.chosen[mine], self.labels[mine]
+        part.batch_size = max(1, self.batch_size // num_processes)
+        return part
 
 
 class ImageBatches(pl.LightningDataModule):
@@ -120,7 +151,8 @@ class ImageBatches(pl.LightningDataModule):
         batch_size: Training images for each step, of all processes together.
         seed: The training's seed.
         loader_workers: Processes that make batches; 0 makes them in the training process.
-        augment: For `augment.mode=online`.
+        augment: Where augment.json says `online`.
+        balanced: Whether an epoch shows each class equally often, rather than each image once.
     """
 
     def __init__(
@@ -132,20 +164,24 @@ class ImageBatches(pl.LightningDataModule):
         seed: int,
         loader_workers: int = 0,
         augment: Augment | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
         images, labels = _split(prepared, "train")
         self.val = MeasuredImages(*_split(prepared, "val"))
         self.probe_indices = probe_indices(len(labels), len(self.val.labels), derive_seed(seed, "probe"))
-        self.probe = MeasuredImages(images[self.probe_indices], labels[self.probe_indices])
+        self.probe = MeasuredImages(images, labels, chosen=self.probe_indices)
         copies = np.load(augmented / "images.npy", mmap_mode="r")
         self.train = TrainingImages(images, labels, copies, derive_seed(seed, "versions"), augment)
-        self.batch_size, self.seed, self.loader_workers = batch_size, seed, loader_workers
+        self.batch_size, self.seed, self.loader_workers, self.balanced = batch_size, seed, loader_workers, balanced
         self.first_epoch = 0
         self.order: EpochOrder | None = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        self.order = EpochOrder(len(self.train.labels), self.batch_size, derive_seed(self.seed, "order"))
+        labels = self.train.labels
+        self.order = EpochOrder(
+            len(labels), self.batch_size, derive_seed(self.seed, "order"), labels if self.balanced else None
+        )
         self.order.set_epoch(self.first_epoch)
         self.train.rank, self.train.num_processes = self._place()
         self._require_images_for_each()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pipeline.config.errors import TrainingError
 from pipeline.fit import history
 from pipeline.model import penalties
+from pipeline.training.balance import weighted_cross_entropy
 from pipeline.training.batches import Batch
 from pipeline.training.optimizers import build_optimizer, build_scheduler, threshold
 from pipeline.training.parallel import average_statistics
@@ -38,7 +39,11 @@ class Fit(pl.LightningModule):
         l2_as: `decay` shrinks each weight by lr·λ before each step, whatever the optimiser (Loshchilov and Hutter 2019,
             https://arxiv.org/abs/1711.05101); `penalty` adds to the loss.
         label_smoothing: Share of each label that is spread over all classes.
+        class_weights: Of each class in the training loss, of shape (classes,); None: all weigh the same. What is measured in
+            evaluation mode stays without them, so that curves of different weights, and the diagnosis, mean the same.
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Fit(pl.LightningModule):
         l2: float = 0.0,
         l2_as: str = "decay",
         label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -61,6 +67,7 @@ class Fit(pl.LightningModule):
         self.l1_penalty, self.l1_threshold = (l1, 0.0) if l1_as == "subgradient" else (0.0, l1)
         self.l2_penalty, self.l2_decay = (l2, 0.0) if l2_as == "penalty" else (0.0, l2)
         self.penalized = penalties.penalized(network)
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.sums: dict[str, Tensor] = {}
         self.surplus: Tensor | None = None
         self.sampled: dict[str, list[Tensor]] = {}
@@ -70,16 +77,30 @@ class Fit(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         images, targets = batch if self.mix is None else self.mix(*batch)
         logits = self.network(images)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        self._add("train", logits, targets, loss)
+        if self.class_weights is None:
+            loss, weight = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing), None
+        else:
+            loss, weight = weighted_cross_entropy(logits, targets, self.class_weights, self.label_smoothing)
+        self._add("train", logits, targets, loss, weight)
         if self.trainer.world_size > 1:
-            batches: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            loss = loss * batches.weight(batch_index)
+            loss = loss * self._share(batch_index, weight)
         if self.l1_penalty:
             loss = loss + self.l1_penalty * penalties.l1(self.penalized)
         if self.l2_penalty:
             loss = loss + self.l2_penalty * penalties.l2(self.penalized)
         return loss
+
+    def _share(self, batch_index: int, weight: Tensor | None) -> Tensor | float:
+        """What this process's loss counts in the mean over processes, such that this is the loss of the whole batch.
+
+        Weights of classes have to be asked for: those of a mixture are not known before it is drawn.
+        """
+        if weight is None:
+            batches: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            share: float = batches.weight(batch_index)
+            return share
+        of_all = self.trainer.strategy.reduce(weight.detach().clone(), reduce_op="sum")
+        return weight.detach() * self.trainer.world_size / of_all
 
     def optimizer_step(self, epoch: int, batch_index: int, optimizer: Any, closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_index, optimizer, closure)
@@ -133,8 +154,8 @@ class Fit(pl.LightningModule):
         row = {}
         for name in ("train", "train_clean", "val"):
             sums = self.trainer.strategy.reduce(self.sums.pop(name), reduce_op="sum")
-            total_loss, correct, count = sums.tolist()
-            row[f"{name}/loss"], row[f"{name}/accuracy"] = total_loss / count, correct / count
+            total_loss, weight, correct, count = sums.tolist()
+            row[f"{name}/loss"], row[f"{name}/accuracy"] = total_loss / weight, correct / count
         row[history.VAL_ECE] = float(self.trainer.strategy.reduce(self.surplus, reduce_op="sum").abs().sum()) / count
         self.surplus = None
         row |= self._weights_row()
@@ -183,16 +204,18 @@ class Fit(pl.LightningModule):
             history.WEIGHTS_SPARSITY: num_zeros / sum(parameter.numel() for parameter in self.penalized),
         }
 
-    def _add(self, name: str, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Add one batch to the sums of (loss, correct, images), without waiting for the device.
+    def _add(self, name: str, logits: Tensor, targets: Tensor, loss: Tensor, weight: Tensor | None = None) -> None:
+        """Add one batch to the sums of (loss, weight, correct, images), without waiting for the device.
 
-        Of a mixed image, as much is correct as the predicted class has of the mixture.
+        Of a mixed image, as much is correct as the predicted class has of the mixture. A batch's loss counts by the weight
+        of its images, each of which is 1 unless their classes have weights.
         """
         with torch.no_grad():
             guesses = logits.argmax(1)
             right = (guesses == targets) if targets.ndim == 1 else targets.gather(1, guesses[:, None])
             one = torch.ones((), dtype=torch.float64, device=loss.device)
-            batch = torch.stack([loss.detach() * len(targets), right.sum() * one, one * len(targets)])
+            counted = len(targets) if weight is None else weight.detach()
+            batch = torch.stack([loss.detach() * counted, one * counted, right.sum() * one, one * len(targets)])
             self.sums[name] = self.sums[name] + batch if name in self.sums else batch
 
     def _sampling_stride(self) -> int:

@@ -16,6 +16,7 @@ from pipeline.fit import history
 from pipeline.fit.early_stopping import Rule
 from pipeline.storage import atomic, lineage
 from pipeline.training import lr_range, mixing, processes
+from pipeline.training.balance import balanced_weights
 from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.callbacks import OnRow
 from pipeline.training.checks import signals
@@ -114,6 +115,7 @@ def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, A
         seed=config.seed,
         loader_workers=config.train.loader_workers,
         augment=_online(augmentation, dataset) if augmentation["mode"] == "online" else None,
+        balanced=config.train.sampling == "balanced",
     )
     return description, network, batches
 
@@ -128,10 +130,12 @@ def _fit(
     place: Place,
     on_row: OnRow = lambda row, time_ms: None,
 ) -> Outcome:
+    weighted = config.train.class_weights == "balanced"
     module = Fit(
         network,
         optimizer=dataclasses.asdict(config.optimizer) | {"lr": lr},
         scheduler=dataclasses.asdict(config.scheduler),
+        class_weights=balanced_weights(batches.train.labels, num_classes) if weighted else None,
         **_regularization(config, num_classes),
     )
     return fit(
