@@ -130,16 +130,16 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
         ("train=3", r"train must be a mapping of max_epochs, .*; got 3"),
         ("data=folder", r"data\.source must be the path or the address of your images; got None\."),
         (
-            "data=folder data.source=x +data.columns.paht=file",
+            "data=folder; data.source=x; +data.columns.paht=file",
             r"data\.columns must be a mapping of path, label, split, group, image;",
         ),
         (
-            "data=folder data.source=x data.layout=tree",
+            "data=folder; data.source=x; data.layout=tree",
             r"data\.layout must be one of folders, splits, .* or null; got 'tree'",
         ),
         ("prepare.fold=1", r"prepare\.fold must be null without prepare\.folds; got 1"),
         (
-            "prepare.folds=3 prepare.fold=3",
+            "prepare.folds=3; prepare.fold=3",
             r"prepare\.fold must be a whole number in 0\.\.2, as prepare\.folds=3; got 3",
         ),
         ("prepare.folds=3", r"prepare\.fold must be a whole number in 0\.\.2, as prepare\.folds=3; got None"),
@@ -151,7 +151,7 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_the_schema_is_refused_in_one_sentence(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        compose(CONF, write_params(tmp_path, {}), override.split())
+        compose(CONF, write_params(tmp_path, {}), override.split("; "))
 
 
 def test_classes_are_balanced_once(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pipeline.config.errors import ConfigError, DataError
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import OnIssue, Prepare
 from pipeline.config.stage import Job
-from pipeline.data import decoded
+from pipeline.data import block
 from pipeline.prepare import SPLITS, main, prepare
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx_files, write_raw
 
@@ -353,7 +353,7 @@ def test_another_split_of_the_same_data_decodes_nothing(
 def test_a_stopped_preparation_goes_on_where_it_was(
     packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, calls = decoded.decode, []
+    decode, calls = block.decode, []
 
     def stop_after_forty(data: bytes, max_pixels: int) -> Any:
         calls.append(data)
@@ -361,10 +361,10 @@ def test_a_stopped_preparation_goes_on_where_it_was(
             raise KeyboardInterrupt
         return decode(data, max_pixels)
 
-    monkeypatch.setattr(decoded, "decode", stop_after_forty)
+    monkeypatch.setattr(block, "decode", stop_after_forty)
     with pytest.raises(KeyboardInterrupt):
         made(packed, tmp_path / "stopped", channels=3)
-    monkeypatch.setattr(decoded, "decode", decode)
+    monkeypatch.setattr(block, "decode", decode)
     capsys.readouterr()
     made(packed, tmp_path / "resumed", channels=3)
     assert "prepare: 32 of 60 images were decoded before it was stopped" in capsys.readouterr().out
