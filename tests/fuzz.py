@@ -31,7 +31,7 @@ def outcome(mutated: Mutated) -> tuple[str, str | None]:
             wrong = f"its pixels have the shape {pixels.shape}"
     except BadImageError as error:
         came, wrong = error.problem, f"it is good, and was refused: {error}" if mutated.must_fail is False else None
-    except BaseException as error:
+    except Exception as error:
         came, wrong = "crashed", f"it raised {error!r}"
     seconds = time.perf_counter() - begin
     return came, wrong or (f"it took {seconds:.1f} s" if seconds > MAX_SECONDS else None)
