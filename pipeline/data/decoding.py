@@ -78,7 +78,7 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
 
     Args:
         data: The whole file.
-        max_pixels: A larger image is refused unseen. Memory is at most some 15 bytes for each.
+        max_pixels: A larger image is refused unseen. Memory is at most some 25 bytes for each.
 
     Returns:
         uint8 of shape (height, width, channels): 1 channel where the file is grey, otherwise 3: red, green and blue.
@@ -257,7 +257,10 @@ def _pixels(image: Image.Image) -> Pixels:
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
-        return ((wide * 255 + 32895) >> 16).astype(np.uint8)[:, :, None]  # rounded, as in libpng's png_set_scale_16
+        wide *= 255
+        wide += 32895  # so that it rounds, as in libpng's png_set_scale_16
+        wide >>= 16
+        return wide.astype(np.uint8)[:, :, None]
     mode = "L" if _is_grey(image) else "RGB"
     if image.has_transparency_data:
         layer = _converted(image, "LA" if mode == "L" else "RGBA")
