@@ -168,7 +168,7 @@ def test_folds_are_one_entry_with_its_spread(ready: Path) -> None:
     run = command_runner(ready)
     swept = ["prepare.folds=3", "prepare.fold=0,1,2", "prepare.limit=300", "train.max_epochs=1", "augment=none"]
     done = run("pipeline.train", "-m", *swept)
-    folder = next((ready / "multirun" / "train").iterdir())
-    table = list(csv.DictReader((folder / "results.csv").open()))
+    [ranking] = ready.rglob("leaderboard.csv")
+    table = list(csv.DictReader(ranking.open()))
     assert len(table) == 1 and table[0]["n"] == "3" and float(table[0]["val/loss_sd"]) > 0
     assert "prepare.fold" not in " ".join(line for line in done.stdout.splitlines() if "dvc exp run" in line)
