@@ -36,7 +36,7 @@ def use(project: Path, source: str, **more: Any) -> None:
     """Make `params.yaml` say where the images are."""
     data = json.dumps({"name": "folder", "source": source, **more})
     path = project / "params.yaml"
-    path.write_text(re.sub(r"data:\n  name: .*\n", f"data: {data}\n", path.read_text()))
+    path.write_text(re.sub(r"^data:.*\n(  .*\n)*", f"data: {data}\n", path.read_text(), flags=re.MULTILINE))
 
 
 def arrays(project: Path) -> dict[str, bytes]:
@@ -168,7 +168,23 @@ def test_folds_are_one_entry_with_its_spread(ready: Path) -> None:
     run = command_runner(ready)
     swept = ["prepare.folds=3", "prepare.fold=0,1,2", "prepare.limit=300", "train.max_epochs=1", "augment=none"]
     done = run("pipeline.train", "-m", *swept)
-    [ranking] = ready.rglob("leaderboard.csv")
-    table = list(csv.DictReader(ranking.open()))
+    ranking, *_ = ready.rglob("leaderboard.csv")
+    table = list(csv.DictReader(io.StringIO(ranking.read_text())))
     assert len(table) == 1 and table[0]["n"] == "3" and float(table[0]["val/loss_sd"]) > 0
     assert "prepare.fold" not in " ".join(line for line in done.stdout.splitlines() if "dvc exp run" in line)
+
+
+def test_without_the_source_the_pinned_images_stay(ready: Path) -> None:
+    run = command_runner(ready)
+    photos = write_digits(ready / "photos", limit=300)
+    use(ready, "photos")
+    run("dvc", "repro", "prepare")
+    before = arrays(ready)
+    photos.rename(ready / "elsewhere")
+    shutil.rmtree(ready / "downloads")
+    done = run("dvc", "repro", "prepare")
+    assert "photos is not to be had here: data/, which data.dvc pins, was made from it and stays" in done.stdout
+    assert ran(done) == {"fetch"} and arrays(ready) == before
+    use(ready, "elsewhere2")
+    done = run("dvc", "repro", "prepare", check=False)
+    assert done.returncode != 0 and "data.source must be a folder, an archive or a file that is there" in done.stderr
