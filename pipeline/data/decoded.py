@@ -79,10 +79,17 @@ class Decoded:
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Pixels]:
         """The images of `rows` in that order, a few at a time: uint8 of shape (k, size, size, channels).
 
-        The file is mapped anew for each piece, so that what was read does not stay in memory.
+        They are read one by one: a map of the file would keep the pages around each of them in memory.
         """
-        for begin in range(0, len(rows), _PIECE):
-            yield np.load(self.folder / "images.npy", mmap_mode="r")[rows[begin : begin + _PIECE]]
+        images = np.load(self.folder / "images.npy", mmap_mode="r")
+        shape, offset, num_bytes = images.shape[1:], images.offset, images[:1].nbytes
+        with (self.folder / "images.npy").open("rb", buffering=0) as file:
+            for begin in range(0, len(rows), _PIECE):
+                piece = np.empty((len(rows[begin : begin + _PIECE]), *shape), np.uint8)
+                for image, row in zip(piece, rows[begin : begin + _PIECE].tolist(), strict=True):
+                    file.seek(offset + row * num_bytes)
+                    file.readinto(image.data)
+                yield piece
 
     def marks(self) -> NDArray[np.bytes_]:
         """A digest of each image's signature: of what it looks like, whatever it is called and however it is stored."""
