@@ -116,7 +116,9 @@ def test_problems_of_the_data_are_told_with_their_first_paths_and_never_run(page
         "near duplicatenearly the same picture as an image before it the first 5 circle/<img src=x onerror"
     )
     assert near.endswith("alert(4)>.png nearly the same picture as a & b7dropped")
-    assert rare == f"rare classa class with fewer than prepare.min_per_class images it class {CLASSES[2]} 9 images1kept"
+    assert (
+        rare == f"rare classa class with fewer than prepare.min_per_class images which class {CLASSES[2]} 9 images1kept"
+    )
     assert other.endswith("by its name, a .txt file1left out by fetch")
     assert "build/prepare/issues.csv lists them all" in read(page).text
 
