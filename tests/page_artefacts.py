@@ -1,5 +1,6 @@
 """Small outputs of all stages, for the tests of evaluate, report and the page."""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -21,6 +22,13 @@ from pipeline.storage.trainings import read_run
 CLASSES = ["circle", "square", "<b>bold & sharp</b>"]
 SIZE, BEST_EPOCH = 16, 4
 COUNTS = {"train": 40, "val": 24, "confirm": 12, "test": 30}
+ISSUES = [
+    *((f"circle/<img src=x onerror=alert({number})>.png", "near_duplicate", "nearly the same picture as a & b", "dropped")
+      for number in range(7)),
+    (f"class {CLASSES[2]}", "rare_class", "9 images", "kept"),
+    ("square/notes-" + 20 * "long" + ".txt", "not_an_image", "by its name, a .txt file", "left out by fetch"),
+]  # fmt: skip
+"""Path, problem, evidence and action."""
 NETWORK: dict[str, Any] = {
     "name": "convnet", "width": 4, "depth": 2, "kernel_size": 3, "stride": 1, "padding": None, "dilation": 1,
     "pooling": "max", "pool_size": 2, "normalization": "batch", "activation": "relu", "head": "average", "hidden": 0,
@@ -72,9 +80,13 @@ def _prepare(folder: Path) -> None:
         counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
     dataset = {
         "name": "shapes", "classes": CLASSES, "size": SIZE, "channels": 1, "counts": counts, "mean": [0.4], "std": [0.3],
+        "issues": {"near_duplicate": 7, "rare_class": 1}, "left_out": 1,
         "source": "made for tests", "licence": "MIT", "fingerprint": "prepare-1",
     }  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(dataset))
+    with (folder / "issues.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "problem", "evidence", "action"), *ISSUES])
+    _picture(folder / "issues.png")
     _picture(folder / "overview.png")
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import source
 from pipeline.config.errors import DataError
 from pipeline.config.schema import Config, Report
 from pipeline.config.stage import Job
+from pipeline.data.checks import LEFT_OUT
 from pipeline.evaluate import evaluate
 from pipeline.report import main, report
 from tests.page_artefacts import CLASSES, make_all
@@ -102,6 +104,40 @@ def test_page_tells_the_layers_with_their_formula(page: str) -> None:
 
 def test_class_names_are_shown_as_text_and_never_run(page: str) -> None:
     assert CLASSES[2] not in page and CLASSES[2] in read(page).text
+
+
+def test_problems_of_the_data_are_told_with_their_first_paths_and_never_run(page: str) -> None:
+    (table,) = re.findall(r'<table class="issues">(.*?)</table>', page, re.S)
+    assert "<img" not in table
+    near, rare, other = (
+        " ".join(read(row).text.split()) for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", table, re.S)
+    )
+    assert near.startswith(
+        "near duplicatenearly the same picture as an image before it the first 5 circle/<img src=x onerror"
+    )
+    assert near.endswith("alert(4)>.png nearly the same picture as a & b7dropped")
+    assert (
+        rare == f"rare classa class with fewer than prepare.min_per_class images which class {CLASSES[2]} 9 images1kept"
+    )
+    assert other.endswith("by its name, a .txt file1left out by fetch")
+    assert "build/prepare/issues.csv lists them all" in read(page).text
+
+
+def test_data_without_a_problem_get_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    rewrite(mine["prepared"] / "issues.csv", ["path,problem,evidence,action"])
+    (mine["prepared"] / "issues.png").unlink()
+    report(out=tmp_path, **mine)
+    page = (tmp_path / "index.html").read_text()
+    assert "The checks of the data found nothing to look at." in page
+    assert "issues.csv" not in page and "Images with a problem" not in page
+
+
+def test_every_problem_that_a_stage_writes_has_a_meaning() -> None:
+    written = set()
+    for file in (Path(source.__file__).parent).glob("*.py"):
+        written |= set(re.findall(r'Skipped\(\s*[^"]*"([a-z_]+)"', file.read_text()))
+    assert {"link", "too_large", "unlisted"} <= written <= set(LEFT_OUT)
 
 
 def test_confusion_table_counts_every_test_image(page: str) -> None:

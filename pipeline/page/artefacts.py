@@ -32,7 +32,9 @@ class Artefacts:
         diagnosis: `diagnosis.json`.
         weights: The layers that penalties act on: `layer`, and as numbers `weights`, `zeros` and `norm`.
         lr_range: The steps of the learning rate range test: `lr`, `loss` and `smoothed`; empty where there was none.
-        pictures: The PNG files of the earlier stages: `overview`, `preview`, `mistakes`, `verdict`.
+        issues: What is wrong with the data: `path`, `problem`, `evidence` and `action`.
+        pictures: The PNG files of the earlier stages: `overview`, `preview`, `mistakes`, `verdict`; and `issues`, where some of
+            them can be seen.
     """
 
     run: dict[str, Any]
@@ -47,6 +49,7 @@ class Artefacts:
     diagnosis: dict[str, Any]
     weights: list[dict[str, Any]]
     lr_range: list[dict[str, Any]]
+    issues: list[dict[str, str]]
     pictures: dict[str, bytes]
 
 
@@ -74,7 +77,8 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
             f"{DIAGNOSIS_KEY} must be a diagnosis of the training in {str(training)!r}; got {str(diagnosis)!r}, made of "
             f"another one. Run: python -m pipeline.diagnose --training {training} --out FOLDER"
         )
-    dataset = json.loads((prepared / "dataset.json").read_text())
+    dataset = json.loads((prepared / "dataset.json").read_text(encoding="utf-8"))
+    drawn = prepared / "issues.png"
     return Artefacts(
         run=run,
         rows=rows,
@@ -88,28 +92,33 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
         diagnosis=verdict,
         weights=_table(training / "weights.csv"),
         lr_range=_table(training / "lr_range.csv") if run["config"]["optimizer"]["lr"] == "auto" else [],
+        issues=_rows(prepared / "issues.csv"),
         pictures={
             "overview": (prepared / "overview.png").read_bytes(),
             "preview": (augmented / "preview.png").read_bytes(),
             "mistakes": (evaluation / "mistakes.png").read_bytes(),
             "verdict": (diagnosis / "curve.png").read_bytes(),
+            **({"issues": drawn.read_bytes()} if drawn.exists() else {}),
         },
     )
 
 
 def _matrix(path: Path, classes: list[str]) -> list[list[int]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        counts = Counter((row["actual"], row["predicted"]) for row in csv.DictReader(file))
+    counts = Counter((row["actual"], row["predicted"]) for row in _rows(path))
     return [[counts[actual, predicted] for predicted in classes] for actual in classes]
 
 
 def _table(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV file: names in the columns `class` and `layer`, whole numbers and fractions in all others."""
+    return [
+        {key: value if key in ("class", "layer") else _number(value) for key, value in row.items()}
+        for row in _rows(path)
+    ]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {key: value if key in ("class", "layer") else _number(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+        return list(csv.DictReader(file))
 
 
 def _number(text: str) -> int | float:

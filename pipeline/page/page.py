@@ -12,6 +12,7 @@ from pipeline.fit import early_stopping, history
 from pipeline.model import Layer
 from pipeline.page import charts, figures, summary, tiles
 from pipeline.page.artefacts import Artefacts
+from pipeline.page.issues import problems
 from pipeline.page.templates import configuration, duration, fill
 
 NUM_PAIRS = 3
@@ -74,6 +75,7 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
         signals=artefacts.signals,
         dataset=artefacts.dataset,
         splits=list(artefacts.dataset["counts"]),
+        issues=problems(artefacts.issues),
         augmentation=artefacts.augmentation,
         augmentation_line=_augmentation_line(artefacts.augmentation),
         diagnosis=artefacts.diagnosis,

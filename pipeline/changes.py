@@ -1,0 +1,119 @@
+"""Compare two versions of the prepared data: which images were added, removed, relabelled, or moved to another split.
+
+Reads `build/prepare/` of both, from the workspace and from what DVC keeps for a commit; the test split too, to show what is in
+it. Writes `build/changes/index.html`.
+
+    python -m pipeline.changes                 the last commit and the workspace
+    python -m pipeline.changes v1.0            a tag, branch, commit or DVC experiment, and the workspace
+    python -m pipeline.changes v1.0 v2.0       two of these
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from pipeline.config import ending
+from pipeline.config.errors import ConfigError, DataError
+from pipeline.data.versions import Version, compare, count, read
+from pipeline.storage import atomic, lineage
+
+COMMAND = "changes"
+PREPARED = "build/prepare"
+WORKSPACE = "the workspace"
+
+
+def at(rev: str | None, root: Path) -> Version:
+    """The prepared data of a revision, or of the workspace where it is None.
+
+    Raises:
+        ConfigError: There is no such revision.
+        DataError: It has no prepared data, or these are not to be had here.
+    """
+    return in_workspace(root) if rev is None else at_revision(rev, root)
+
+
+def in_workspace(root: Path) -> Version:
+    """The prepared data as they lie in `build/prepare`.
+
+    Raises:
+        DataError: There are none.
+    """
+    folder = root / PREPARED
+
+    def open_file(path: str) -> IO[bytes]:
+        return (folder / path).open("rb")
+
+    try:
+        return read(WORKSPACE, open_file)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} must hold prepared data; {error.filename} is not there. Run `dvc repro prepare`."
+        ) from None
+
+
+def at_revision(rev: str, root: Path) -> Version:
+    """The prepared data that DVC keeps for a revision, in its cache or in a remote.
+
+    Raises:
+        ConfigError: There is no such revision.
+        DataError: It has no prepared data, or these are not to be had here.
+    """
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc.scm import SCMError
+
+    files = DVCFileSystem(os.fspath(root), rev=rev)
+
+    def open_file(path: str) -> IO[bytes]:
+        file: IO[bytes] = files.open(f"{PREPARED}/{path}", "rb")
+        return file
+
+    try:
+        there = files.isdir(PREPARED)
+        commit = files.repo.get_rev()
+    except SCMError as error:
+        raise ConfigError(
+            f"REV must be a commit, branch, tag or DVC experiment of {root}; got {rev!r}: {error}. `git log --oneline` shows "
+            "the commits."
+        ) from None
+    title = commit[:7] if commit.startswith(rev) else f"{rev} ({commit[:7]})"
+    if not there:
+        raise DataError(
+            f"{title} must have prepared data; its dvc.lock has none of {PREPARED}. Name a commit that was made after "
+            "`dvc repro`."
+        )
+    try:
+        return read(title, open_file)
+    except (OSError, DvcException) as error:
+        raise DataError(
+            f"the prepared data of {title} must be in DVC's cache or in a remote; they are not ({error}). Run `dvc pull` at "
+            "that commit where a remote has them; else check it out and run `dvc repro prepare`."
+        ) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from pipeline.page import changes
+
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{COMMAND}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("old", nargs="?", default="HEAD", metavar="REV", help="the earlier version; default: HEAD")
+    parser.add_argument("new", nargs="?", metavar="REV", help="the later version; default: the workspace")
+    options = parser.parse_args(arguments)
+    old, new = at(options.old, lineage.ROOT), at(options.new, lineage.ROOT)
+    counts, found = count(old, new), compare(old.images, new.images)
+    changes.print_table(old, new, counts, found)
+    out = lineage.ROOT / "build" / COMMAND / "index.html"
+    atomic.write_text(out, changes.render(old, new, counts, found))
+    print(f"Look at {os.path.relpath(out)}")
+
+
+if __name__ == "__main__":
+    ending.listen()
+    with ending.messages():
+        main()
