@@ -16,7 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 
-from tests.conftest import command_runner
+from pipeline.config.composing import compose
+from pipeline.fetch import fetch_own
+from pipeline.prepare import prepare
+from tests.conftest import ROOT, command_runner
 from tests.test_pipeline import edit, ran
 
 SPLITS = ("train", "val", "confirm", "test")
@@ -98,12 +101,16 @@ def packed(folder: Path, kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "table", "splits", "npz"])
-def test_every_layout_trains(ready: Path, kind: str) -> None:
-    source = packed(write_digits(ready / "photos", limit=300), kind)
-    use(ready, source)
-    run = command_runner(ready)
-    run("dvc", "repro", "prepare")
-    dataset = read_json(ready / "build/prepare/dataset.json")
+def test_every_layout_is_prepared(tmp_path: Path, kind: str) -> None:
+    source = packed(write_digits(tmp_path / "photos", limit=300), kind)
+    config = compose(ROOT / "conf", ROOT / "params.yaml", ["data=folder", f"data.source={source}", "prepare.workers=1"])
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "out").mkdir()
+    fetch_own(
+        data=config.data, out=tmp_path / "downloads", cache=tmp_path / "cache/fetch", root=tmp_path, fingerprint="f"
+    )
+    prepare(tmp_path / "downloads", config.prepare, tmp_path / "out", tmp_path / "cache", "p")
+    dataset = read_json(tmp_path / "out" / "dataset.json")
     assert dataset["classes"] == [str(digit) for digit in range(10)]
     assert sum(map(sum, dataset["counts"].values())) == 300
     if kind == "splits":
@@ -146,6 +153,7 @@ def where(project: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_old_images_and_their_model_come_back(ready: Path) -> None:
     run = command_runner(ready)
     photos = write_digits(ready / "photos", limit=300)
@@ -164,6 +172,7 @@ def test_old_images_and_their_model_come_back(ready: Path) -> None:
     assert arrays(ready) == before and (ready / "build/train/model.ckpt").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_folds_are_one_entry_with_its_spread(ready: Path) -> None:
     run = command_runner(ready)
     swept = ["prepare.folds=3", "prepare.fold=0,1,2", "prepare.limit=300", "train.max_epochs=1", "augment=none"]
