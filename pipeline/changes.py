@@ -10,7 +10,6 @@ it. Writes `build/changes/index.html`.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
