@@ -17,7 +17,8 @@ setup: .venv/ready  ## Make the environment in .venv (PYTHON=python3.12 to choos
 	@scripts/setup.sh
 
 run: setup  ## The whole pipeline on the data and the model of params.yaml; only what changed runs
-	@if dvc status --quiet; then cat build/report/summary.txt; else dvc repro; fi
+	@mkdir -p build && touch build/.began && dvc repro
+	@[ build/report/summary.txt -nt build/.began ] || cat build/report/summary.txt
 
 test: setup  ## The tests (some minutes); `make test ARGS="-m slow"` for the long ones
 	@python -m pytest $(ARGS)

@@ -118,23 +118,6 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path, fingerprint: 
     _describe(out, title, about, data.classes or found.classes, data.licence, shown(str(data.source)), fingerprint)
 
 
-def keep_pinned(data: Folder, pinned: Path, out: Path) -> bool:
-    """Fill `out` with what `data.dvc` pins, where that was made with this configuration; for a machine without the source.
-
-    Returns:
-        Whether it was.
-    """
-    try:
-        about = json.loads((pinned / "source.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if about.get("asked") != asked(data):
-        return False
-    shutil.copytree(pinned, out, dirs_exist_ok=True)
-    print(f"{shown(str(data.source))} is not to be had here: data/, which data.dvc pins, was made from it and stays")
-    return True
-
-
 def _describe(
     out: Path,
     name: str,
@@ -160,7 +143,11 @@ def main(job: Job) -> None:
     data = job.config.data
     if isinstance(data, Folder):
         cache = job.cache / "fetch" / asked(data)
-        if not lineage.is_there(data) and keep_pinned(data, lineage.dvc_folder("fetch"), job.out):
+        if not lineage.is_there(data) and lineage.pinned(data):
+            shutil.copytree(lineage.dvc_folder("fetch"), job.out, dirs_exist_ok=True)
+            print(
+                f"{shown(str(data.source))} is not to be had here: data/, which data.dvc pins, was made from it and stays"
+            )
             return
         fetch_own(data=data, out=job.out, cache=cache, root=lineage.ROOT, fingerprint=job.fingerprint)
     elif isinstance(data, Published):

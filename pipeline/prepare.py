@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.errors import ConfigError
 from pipeline.config.schema_data import Prepare
 from pipeline.config.stage import Job
 from pipeline.data import checks
@@ -67,8 +68,14 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path, fingerprint
     Raises:
         DataError: The raw files are missing or damaged, a class has too few images, a problem is there that
             `prepare.on_issue` does not allow, or the disk is full.
-        ConfigError: The limit leaves nothing to train on, or the regular expression of the groups matches nothing.
+        ConfigError: The limit leaves nothing to train on, the regular expression of the groups matches nothing, or there are
+            folds and none is chosen.
     """
+    if settings.folds is not None and settings.fold is None:
+        raise ConfigError(
+            f"prepare.fold must be a whole number in 0..{settings.folds - 1}, as prepare.folds={settings.folds}; got None. "
+            f"Sweep it: prepare.fold={','.join(map(str, range(settings.folds)))} -m."
+        )
     raw = read(source)
     channels = settings.channels or look_for_channels(raw, settings.max_pixels)
     with running_on(settings.backend, "prepare.backend"):
@@ -124,20 +131,20 @@ def _find(
 
 
 def _split(
-    raw: RawDataset, settings: Prepare, marks: list[str], pairs: NDArray[np.int64], rows: NDArray[np.int64]
+    raw: RawDataset, settings: Prepare, marks: NDArray[np.bytes_], pairs: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> dict[str, Split]:
     """Share out the images of `rows`, which stay."""
-    order = sorted(rows.tolist(), key=lambda row: (marks[row], raw.labels[row], raw.ids[row]))
-    rows = np.array(order, dtype=np.int64)
+    names = np.array([raw.ids[row].encode() for row in rows.tolist()])
+    rows = rows[np.lexsort((names, raw.labels[rows], marks[rows]))]
     keys = keys_of(marks, pairs, raw.groups, raw.ids, settings.group)
     fractions = Fractions(settings.test_fraction, settings.confirm_fraction, settings.val_fraction)
     labels = raw.labels[rows]
-    names = share_out(
-        labels, [keys[row] for row in rows], raw.splits[rows], raw.classes, fractions, settings.seed,
+    shares = share_out(
+        labels, keys[rows], raw.splits[rows], raw.classes, fractions, settings.seed,
         settings.folds, settings.fold or 0,
     )  # fmt: skip
     noisy = with_noise(labels, len(raw.classes), settings.random_labels, settings.seed)
-    chosen = {name: np.flatnonzero(names == name) for name in SPLITS}
+    chosen = {name: np.flatnonzero(shares == name) for name in SPLITS}
     train = chosen["train"]
     chosen["train"] = train[limited(labels[train], raw.classes, settings.limit, settings.seed)]
     return {name: Split(rows[places], (labels if name == "test" else noisy)[places]) for name, places in chosen.items()}
@@ -168,18 +175,21 @@ def _write_ids(path: Path, raw: RawDataset, decoded: Decoded, rows: NDArray[np.i
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    facts = decoded.facts
-    shape = np.asarray(facts.shape[rows], dtype=np.int32).reshape(-1, 3)
-    columns = {
-        "id": pa.array([raw.ids[row] for row in rows], type=pa.string()),
-        "path": pa.array([raw.files[row] for row in rows], type=pa.string()),
-        "sha256": pa.array([facts.content[row].tobytes().hex() for row in rows], type=pa.string()),
-        "width": pa.array(shape[:, 1]),
-        "height": pa.array(shape[:, 0]),
-    }
-    table = pa.table(columns)
-    with room_for(path, table.nbytes):
-        pq.write_table(table, path, compression="zstd")
+    texts = ("id", "path", "sha256")
+    schema = pa.schema([*((name, pa.string()) for name in texts), ("width", pa.int32()), ("height", pa.int32())])
+    facts, piece = decoded.facts, 1 << 16
+    with room_for(path, 150 * len(rows)), pq.ParquetWriter(path, schema, compression="zstd") as file:
+        for begin in range(0, max(1, len(rows)), piece):
+            part = rows[begin : begin + piece]
+            shape = np.asarray(facts.shape[part])
+            columns = {
+                "id": [raw.ids[row] for row in part],
+                "path": [raw.files[row] for row in part],
+                "sha256": [digest.tobytes().hex() for digest in facts.content[part]],
+                "width": shape[:, 1],
+                "height": shape[:, 0],
+            }
+            file.write_table(pa.table(columns, schema))
 
 
 def _write_issues(path: Path, raw: RawDataset, issues: Sequence[Issue]) -> None:

@@ -252,6 +252,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tif in a tile": _tile_bomb,
     "webp": _webp_bomb,
     "pgm": lambda: b"P5 50000 50000 255\n" + bytes(100),
+    "pgm of 4 megapixels for a decoder in Python": lambda: b"P5 2000 2000 254\n" + bytes(4_000_000),
     "jp2": lambda: _patched("JPEG2000", b"ihdr", 4, ">II"),
     **({"avif": lambda: _patched("AVIF", b"ispe", 8, ">II")} if features.check("avif") else {}),
 }

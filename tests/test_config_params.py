@@ -142,7 +142,6 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
             "prepare.folds=3; prepare.fold=3",
             r"prepare\.fold must be a whole number in 0\.\.2, as prepare\.folds=3; got 3",
         ),
-        ("prepare.folds=3", r"prepare\.fold must be a whole number in 0\.\.2, as prepare\.folds=3; got None"),
         ("prepare.on_issue.unreadable=keep", r"prepare\.on_issue\.unreadable must be one of drop, fail; got 'keep'"),
         ("prepare.on_issue.imbalance=drop", r"prepare\.on_issue\.imbalance must be one of keep, fail; got 'drop'"),
         ("prepare.channels=2", r"prepare\.channels must be 1 or 3 or null; got 2"),

@@ -60,6 +60,7 @@ LOSSY = [
     ("JPEG", {"quality": 95, "subsampling": 0}),
     ("JPEG", {"quality": 95, "progressive": True}),
     ("JPEG", {"quality": 95, "restart_marker_blocks": 1}),
+    ("JPEG", {"quality": 95, "keep_rgb": True}),
     ("WEBP", {"quality": 95}),
     ("TIFF", {"compression": "jpeg", "quality": 95}),
     pytest.param("AVIF", {"quality": 95}, marks=needs_avif),
@@ -158,6 +159,10 @@ def test_16_bit_grey_is_scaled(format_: str) -> None:
     values = np.array([[0, 128, 129, 257, 32768, 65279, 65535]], np.uint16)
     expected = np.rint(values / 257).astype(np.uint8)
     assert far_apart(decode(stored(Image.fromarray(values), format_), MAX_PIXELS), expected) == 0
+
+
+def test_12_bit_grey_is_scaled() -> None:
+    assert decode(b"P5 3 1 4095\n\0\0\x08\0\x0f\xff", MAX_PIXELS)[..., 0].tolist() == [[0, 128, 255]]
 
 
 def test_16_bit_grey_of_the_other_byte_order_is_scaled() -> None:
@@ -341,6 +346,13 @@ def test_progressive_jpeg_of_endless_scans_is_refused(mode: str) -> None:
     error = refusal(endless)
     assert error.problem == BOMB
     assert error.evidence == f"its 40,000 pixels come in {1000 + data.count(start_of_scan):,} scans"
+
+
+def test_what_pillow_decodes_in_python_must_be_small() -> None:
+    assert decode(b"P3 2 1 15\n15 0 0  0 15 3", MAX_PIXELS).tolist() == [[[255, 0, 0], [0, 255, 51]]]
+    error = refusal(b"P5 2000 1000 100\n" + bytes(2_000_000), 100_000_000)
+    assert error.problem == BOMB
+    assert error.evidence == "its 2,000,000 pixels are stored in a way that takes too long to decode, unlike PNG"
 
 
 def test_error_survives_the_way_out_of_a_worker() -> None:

@@ -2,18 +2,19 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.config.errors import ConfigError
 from pipeline.data.grouping import keys_of
 
-MARKS = [f"mark {place}" for place in range(6)]
+MARKS = np.array([f"mark {place}".encode() for place in range(6)])
 NONE = np.zeros((0, 2), np.int64)
 IDS = [f"cats/patient{place // 2}_{place}.png" for place in range(6)]
 
 
-def together(keys: list[str]) -> list[int]:
+def together(keys: NDArray[np.bytes_]) -> list[int]:
     """The first place with each key."""
-    return [keys.index(key) for key in keys]
+    return [keys.tolist().index(key) for key in keys]
 
 
 def test_images_that_share_nothing_have_keys_of_their_own() -> None:
@@ -21,7 +22,7 @@ def test_images_that_share_nothing_have_keys_of_their_own() -> None:
 
 
 def test_copies_near_duplicates_and_groups_go_together() -> None:
-    marks = [*MARKS[:4], MARKS[0], MARKS[5]]
+    marks = MARKS[[0, 1, 2, 3, 0, 5]]
     assert together(keys_of(marks, NONE, [""] * 6, IDS, None)) == [0, 1, 2, 3, 0, 5]
     assert together(keys_of(MARKS, np.array([[1, 2], [2, 5]]), [""] * 6, IDS, None)) == [0, 1, 1, 3, 4, 1]
     assert together(keys_of(MARKS, NONE, ["x", "", "x", "", "y", "y"], IDS, None)) == [0, 1, 0, 3, 4, 4]
@@ -29,14 +30,14 @@ def test_copies_near_duplicates_and_groups_go_together() -> None:
 
 def test_a_near_duplicate_joins_two_groups() -> None:
     keys = keys_of(MARKS, np.array([[0, 4]]), ["x", "", "x", "", "y", "y"], IDS, None)
-    assert together(keys) == [0, 1, 0, 3, 0, 0] and keys[0] == "group x"
+    assert together(keys) == [0, 1, 0, 3, 0, 0] and keys[0] == b"group x"
 
 
 def test_keys_do_not_depend_on_the_order_or_the_names_of_the_images() -> None:
     order = np.array([3, 5, 0, 2, 4, 1])
     keys = keys_of(MARKS, np.array([[1, 2]]), [""] * 6, IDS, None)
-    mixed = keys_of([MARKS[place] for place in order], np.array([[3, 5]]), [""] * 6, ["other"] * 6, None)
-    assert mixed == [keys[place] for place in order]
+    mixed = keys_of(MARKS[order], np.array([[3, 5]]), [""] * 6, ["other"] * 6, None)
+    assert mixed.tolist() == keys[order].tolist()
 
 
 @pytest.mark.parametrize("pattern", [r"patient\d+", r"(patient\d+)_\d"])

@@ -141,6 +141,15 @@ def test_crowd_of_nearly_equal_images_stays_one_group_of_few_pairs() -> None:
     assert not groups(pairs, len(crowd)).any()
 
 
+def test_image_whose_nearest_candidates_are_not_near_is_compared_with_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as much noise as the limit allows, the tree, which sees the lowest frequencies only, offers many in vain."""
+    noise = np.random.default_rng(0).normal(0, 10, (1500, 28, 28, 1))
+    crowd = signatures(*np.clip(picture(0, 28) + noise, 0, 255).astype(np.uint8))
+    num_groups = len(np.unique(groups(near_duplicates(crowd, ["same"]), len(crowd))))
+    monkeypatch.setattr(module, "MOST_NEIGHBOURS", NEIGHBOURS)
+    assert num_groups < len(np.unique(groups(near_duplicates(crowd, ["same"]), len(crowd)))) / 2
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 40_000, 1), (70_000, 2, 3), (3, 5, 3)])
 def test_every_shape_has_a_signature(shape: tuple[int, int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

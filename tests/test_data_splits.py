@@ -34,6 +34,7 @@ def keys_of(number: int) -> list[str]:
 def shared(labels: Labels, classes: list[str], fractions: Fractions, seed: int = 0, **more: Any) -> NDArray[np.str_]:
     """Splits of images of which none belong together and to which the source gives no split."""
     more = {"keys": keys_of(len(labels)), "given": np.full(len(labels), ""), **more}
+    more["keys"] = np.array([key.encode() for key in more["keys"]])
     return share_out(labels, classes=classes, fractions=fractions, seed=seed, **more)
 
 

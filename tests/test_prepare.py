@@ -387,3 +387,10 @@ def test_full_disk_is_told_and_the_number_of_workers_changes_nothing(
     match = r"cache must have room for the 11,520 bytes of the decoded images; 1,000 are free\. Free some space"
     with pytest.raises(DataError, match=match):
         made(packed, tmp_path / "full")
+
+
+def test_folds_without_a_choice_are_told(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"prepare\.fold must be .* 0\.\.2, as prepare\.folds=3; got None\. .*fold=0,1,2 -m"
+    ):
+        made(packed, tmp_path / "out", folds=3)

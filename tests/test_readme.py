@@ -16,6 +16,7 @@ from pipeline.config.composing import compose
 from pipeline.config.schema import Config
 from tests.conftest import ROOT, command_runner
 from tests.loopback import free_port
+from tests.test_own_images import write_digits
 from tests.test_train import started
 
 README = (ROOT / "README.md").read_text()
@@ -54,6 +55,7 @@ def test_every_link_leads_to_a_file() -> None:
 
 def test_every_command_runs(ready: Path) -> None:
     run, port = command_runner(ready), str(free_port())
+    write_digits(ready / "photos", limit=400)
     ran = 0
     for program, *arguments in commands():
         if program in ("make", "source"):  # `make run` and `make test` stand in .ci/run

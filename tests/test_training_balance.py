@@ -65,6 +65,18 @@ def test_equal_weights_change_nothing() -> None:
     assert weight == 64
 
 
+def test_half_precision_of_the_network_does_not_round_the_weights() -> None:
+    layer, pixels = nn.Linear(8, 4), torch.rand(64, 8)
+    _, labels, weights = batch()
+    shares = nn.functional.one_hot(labels, 4).float()
+    for targets in (labels, shares):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = layer(pixels)
+            loss, weight = weighted_cross_entropy(logits, targets, weights.float())
+        assert logits.dtype == torch.bfloat16 and loss.dtype == torch.float32
+        assert weight.item() == pytest.approx(weights[labels].sum().item(), rel=1e-6)
+
+
 @given(
     counts=st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any),
     num_draws=st.integers(1, 200),

@@ -89,7 +89,7 @@ def validate(values: Mapping[str, Any]) -> Config:
     folds, fold = config.prepare.folds, config.prepare.fold
     if folds is None and fold is not None:
         raise _refused("prepare.fold", "null without prepare.folds", fold)
-    if folds is not None and (fold is None or fold >= folds):
+    if folds is not None and fold is not None and fold >= folds:  # a sweep over `fold` is composed without it, too
         raise _refused("prepare.fold", f"a whole number in 0..{folds - 1}, as prepare.folds={folds}", fold)
     return config
 

@@ -1,7 +1,6 @@
 """One block of raw images decoded, by whichever process: what each of its images becomes, and what is known of it."""
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from pipeline.data.decoding import BadImageError, decode, quiet_libraries, with_
 from pipeline.data.images import fit_image
 from pipeline.data.layouts import Block
 from pipeline.data.near_duplicates import signature
-from pipeline.storage import atomic
 
 Pixels = NDArray[np.uint8]
+
+cv2.setNumThreads(1)  # the images are shared out among processes
 
 _SPREAD_SIDE = 64
 """Pixels along the shorter side, or a little more, that tell how much an image varies."""
@@ -82,10 +82,10 @@ class BlockJob:
         with self.target.open("r+b") as file:
             file.seek(self.offset + self.begin * fitted[0].nbytes)
             file.write(fitted.data)
-        atomic.write_text(self.record.with_suffix(".json"), json.dumps(problems))
-        buffer = io.BytesIO()
-        np.savez(buffer, **facts)  # type: ignore[arg-type]
-        atomic.write_bytes(self.record, buffer.getvalue())
+        self.record.with_suffix(".json").write_text(json.dumps(problems))
+        draft = self.record.with_suffix(".draft.npz")
+        np.savez(draft, **facts)  # type: ignore[arg-type]
+        draft.rename(self.record)  # last and whole: a block counts as done once its record is there
         return len(raw), int(reused.sum())
 
 

@@ -79,31 +79,41 @@ class Decoded:
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Pixels]:
         """The images of `rows` in that order, a few at a time: uint8 of shape (k, size, size, channels).
 
-        The file is mapped anew for each piece, so that what was read does not stay in memory.
+        They are read one by one: a map of the file would keep the pages around each of them in memory.
         """
-        for begin in range(0, len(rows), _PIECE):
-            yield np.load(self.folder / "images.npy", mmap_mode="r")[rows[begin : begin + _PIECE]]
+        images = np.load(self.folder / "images.npy", mmap_mode="r")
+        shape, offset, num_bytes = images.shape[1:], images.offset, images[:1].nbytes
+        with (self.folder / "images.npy").open("rb", buffering=0) as file:
+            for begin in range(0, len(rows), _PIECE):
+                piece = np.empty((len(rows[begin : begin + _PIECE]), *shape), np.uint8)
+                for image, row in zip(piece, rows[begin : begin + _PIECE].tolist(), strict=True):
+                    file.seek(offset + row * num_bytes)
+                    file.readinto(image.data)
+                yield piece
 
-    def marks(self) -> list[str]:
+    def marks(self) -> NDArray[np.bytes_]:
         """A digest of each image's signature: of what it looks like, whatever it is called and however it is stored."""
-        pieces = (self.facts.signature[begin : begin + _PIECE] for begin in range(0, len(self.facts.spread), _PIECE))
-        return [hashlib.sha256(row).hexdigest() for piece in pieces for row in np.ascontiguousarray(piece)]
+        marks = np.empty(len(self.facts.spread), dtype="S32")
+        for begin in range(0, len(marks), _PIECE):
+            rows = np.ascontiguousarray(np.load(self.folder / "signature.npy", mmap_mode="r")[begin : begin + _PIECE])
+            marks[begin : begin + _PIECE] = [hashlib.sha256(row).hexdigest()[:32].encode() for row in rows]
+        return marks
 
-    def first_copies(self, marks: Sequence[str]) -> NDArray[np.int64]:
+    def first_copies(self, marks: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """For each image, the place of the first one with the same pixels, once fitted, and the same shape before.
 
         Args:
             marks: From `marks`; only images that share one are compared.
         """
         first = np.arange(len(marks))
-        _, number, count = np.unique(np.array(marks), return_inverse=True, return_counts=True)
+        _, number, count = np.unique(marks, return_inverse=True, return_counts=True)
         rows = np.flatnonzero(count[number] > 1)
-        seen: dict[tuple[str, bytes], int] = {}
+        seen: dict[tuple[bytes, bytes], int] = {}
         places = iter(rows.tolist())
         for piece in self.pieces(rows):
             for image in piece:
                 row = next(places)
-                first[row] = seen.setdefault((marks[row], hashlib.sha256(image.data).digest()), row)
+                first[row] = seen.setdefault((bytes(marks[row]), hashlib.sha256(image.data).digest()), row)
         return first
 
 
@@ -237,6 +247,7 @@ def _no_room(folder: Path, num_images: int, settings: Settings, found: str) -> D
 
 def _work(jobs: Sequence[BlockJob], num_images: int, workers: int | None) -> None:
     from joblib import Parallel, delayed, effective_n_jobs
+    from joblib.externals.loky import get_reusable_executor
     from joblib.parallel import get_active_backend
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -262,6 +273,8 @@ def _work(jobs: Sequence[BlockJob], num_images: int, workers: int | None) -> Non
         for num_block, num_reused in results:
             done, reused = done + num_block, reused + num_reused
             bar.update(task, completed=done, rate=f"{done / (time.perf_counter() - begin):,.0f} images/s")
+    if workers > 1:
+        get_reusable_executor().shutdown()  # idle processes would keep their memory until the stage ends
     processes = "1 process" if workers == 1 or len(jobs) == 1 else f"{workers} processes"
     kept = f", {reused:,} of them known from another version of the data" if reused else ""
     console.print(f"prepare: {done:,} images in {time.perf_counter() - begin:.1f} s, {processes}{kept}")

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
@@ -31,6 +31,9 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 
 MAX_SCANS = 20
 """A progressive JPEG has about ten. Each one passes over all pixels, so that an image of `max_pixels` may have so many."""
+
+MAX_SLOW_PIXELS = 1_000_000
+"""Of what Pillow decodes in Python, at a microsecond or two a pixel: PPM as text or of odd ranges, and packed BMP."""
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -75,7 +78,7 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
 
     Args:
         data: The whole file.
-        max_pixels: A larger image is refused unseen. Memory is at most some 15 bytes for each.
+        max_pixels: A larger image is refused unseen. Memory is at most some 25 bytes for each.
 
     Returns:
         uint8 of shape (height, width, channels): 1 channel where the file is grey, otherwise 3: red, green and blue.
@@ -202,7 +205,7 @@ def _decode_with_pillow(data: bytes, max_pixels: int) -> Pixels:
             raise BadImageError(UNREADABLE, f"decoding it ends with: {reason}") from error
 
 
-def _check_storage(image: Image.Image, data: bytes, max_pixels: int) -> None:
+def _check_storage(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
     """Refuse what Pillow would not: files that lack their end, and tiles or scans that take more than the image does."""
     if image.format == "PNG" and b"IEND" not in _png_chunks(data):
         raise BadImageError(UNREADABLE, "it is truncated: its chunks do not end with IEND")
@@ -211,8 +214,13 @@ def _check_storage(image: Image.Image, data: bytes, max_pixels: int) -> None:
     if image.format == "TIFF":
         tags: Any = image.tag_v2  # type: ignore[attr-defined]
         _check_size(tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0), max_pixels)
+    num_pixels = image.width * image.height
     if image.info.get("progressive"):
-        _check_scans(data, image.width * image.height, max_pixels)
+        _check_scans(data, num_pixels, max_pixels)
+    if num_pixels > MAX_SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in image.tile):
+        raise BadImageError(
+            BOMB, f"its {num_pixels:,} pixels are stored in a way that takes too long to decode, unlike PNG"
+        )
 
 
 def _has_gif_trailer(data: bytes) -> bool:
@@ -249,7 +257,10 @@ def _pixels(image: Image.Image) -> Pixels:
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
-        return ((wide * 255 + 32895) >> 16).astype(np.uint8)[:, :, None]  # rounded, as in libpng's png_set_scale_16
+        wide *= 255
+        wide += 32895  # so that it rounds, as in libpng's png_set_scale_16
+        wide >>= 16
+        return wide.astype(np.uint8)[:, :, None]
     mode = "L" if _is_grey(image) else "RGB"
     if image.has_transparency_data:
         layer = _converted(image, "LA" if mode == "L" else "RGBA")

@@ -11,14 +11,14 @@ from pipeline.data.near_duplicates import groups
 
 
 def keys_of(
-    marks: Sequence[str], pairs: NDArray[np.int64], named: Sequence[str], ids: Sequence[str], pattern: str | None
-) -> list[str]:
-    """A text for each image, the same for those that belong together, and made of what they are alone.
+    marks: NDArray[np.bytes_], pairs: NDArray[np.int64], named: Sequence[str], ids: Sequence[str], pattern: str | None
+) -> NDArray[np.bytes_]:
+    """A key for each image, the same for those that belong together, and made of what they are alone.
 
     Together are images with the same mark, near duplicates, and those of one named group: a patient, a video, a plate.
 
     Args:
-        marks: What each image looks like, as a digest.
+        marks: What each image looks like, as a digest; of shape (n,).
         pairs: Near duplicates; int64 of shape (m, 2).
         named: The group of each image as the source has it, an empty text where it says nothing.
         ids: Of the images; `pattern` is looked for in these.
@@ -29,23 +29,19 @@ def keys_of(
     """
     if pattern is not None:
         named = _matched(pattern, ids)
-    texts = [f"group {name}" if name else "" for name in named]
-    together = [pairs, _alike(marks), _alike(texts)]
-    component = groups(np.concatenate(together), len(ids))
-    keys: dict[int, str] = {}
-    for row, head in enumerate(component.tolist()):
-        key = texts[row] or marks[row]
-        best = keys.setdefault(head, key)
-        keys[head] = min(key, best, key=lambda text: (not text.startswith("group "), text))
-    return [keys[head] for head in component.tolist()]
+    texts = np.array([f"group {name}".encode() if name else b"" for name in named])
+    has_name = texts != b""
+    component = groups(np.concatenate([pairs, _alike(marks), _alike(texts)[has_name]]), len(ids))
+    keys = np.where(has_name, texts, marks)
+    order = np.lexsort((keys, ~has_name, component))  # within each component: named ones first, then the smallest
+    heads, begins = np.unique(component[order], return_index=True)
+    return keys[order[begins]][np.searchsorted(heads, component)]
 
 
-def _alike(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Each place with the first one of the same text, but for empty ones: int64 of shape (m, 2)."""
-    array = np.array(texts)
-    _, first, number = np.unique(array, return_index=True, return_inverse=True)
-    pairs = np.stack([first[number], np.arange(len(texts))], axis=1)
-    return pairs[array != ""]
+def _alike(texts: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Each place with the first one of the same text: int64 of shape (n, 2)."""
+    _, first, number = np.unique(texts, return_index=True, return_inverse=True)
+    return np.stack([first[number], np.arange(len(texts))], axis=1)
 
 
 def _matched(pattern: str, ids: Sequence[str]) -> list[str]:

@@ -39,6 +39,8 @@ def fit_image(image: Images, size: int, fit: str) -> Images:
         uint8 of shape (size, size, channels).
     """
     height, width, channels = image.shape
+    if (height, width) == (size, size):
+        return image
     if fit == "pad":
         scale = min(1.0, size / max(height, width))
         height, width = max(1, round(height * scale)), max(1, round(width * scale))

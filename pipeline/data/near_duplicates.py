@@ -39,7 +39,9 @@ LOW = 8
 INDEXED = 20
 """Of these 64 the lowest are in the search tree. Their distance is at most that of all, so the tree loses no pair."""
 NEIGHBOURS = 16
-"""How many each image is paired with at most by one search."""
+"""How many each image is compared with by one search, the nearest in the tree; where none of them is near after all,
+`MOST_NEIGHBOURS`."""
+MOST_NEIGHBOURS = 256
 BLANK = 2.0
 """Contrast, in grey levels of 255, below which an image has too little to be told from another blank one."""
 SPOT = 5.5
@@ -78,8 +80,8 @@ def near_duplicates(signatures: Signatures, variants: Sequence[str] = VARIANTS) 
     """Pairs of images that are nearly the same picture.
 
     The order of the images does not matter. Blank images have no pairs. Images with equal signatures are each paired
-    with the first of them only, and each image is compared with the `NEIGHBOURS` nearest ones that the tree finds: enough
-    to connect a crowd, without all its pairs.
+    with the first of them only, and each other image is compared with the nearest `NEIGHBOURS` only: enough to connect a
+    crowd, without all its pairs.
 
     Args:
         signatures: Rows from `signature`; they may be mapped, and are read in pieces.
@@ -107,13 +109,16 @@ def near_duplicates(signatures: Signatures, variants: Sequence[str] = VARIANTS) 
         for variant in variants:
             pixels = _as_variant(rows, variant)
             waves = _waves(pixels)[:, _LOWEST]
-            _, places = tree.query(waves, k=NEIGHBOURS + 1, distance_upper_bound=radius, workers=-1)
-            query, other = np.nonzero(places < len(first))
-            other = places[query, other]
-            query, other = query[query + start != other], other[query + start != other]
-            limit = np.minimum(reach[start + query], reach[other])
-            near = _near(pixels[query], rows[query], signatures[first[other]], limit)
-            found.append(np.stack([first[start + query[near]], first[other[near]]], axis=1))
+            alone = np.arange(len(rows))
+            for count in (NEIGHBOURS, MOST_NEIGHBOURS):
+                _, places = tree.query(waves[alone], k=count + 1, distance_upper_bound=radius, workers=-1)
+                line, column = np.nonzero((places < len(first)) & (places != start + alone[:, None]))
+                query, other = alone[line], places[line, column]
+                limit = np.minimum(reach[start + query], reach[other])
+                near = _near(pixels[query], rows[query], signatures[first[other]], limit)
+                found.append(np.stack([first[start + query[near]], first[other[near]]], axis=1))
+                # Only who has as many candidates as were asked for, and no near one among them, is asked once more.
+                alone = np.setdiff1d(alone[places[:, -1] < len(first)], query[near])
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 

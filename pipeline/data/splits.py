@@ -30,7 +30,7 @@ class Fractions:
 
 def share_out(
     labels: NDArray[np.int64],
-    keys: Sequence[str],
+    keys: NDArray[np.bytes_],
     given: NDArray[np.str_],
     classes: Sequence[str],
     fractions: Fractions,
@@ -47,7 +47,7 @@ def share_out(
 
     Args:
         labels: Of shape (n,), in [0, number of classes).
-        keys: Of each image; equal where images belong together.
+        keys: Of each image, of shape (n,); equal where images belong together.
         given: Of each image the split that the source gives it, `train` and an empty text being one; a split that it gives
             to any image gets no others.
         classes: Their names, for messages.
@@ -96,22 +96,24 @@ class _Groups:
         members: For each class, the groups with an image of it.
     """
 
-    keys: list[str]
+    keys: NDArray[np.bytes_]
     label: NDArray[np.int64]
     size: NDArray[np.int64]
     number: NDArray[np.int64]
     members: list[Indices]
 
     @classmethod
-    def of(cls, labels: NDArray[np.int64], keys: Sequence[str], free: NDArray[np.bool_], num_classes: int) -> "_Groups":
-        names, number, size = np.unique(np.array(keys)[free], return_inverse=True, return_counts=True)
+    def of(
+        cls, labels: NDArray[np.int64], keys: NDArray[np.bytes_], free: NDArray[np.bool_], num_classes: int
+    ) -> "_Groups":
+        names, number, size = np.unique(keys[free], return_inverse=True, return_counts=True)
         pairs, counts = np.unique(np.stack([number, labels[free]]), axis=1, return_counts=True)
         order = np.lexsort((-pairs[1], counts))  # the last entry of a group is its commonest label
         label = np.zeros(len(names), dtype=np.int64)
         label[pairs[0][order]] = pairs[1][order]
         by_class = np.argsort(pairs[1], kind="stable")
         members = np.split(pairs[0][by_class], np.searchsorted(pairs[1][by_class], np.arange(1, num_classes)))
-        return cls(names.tolist(), label, size, number, members)
+        return cls(names, label, size, number, members)
 
 
 def _check_classes(labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str]) -> None:
@@ -171,10 +173,11 @@ def _draw(groups: _Groups, chosen: NDArray[np.str_], split: str, fraction: float
     chosen[drawn] = split
 
 
-def _numbers(keys: Sequence[str], seed: int, stream: str) -> NDArray[np.float64]:
+def _numbers(keys: NDArray[np.bytes_], seed: int, stream: str) -> NDArray[np.float64]:
     """A number in [0, 1) for each key, as if drawn evenly: the first 53 bits of SHA-256 of seed, stream and key."""
-    digests = (hashlib.sha256(f"{seed}:{stream}:{key}".encode()).digest() for key in keys)
-    return np.array([(int.from_bytes(digest[:8], "big") >> 11) / 2**53 for digest in digests])
+    prefix = f"{seed}:{stream}:".encode()
+    digests = (hashlib.sha256(prefix + key).digest() for key in keys)
+    return np.fromiter(((int.from_bytes(digest[:8], "big") >> 11) / 2**53 for digest in digests), np.float64, len(keys))
 
 
 def _dealt(groups: _Groups, free: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pipeline.data.captions import as_written, caption
+from pipeline.data.thumbnails import thumbnails
 from pipeline.fit import history
 
 TRAINING, VALIDATION, TRAIN_MODE = "#2f80c8", "#d9691e", "#6f86a3"
@@ -22,7 +23,7 @@ _RIGHT = LinearSegmentedColormap.from_list("right", ["#ffffff", TRAINING])
 _WRONG = LinearSegmentedColormap.from_list("wrong", ["#ffffff", VALIDATION])
 MOST_CLASSES = 40
 """That one picture or table shows, so that it can be read."""
-_MISTAKE_COLUMNS = 6
+_MISTAKE_COLUMNS, _MISTAKE_PIXELS = 6, 96
 
 
 def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
@@ -124,6 +125,7 @@ def mistakes(
     figure = Figure(figsize=(1.6 * columns, 1.95 * rows))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all images: six times as fast as one for each
     axes.axis("off")
+    images = thumbnails(images, _MISTAKE_PIXELS)
     for index, (image, label, guess, sure) in enumerate(zip(images, labels, predicted, confidence, strict=True)):
         left, top = 1.6 * (index % columns), 1.95 * (index // columns)
         colour = np.broadcast_to(image, (*image.shape[:2], 3))

@@ -67,7 +67,8 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
     if stage == "fetch":  # what the data are, not where from: every mirror serves the same bytes
         place = {"mirrors"} | ({"source"} if getattr(config.data, "files", None) else set())
         data = {key: value for key, value in dataclasses.asdict(config.data).items() if key not in place}
-        return _digest({"data": data, "version": _version(config.data)})
+        found = _version(config.data)
+        return (found is None and pinned(config.data)) or _digest({"data": data, "version": found})
     declaration = _declarations()[stage]
     values = dataclasses.asdict(config)
     return _digest({
@@ -125,6 +126,17 @@ def locate(stage: str, config: Config) -> Path:
 def is_there(data: Any) -> bool:
     """Whether the user's own source can be had on this machine."""
     return _version(data) is not None
+
+
+def pinned(data: Any) -> str | None:
+    """The fingerprint of what `data.dvc` pins, where that was made from the same source; for a machine that lacks this."""
+    from pipeline.source import own
+
+    try:
+        about = json.loads((dvc_folder("fetch") / RECORDS["fetch"]).read_text())
+    except (OSError, ValueError):
+        return None
+    return about.get("fingerprint") if about.get("asked") == own.asked(data) else None
 
 
 def is_whole(folder: Path) -> bool:

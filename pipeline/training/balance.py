@@ -50,7 +50,7 @@ def weighted_cross_entropy(
         The loss, and its denominator.
     """
     total = F.cross_entropy(logits, targets, weights, label_smoothing=label_smoothing, reduction="sum")
-    weight = (weights[targets] if targets.ndim == 1 else targets @ weights).sum()
+    weight = (weights[targets] if targets.ndim == 1 else targets * weights).sum()
     return total / weight, weight
 
 
