@@ -23,6 +23,7 @@ from pipeline.config.stage import Job
 from pipeline.data import checks
 from pipeline.data.arrays import write_array
 from pipeline.data.backends import running_on
+from pipeline.data.captions import as_written
 from pipeline.data.checks import Issue
 from pipeline.data.decoded import Decoded, Settings, decode_all, look_for_channels
 from pipeline.data.grouping import keys_of
@@ -199,6 +200,7 @@ def _write_issues(path: Path, raw: RawDataset, issues: Sequence[Issue]) -> None:
         writer.writerows([row["path"], row["problem"], row["evidence"], "left out by fetch"] for row in raw.skipped)
 
 
+@as_written()
 def _draw_issues(path: Path, raw: RawDataset, decoded: Decoded, issues: Sequence[Issue]) -> None:
     """Draw a row of pictures for each problem of images that can be seen; nothing where there is none."""
     shown: dict[str, list[int]] = {}
@@ -217,6 +219,7 @@ def _draw_issues(path: Path, raw: RawDataset, decoded: Decoded, issues: Sequence
     overview(images, labels, names, title, _PICTURES).savefig(path, dpi=110)
 
 
+@as_written()
 def _draw_overview(out: Path, raw: RawDataset) -> None:
     images = np.load(out / "train" / "images.npy", mmap_mode="r")
     labels = np.load(out / "train" / "labels.npy")

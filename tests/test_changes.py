@@ -48,12 +48,8 @@ def versions(tmp_path: Path) -> tuple[Version, Version]:
     common = [(f"cat/{number}.png", f"{number:02x}", "cat", "train") for number in range(3)]
     gone = [(f"dog/{number}.png", f"{number:02x}", "dog", "val") for number in range(20, 35)]
     old = [*common, *gone, ("cat/moved.png", "50", "cat", "train"), ("cat/other.png", "51", "cat", "test")]
-    new = [
-        *common,
-        ("cat/moved.png", "50", "cat", "val"),
-        ("dog/other.png", "51", "dog", "test"),
-        (HOSTILE, "52", "cat", "train"),
-    ]
+    new = [*common, ("cat/moved.png", "50", "cat", "val"), ("dog/other.png", "51", "dog", "test")]
+    new.append((HOSTILE, "52", "cat", "train"))
     return prepared(tmp_path / "old", ["cat", "dog"], old), prepared(tmp_path / "new", ["cat", "dog"], new)
 
 
@@ -149,7 +145,7 @@ def test_images_added_removed_and_relabelled_are_told_after_a_repro(project: Pat
     (source / "dog" / "08.png").rename(source / "猫" / "from-dog.png")
     (source / "dog" / "09.png").rename(source / "dog" / "renamed.png")
     done = run("dvc", "repro", "prepare")
-    assert "prepare: 1 image" in done.stdout, "what was decoded before is not decoded again"
+    assert "89 of them known from another version of the data" in done.stdout
     said = run("pipeline.changes", "HEAD").stdout
     assert "added 1: cat/new.png: cat, " in said and "removed 1: dog/07.png: dog, " in said
     assert "relabelled 1: 猫/from-dog.png: dog → 猫, " in said and "moved 0" in said
@@ -159,5 +155,5 @@ def test_images_added_removed_and_relabelled_are_told_after_a_repro(project: Pat
     run("git", "commit", "-qam", "Change the data")
     assert run("pipeline.changes", "HEAD~1", "HEAD").stdout.splitlines()[1:] == said.splitlines()[1:]
     run("git", "checkout", "-q", "HEAD~1")
-    run("dvc", "checkout", "-q")
+    run("dvc", "checkout", "-q", "data", "build/prepare")
     assert "added 0\nremoved 0\nrelabelled 0\nmoved 0" in run("pipeline.changes").stdout

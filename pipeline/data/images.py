@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.arrays import Joined
+from pipeline.data.captions import caption
 from pipeline.data.thumbnails import thumbnails
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def overview(images: Images, labels: NDArray[np.int64], classes: list[str], titl
     axes.imshow(mosaic.squeeze(2) if mosaic.shape[2] == 1 else mosaic, interpolation="nearest", **shown)
     cell_pixels = mosaic.shape[0] / len(names)
     rows = [(row + 0.5) * cell_pixels - 0.5 for row in range(len(names))]
-    axes.set_yticks(rows, names, parse_math=False)
+    axes.set_yticks(rows, [caption(name, 28) for name in names], parse_math=False)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.set_title(title, loc="left", fontsize="medium", parse_math=False)

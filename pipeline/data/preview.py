@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.captions import as_written, caption
 from pipeline.data.seeds import derive_seed
 from pipeline.data.thumbnails import thumbnails
 
@@ -17,6 +18,7 @@ ROWS, COLUMNS = 10, 8
 _INK, _MUTED = "#20262e", "#5b6570"
 
 
+@as_written()
 def preview(
     prepared: Path, augmented: Path, pipeline: "Augmentation", classes: list[str], record: dict[str, Any]
 ) -> bytes:
@@ -31,7 +33,7 @@ def preview(
     """
     labels, first = np.unique(np.load(prepared / "train/labels.npy", mmap_mode="r"), return_index=True)
     labels, shown = labels[:ROWS], first[:ROWS]
-    names = [_short(classes[label]) for label in labels]
+    names = [caption(classes[label], 14) for label in labels]
     originals = np.load(prepared / "train/images.npy", mmap_mode="r")[shown]
     what = f"{record['name']} at strength {record['strength']:g}"
     limited = f"\n{len(shown)} of {len(classes)} classes" if len(first) > len(shown) else ""
@@ -48,7 +50,7 @@ def preview(
         title = f"{what}: drawn anew for each image of each epoch"
     title += limited
     for transform, spared in record["veto"].items():
-        title += f"\nnever {transform} on {_short(', '.join(map(str, spared)), 80)}"
+        title += f"\nnever {transform} on {caption(', '.join(map(str, spared)), 80)}"
     cells = np.concatenate([originals[:, None], versions.swapaxes(0, 1)], axis=1)
     return _draw(cells, names, ["original", *columns], title)
 
@@ -85,7 +87,3 @@ def _draw(cells: NDArray[np.uint8], row_names: list[str], column_names: list[str
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def _short(name: str, limit: int = 14) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"

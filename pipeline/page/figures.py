@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from pipeline.data.captions import as_written, caption
 from pipeline.data.thumbnails import thumbnails
 from pipeline.fit import history
 
@@ -41,6 +42,7 @@ def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
     return as_png(figure)
 
 
+@as_written()
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
     """The confusion matrix: a row for each true class, a column for each predicted one, coloured by the row's share.
 
@@ -51,7 +53,7 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
         classes: Names in the order of the labels.
     """
     shown = hardest(matrix)
-    names = [classes[label] for label in shown]
+    names = [caption(classes[label], 24) for label in shown]
     share = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[np.ix_(shown, shown)]
     counts = matrix[np.ix_(shown, shown)]
     diagonal = np.eye(len(shown), dtype=bool)
@@ -97,6 +99,7 @@ def most_confident_mistakes(
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
 
 
+@as_written()
 def mistakes(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
@@ -128,8 +131,8 @@ def mistakes(
         colour = np.broadcast_to(image, (*image.shape[:2], 3))
         place = (left + 0.05, left + 1.55, top + 1.9, top + 0.4)
         axes.imshow(colour, extent=place, interpolation="nearest", aspect="auto")
-        axes.text(left + 0.8, top + 0.18, _short(classes[label]), ha="center", fontsize=9, color=INK)
-        said = f"→ {_short(classes[guess])} {sure:.2f}"
+        axes.text(left + 0.8, top + 0.18, caption(classes[label], 14), ha="center", fontsize=9, color=INK)
+        said = f"→ {caption(classes[guess], 14)} {sure:.2f}"
         axes.text(left + 0.8, top + 0.35, said, ha="center", fontsize=9, color=VALIDATION_TEXT, weight="bold")
     axes.set(xlim=(0, 1.6 * columns), ylim=(1.95 * rows, 0))
     return as_png(figure)
@@ -174,10 +177,6 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, 
     axes.tick_params(length=0, labelsize=9, labelcolor=MUTED)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
-
-
-def _short(name: str, limit: int = 14) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
 def as_png(figure: Figure) -> bytes:
