@@ -20,6 +20,7 @@ from pipeline.config.composing import compose
 from pipeline.fetch import fetch_own
 from pipeline.prepare import prepare
 from tests.conftest import ROOT, command_runner
+from tests.mutations import Mutated, mutations
 from tests.test_pipeline import edit, ran
 
 SPLITS = ("train", "val", "confirm", "test")
@@ -102,19 +103,55 @@ def packed(folder: Path, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "table", "splits", "npz"])
 def test_every_layout_is_prepared(tmp_path: Path, kind: str) -> None:
-    source = packed(write_digits(tmp_path / "photos", limit=300), kind)
-    config = compose(ROOT / "conf", ROOT / "params.yaml", ["data=folder", f"data.source={source}", "prepare.workers=1"])
-    (tmp_path / "downloads").mkdir()
-    (tmp_path / "out").mkdir()
-    fetch_own(
-        data=config.data, out=tmp_path / "downloads", cache=tmp_path / "cache/fetch", root=tmp_path, fingerprint="f"
-    )
-    prepare(tmp_path / "downloads", config.prepare, tmp_path / "out", tmp_path / "cache", "p")
-    dataset = read_json(tmp_path / "out" / "dataset.json")
+    dataset = prepared(tmp_path, packed(write_digits(tmp_path / "photos", limit=300), kind))
     assert dataset["classes"] == [str(digit) for digit in range(10)]
     assert sum(map(sum, dataset["counts"].values())) == 300
     if kind == "splits":
         assert sum(dataset["counts"]["val"]) == 60
+
+
+@pytest.mark.parametrize("number", [300, pytest.param(1000, marks=pytest.mark.slow)])
+def test_every_bad_file_is_listed_and_every_good_one_kept(tmp_path: Path, number: int) -> None:
+    files: dict[str, Mutated] = {}
+    for place, mutated in enumerate(mutations(seed=number, count=number)):
+        name = f"{'ab'[place % 2]}/{place:04d}-{mutated.name}"
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(mutated.data)
+        files[name] = mutated
+    for place in range(20):  # so that each class has enough to be split
+        for label in "ab":
+            write_noise(tmp_path / "photos" / label / f"good{place}.png", seed=place + 1000 * (label == "a"))
+    before = {path for path in tmp_path.rglob("*")}
+    prepared(tmp_path, "photos", "data.max_file_megabytes=1")
+    listed = {row["path"]: (row["problem"], row["action"]) for row in issues(tmp_path / "out")}
+    kept = set(where(tmp_path / "out"))
+    assert {name for name, mutated in files.items() if mutated.must_fail} <= {
+        name for name, (problem, action) in listed.items() if action == "dropped" or "left out" in action
+    }
+    assert {name for name, mutated in files.items() if mutated.must_fail is False} <= kept
+    assert all((name in kept) != (listed.get(name, ("", ""))[1] in ("dropped", "left out by fetch")) for name in files)
+    outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "out")} - before
+    assert {path.relative_to(tmp_path).parts[0] for path in outside} <= {"downloads", "cache"}
+
+
+def write_noise(path: Path, seed: int) -> None:
+    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 256, (20, 20, 3), np.uint8))
+
+
+def prepared(root: Path, source: str, *overrides: str) -> dict[str, Any]:
+    """Fetch and prepare within this process; gives `dataset.json`."""
+    settings = ["data=folder", f"data.source={source}", "prepare.workers=1", *overrides]
+    config = compose(ROOT / "conf", ROOT / "params.yaml", settings)
+    (root / "downloads").mkdir()
+    (root / "out").mkdir()
+    fetch_own(data=config.data, out=root / "downloads", cache=root / "cache/fetch", root=root, fingerprint="f")
+    prepare(root / "downloads", config.prepare, root / "out", root / "cache", "p")
+    return read_json(root / "out" / "dataset.json")
+
+
+def issues(out: Path) -> list[dict[str, str]]:
+    with (out / "issues.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def test_changes_of_the_folder_are_noticed_and_only_new_images_are_decoded(ready: Path) -> None:
@@ -123,7 +160,7 @@ def test_changes_of_the_folder_are_noticed_and_only_new_images_are_decoded(ready
     run = command_runner(ready)
     run("dvc", "repro", "prepare")
     assert ran(run("dvc", "repro", "prepare")) == {"fetch"}
-    old = where(ready)
+    old = where(ready / "build/prepare")
 
     three = sorted((photos / "3").iterdir())
     three[0].rename(photos / "5" / three[0].name)  # another label
@@ -132,7 +169,7 @@ def test_changes_of_the_folder_are_noticed_and_only_new_images_are_decoded(ready
     cv2.imwrite(str(photos / "7" / "new.png"), fresh)
     done = run("dvc", "repro", "prepare")
     assert "399 of them known from another version of the data" in done.stdout
-    new = where(ready)
+    new = where(ready / "build/prepare")
     assert set(old) - set(new) == {f"3/{three[0].name}", f"3/{three[1].name}"}
     assert set(new) - set(old) == {f"5/{three[0].name}", "7/new.png"}
     assert new[f"5/{three[0].name}"] == old[f"3/{three[0].name}"], "a new label moves no image"
@@ -144,12 +181,10 @@ def test_changes_of_the_folder_are_noticed_and_only_new_images_are_decoded(ready
     assert ran(run("dvc", "repro", "augment")) == {"fetch", "prepare"}, "the same images, touched, change nothing"
 
 
-def where(project: Path) -> dict[str, str]:
+def where(prepared: Path) -> dict[str, str]:
     """The split of each image."""
     return {
-        name: split
-        for split in SPLITS
-        for name in pq.read_table(project / "build/prepare" / split / "ids.parquet")["id"].to_pylist()
+        name: split for split in SPLITS for name in pq.read_table(prepared / split / "ids.parquet")["id"].to_pylist()
     }
 
 

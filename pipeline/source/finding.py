@@ -27,8 +27,8 @@ def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str
         "idx": lambda: holding.idx(entries),
         "cifar": lambda: holding.cifar(entries),
         "arrays": lambda: holding.arrays(entries),
-        "splits": lambda: folders.by_split(entries),
-        "folders": lambda: folders.by_class(entries),
+        "splits": lambda: folders.by_split(tree),
+        "folders": lambda: folders.by_class(tree),
     }
     if layout is not None:
         found = candidates[layout]()

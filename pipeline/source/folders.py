@@ -4,8 +4,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.config.errors import DataError
-from pipeline.source.found import SPLITS, Found, Row, class_name, counted, ending, has_image_names, may_be_image
-from pipeline.source.trees import Entry, Skipped
+from pipeline.source.found import (
+    SPLITS,
+    Found,
+    Row,
+    class_name,
+    counted,
+    ending,
+    has_image_names,
+    is_image,
+    may_be_image,
+)
+from pipeline.source.trees import Skipped, Tree
 
 
 def _unwrapped(paths: Sequence[str], depth: int) -> str:
@@ -19,15 +29,16 @@ def _unwrapped(paths: Sequence[str], depth: int) -> str:
     return wrapper
 
 
-def by_class(entries: Sequence[Entry]) -> Found | None:
+def by_class(tree: Tree) -> Found | None:
+    entries = tree.listing.entries
     if not has_image_names(entries):
         return None
     rows, skipped = [], []
     wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)], 1)
     for entry in entries:
         parts = entry.path.removeprefix(wrapper).split("/")
-        if not may_be_image(entry.path):
-            skipped.append(Skipped(entry.path, "not_an_image", f"by its name, a .{ending(entry.path)} file"))
+        if not is_image(tree, entry):
+            skipped.append(Skipped(entry.path, "not_an_image", f"a .{ending(entry.path)} file by name and content"))
         elif len(parts) < 2 or not entry.path.startswith(wrapper):
             skipped.append(Skipped(entry.path, "unlisted", "it lies beside the folders of the classes"))
         else:
@@ -38,7 +49,8 @@ def by_class(entries: Sequence[Entry]) -> Found | None:
     return Found("folders", f"image folder with {counted(rows)}, no test split", rows, skipped)
 
 
-def by_split(entries: Sequence[Entry]) -> Found | None:
+def by_split(tree: Tree) -> Found | None:
+    entries = tree.listing.entries
     if not has_image_names(entries):
         return None
     images = [entry for entry in entries if may_be_image(entry.path)]
@@ -47,8 +59,8 @@ def by_split(entries: Sequence[Entry]) -> Found | None:
     for entry in entries:
         parts = entry.path.removeprefix(wrapper).split("/")
         split = SPLITS.get(parts[0].lower())
-        if not may_be_image(entry.path):
-            skipped.append(Skipped(entry.path, "not_an_image", f"by its name, a .{ending(entry.path)} file"))
+        if not is_image(tree, entry):
+            skipped.append(Skipped(entry.path, "not_an_image", f"a .{ending(entry.path)} file by name and content"))
         elif split is None or len(parts) < 3:
             skipped.append(Skipped(entry.path, "unlisted", "it lies in no class of train, val or test"))
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.source.trees import Entry, Skipped
+from pipeline.source.trees import Entry, Skipped, Tree
 
 IMAGES = (
     "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "avif", "jp2", "j2k", "ppm", "pgm", "pbm",
@@ -75,6 +75,32 @@ def ending(path: str) -> str:
 def may_be_image(path: str) -> bool:
     """By its name; what is within a class's folder and has no known ending is left to the decoder."""
     return ending(path) not in OTHERS
+
+
+MAGICS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF8",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\0\x0cjP  ",
+    b"P5\n",
+    b"P6\n",
+)
+"""How files of images begin; WebP and AVIF have a length before their names."""
+
+
+def is_image(tree: Tree, entry: Entry) -> bool:
+    """By its name, or where that speaks against it by how it begins: an image may have any name."""
+    if may_be_image(entry.path):
+        return True
+    try:
+        with tree.open(entry) as file:
+            head = file.read(16)
+    except Exception:  # a damaged archive raises nearly anything; such a file is none that its name does not make one
+        return False
+    return head.startswith(MAGICS) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
 def has_image_names(entries: Sequence[Entry]) -> bool:
