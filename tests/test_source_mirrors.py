@@ -19,7 +19,7 @@ from tests.loopback import WebServer, web_server
 
 CONTENT = {"images": bytes(range(251)) * 1000, "labels": b"0123456789" * 30}
 FILES = {name: hashlib.sha256(data).hexdigest() for name, data in CONTENT.items()}
-ARCHIVE = gzip.compress(tarred(CONTENT))
+ARCHIVE = gzip.compress(tarred(CONTENT), mtime=0)
 CHECKSUM = hashlib.sha256(ARCHIVE).hexdigest()
 PATIENT = Patience(connect_seconds=1, read_seconds=0.2, retry_seconds=0)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.config.errors import DataError
 from pipeline.source import folders, holding, manifests
-from pipeline.source.found import Found
+from pipeline.source.found import Found, may_be_image
 from pipeline.source.trees import Entry, Tree
 
 
@@ -40,6 +40,14 @@ def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str
         return found
     fitting = [found for candidate in candidates.values() if (found := candidate()) is not None]
     if not fitting:
+        folders_with_images = {
+            entry.path.split("/")[-2] for entry in entries if "/" in entry.path and may_be_image(entry.path)
+        }
+        if len(folders_with_images) == 1:
+            raise DataError(
+                f"data.source must hold images of at least two classes, each in a folder of its name; it has "
+                f"{folders_with_images.pop()!r} alone."
+            )
         raise DataError(
             "data.source must hold images in folders named by class, in train/val/test folders of these, or beside a table "
             f"that names each file and its label; or Parquet, IDX, CIFAR or NumPy files. Found {shown(entries)}."

@@ -86,8 +86,9 @@ def _listed(
                 raise DataError(f"{table} must have train, val or test as its splits; line {number} has {split!r}.")
             group = str(line.get(names["group"] or "") or "").strip()
             rows[place] = Row(by_path[place], class_name(str(label)), SPLITS.get(split, ""), group)
+    told = {each.path for each in skipped}
     for path in by_path:
-        if path not in rows and path != table and may_be_image(path):
+        if path not in rows and path not in told and path != table and may_be_image(path):
             skipped.append(Skipped(path, "unlisted", f"{table} does not list it"))
     return list(rows.values()), skipped
 

@@ -25,8 +25,8 @@ from pipeline.storage.atomic import room_for
 
 SHARD_BYTES = 128 << 20
 MAX_SHARDS = 64
-ROW_GROUP_BYTES, ROW_GROUP_IMAGES = 16 << 20, 1000
-BUFFER_BYTES = 256 << 20
+ROW_GROUP_BYTES, ROW_GROUP_IMAGES = 4 << 20, 1000
+"""Of each shard in memory: what has not been written of it yet. No other shard decides when, or one change would move all."""
 
 
 def pack(tree: Tree, rows: Sequence[Row], out: Path, max_file_bytes: int, max_bytes: int) -> list[Skipped]:
@@ -254,9 +254,6 @@ class _Shards:
         self._bytes[place] += len(data)
         if self._bytes[place] >= ROW_GROUP_BYTES or len(self._rows[place]) >= ROW_GROUP_IMAGES:
             self._flush(place)
-        if sum(self._bytes) > BUFFER_BYTES:
-            for each in range(len(self._paths)):
-                self._flush(each)
 
     def _flush(self, place: int) -> None:
         import pyarrow as pa

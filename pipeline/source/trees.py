@@ -130,7 +130,7 @@ def opened(source: str, storage_options: Mapping[str, Any]) -> Iterator[Tree]:
     try:
         if path.is_dir():
             yield _Folder(path)
-        elif zipfile.is_zipfile(path):
+        elif path.suffix.lower() != ".npz" and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 yield _Zip(archive)
         elif path.is_file() and tarfile.is_tarfile(path):
@@ -202,7 +202,7 @@ class _Zip:
         self.listing = Listing()
         for member in archive.infolist():
             path = member.filename
-            if member.is_dir() or hidden(_without_dots(path)):
+            if member.is_dir() or (hidden(_without_dots(path)) and not _unsafe(path)):
                 continue
             if _unsafe(path):
                 self.listing.skipped.append(Skipped(path, "unsafe_name", "it would lead out of the archive"))
@@ -226,7 +226,7 @@ class _Tar:
         self.listing = Listing()
         for member in archive:
             path = member.name
-            if member.isdir() or hidden(_without_dots(path)):
+            if member.isdir() or (hidden(_without_dots(path)) and not _unsafe(path)):
                 continue
             if _unsafe(path):
                 self.listing.skipped.append(Skipped(path, "unsafe_name", "it would lead out of the archive"))
