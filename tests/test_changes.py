@@ -43,14 +43,18 @@ def prepared(root: Path, classes: list[str], rows: list[Row]) -> Version:
     return in_workspace(root)
 
 
-@pytest.fixture
-def versions(tmp_path: Path) -> tuple[Version, Version]:
+def two_versions(root: Path) -> tuple[Version, Version]:
     common = [(f"cat/{number}.png", f"{number:02x}", "cat", "train") for number in range(3)]
     gone = [(f"dog/{number}.png", f"{number:02x}", "dog", "val") for number in range(20, 35)]
     old = [*common, *gone, ("cat/moved.png", "50", "cat", "train"), ("cat/other.png", "51", "cat", "test")]
     new = [*common, ("cat/moved.png", "50", "cat", "val"), ("dog/other.png", "51", "dog", "test")]
     new.append((HOSTILE, "52", "cat", "train"))
-    return prepared(tmp_path / "old", ["cat", "dog"], old), prepared(tmp_path / "new", ["cat", "dog"], new)
+    return prepared(root / "old", ["cat", "dog"], old), prepared(root / "new", ["cat", "dog"], new)
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> tuple[Version, Version]:
+    return two_versions(tmp_path)
 
 
 def test_page_shows_what_changed_and_never_runs_a_name(versions: tuple[Version, Version]) -> None:

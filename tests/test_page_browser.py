@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.data.versions import compare, count
 from pipeline.evaluate import evaluate
 from pipeline.fit import history
-from pipeline.page import ablation
+from pipeline.page import ablation, changes
 from pipeline.report import report
+from tests import page_artefacts
 from tests.ablation_arms import ARMS, made_up_doses
 from tests.page_artefacts import BEST_EPOCH, make_all, rows
+from tests.test_changes import two_versions
 from tests.test_page_ablation import CHOSEN, study
 
 if TYPE_CHECKING:
@@ -192,6 +195,65 @@ def test_page_fits_a_phone(browser: "Browser", address: str, complaints: list[st
         page.keyboard.press("Home" if index == 0 else "ArrowRight")
         box = page.locator("#plot-loss .tooltip").bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width_pixels
+
+
+LONG_NAMES = ["Ein_sehr_langer_Name_ohne_Leerzeichen_" * 6, "猫と犬の写真がとても長い名前です" * 8, "עברית و العربية"]
+
+
+@pytest.fixture(scope="module")
+def long_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("long")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_artefacts, "CLASSES", LONG_NAMES)
+        folders = make_all(root)
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=root / "evaluation")
+    report(evaluation=root / "evaluation", out=root / "report", **folders)
+    return (root / "report" / "index.html").as_uri()
+
+
+@pytest.mark.parametrize("width_pixels", [320, 1200])
+def test_long_class_names_of_any_letters_leave_the_page_in_its_width(
+    browser: "Browser", long_address: str, complaints: list[str], width_pixels: int
+) -> None:
+    page = open_page(browser, long_address, complaints, width_pixels=width_pixels)
+    page.evaluate("document.querySelectorAll('details').forEach((item) => item.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels
+    widths = page.evaluate(
+        "[...document.querySelectorAll('tbody th')].map((item) => item.getBoundingClientRect().width)"
+    )
+    assert len(widths) > 10 and max(widths) <= 18 * 16 + 1
+    assert complaints == []
+
+
+def test_problems_of_the_data_open_with_their_paths(browser: "Browser", address: str, complaints: list[str]) -> None:
+    page = open_page(browser, address, complaints)
+    first = page.locator(".issues details").first
+    assert not first.locator("li").first.is_visible()
+    first.locator("summary").click()
+    assert first.locator("li").count() == 5 and first.locator("li").first.is_visible()
+    assert complaints == [], "a path ran as code"
+
+
+@pytest.fixture(scope="module")
+def changes_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("changes")
+    path = root / "index.html"
+    old, new = two_versions(root)
+    found = changes.render(old, new, count(old, new), compare(old.images, new.images))
+    path.write_text(found, encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.mark.parametrize(("scheme", "width_pixels"), [("light", 1200), ("dark", 320)])
+def test_the_page_of_changed_data_opens_whole_on_large_and_small_screens(
+    browser: "Browser", changes_address: str, complaints: list[str], scheme: str, width_pixels: int
+) -> None:
+    page = open_page(browser, changes_address, complaints, scheme=scheme, width_pixels=width_pixels)
+    widths = page.evaluate("[...document.images].map((image) => image.complete ? image.naturalWidth : 0)")
+    assert len(widths) == 13 and all(width > 0 for width in widths)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels
+    assert [(round(ratio, 2), html) for ratio, html in page.evaluate(CONTRASTS) if ratio < 4.5] == []
+    assert complaints == []
 
 
 @pytest.fixture(scope="module")

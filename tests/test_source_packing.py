@@ -303,3 +303,13 @@ def test_output_that_was_changed_by_hand_is_not_taken_for_whole(
     assert not lineage.is_whole(out)
     shard.unlink()
     assert not lineage.is_whole(out) and not lineage.is_whole(tmp_path / "nothing")
+
+
+def test_names_that_are_no_utf8_are_spelled_out(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "raw")
+    os.rename(root / "ant" / "000.png", os.fsencode(root / "ant") + b"/\xff0.png")
+    os.rename(root / "big bee", os.fsencode(root) + b"/bee\xfe")
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff.txt")).write_text("no image")
+    raw = read(fetched(tmp_path, root))
+    assert raw.classes == ["ant", r"bee\udcfe"] and r"ant/\udcff0.png" in raw.ids
+    assert [row["path"] for row in raw.skipped] == [r"\udcff.txt"]

@@ -139,18 +139,24 @@ def compare(old: Iterable[Image], new: Iterable[Image]) -> Changes:
     (True, Changes(added=[], removed=[], relabelled=[], moved=[]))
     """
     before, after = _by_bytes(old), _by_bytes(new)
-    changes = Changes([], [], [], [])
-    for sha256 in before.keys() | after.keys():
-        pairs, gone, come = _matched(before.get(sha256, []), after.get(sha256, []))
-        changes.removed.extend(gone)
-        changes.added.extend(come)
-        changes.relabelled.extend(pair for pair in pairs if pair[0].label != pair[1].label)
-        changes.moved.extend(pair for pair in pairs if pair[0].split != pair[1].split)
-    for images in (changes.added, changes.removed):
-        images.sort(key=lambda image: (image.name, image.split, image.row))
-    for found in (changes.relabelled, changes.moved):
-        found.sort(key=lambda pair: (pair[1].name, pair[1].split, pair[1].row))
-    return changes
+    removed = [image for sha256 in before.keys() - after.keys() for image in before[sha256]]
+    added = [image for sha256 in after.keys() - before.keys() for image in after[sha256]]
+    pairs: list[tuple[Image, Image]] = []
+    for sha256 in before.keys() & after.keys():
+        matched, gone, come = _matched(before[sha256], after[sha256])
+        pairs += matched
+        removed += gone
+        added += come
+    return Changes(
+        added=sorted(added, key=_place),
+        removed=sorted(removed, key=_place),
+        relabelled=sorted((pair for pair in pairs if pair[0].label != pair[1].label), key=lambda pair: _place(pair[1])),
+        moved=sorted((pair for pair in pairs if pair[0].split != pair[1].split), key=lambda pair: _place(pair[1])),
+    )
+
+
+def _place(image: Image) -> tuple[str, str, int]:
+    return image.name, image.split, image.row
 
 
 def _by_bytes(images: Iterable[Image]) -> dict[str, list[Image]]:

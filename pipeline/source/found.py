@@ -108,7 +108,8 @@ def has_image_names(entries: Sequence[Entry]) -> bool:
 
 
 def class_name(folder: str) -> str:
-    return unicodedata.normalize("NFC", folder).strip()
+    """In composed Unicode; bytes of a name that are no UTF-8 are spelled out."""
+    return unicodedata.normalize("NFC", folder.encode("utf-8", "backslashreplace").decode()).strip()
 
 
 def counted(rows: Sequence[Row]) -> str:

@@ -187,7 +187,7 @@ def _unpack_arrays(tree: Tree, entry: Entry, out: Path, max_bytes: int) -> dict[
 
 def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
     """Write what was left out, and why, as CSV."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "problem", "evidence"])
         writer.writerows(
@@ -248,7 +248,7 @@ class _Shards:
     def add(self, row: Row, data: bytes) -> None:
         first = int.from_bytes(hashlib.sha256(row.entry.path.encode("utf-8", "surrogateescape")).digest()[:4], "big")
         place = first * len(self._paths) >> 32
-        path = row.entry.path.encode("utf-8", "replace").decode()
+        path = row.entry.path.encode("utf-8", "backslashreplace").decode()
         columns = {"path": path, "label": row.label, "split": row.split or None, "group": row.group or None}
         self._rows[place].append({**columns, "image": {"bytes": data, "path": path}})
         self._bytes[place] += len(data)
