@@ -202,16 +202,17 @@ def _write_issues(path: Path, raw: RawDataset, issues: Sequence[Issue]) -> None:
 
 @as_written()
 def _draw_issues(path: Path, raw: RawDataset, decoded: Decoded, issues: Sequence[Issue]) -> None:
-    """Draw a row of pictures for each problem of images that can be seen; nothing where there is none."""
-    shown: dict[str, list[int]] = {}
+    """Draw a row of pictures for each problem of images that can be seen, each image once; nothing where there is none."""
+    shown: dict[str, dict[int, None]] = {}
     counts: Counter[str] = Counter()
     for issue in issues:
         if issue.row is not None and issue.problem not in checks.UNDECODED:
             counts[issue.problem] += 1
-            shown.setdefault(issue.problem, []).extend([issue.row] if issue.twin is None else [issue.row, issue.twin])
+            alike = [issue.row] if issue.twin is None else [issue.row, issue.twin]
+            shown.setdefault(issue.problem, {}).update(dict.fromkeys(alike))
     if not shown:
         return
-    rows = np.array([row for found in shown.values() for row in found[:_PICTURES]])
+    rows = np.array([row for found in shown.values() for row in list(found)[:_PICTURES]])
     labels = np.repeat(np.arange(len(shown)), [min(len(found), _PICTURES) for found in shown.values()])
     names = [f"{problem.replace('_', ' ')} ({counts[problem]:,})" for problem in shown]
     images = np.concatenate(list(decoded.pieces(rows)))
