@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.config.errors import DataError
 from pipeline.source import folders, holding, manifests
+from pipeline.source.files import Entry, Tree
 from pipeline.source.found import Found, may_be_image
-from pipeline.source.trees import Entry, Tree
 
 
 def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str, str]) -> Found:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.config.errors import DataError
+from pipeline.source.files import Skipped, Tree
 from pipeline.source.found import (
     SPLITS,
     Found,
@@ -15,7 +16,6 @@ from pipeline.source.found import (
     is_image,
     may_be_image,
 )
-from pipeline.source.trees import Skipped, Tree
 
 
 def _unwrapped(paths: Sequence[str], depth: int) -> str:

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.config.errors import DataError
+from pipeline.source.files import Entry, Tree
 from pipeline.source.found import SPLITS, Found, ending, match_columns
-from pipeline.source.trees import Entry, Tree
 
 CIFAR_TRAIN = [f"data_batch_{number}.bin" for number in range(1, 6)]
 CIFAR_TEST = "test_batch.bin"

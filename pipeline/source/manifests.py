@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config.errors import DataError
+from pipeline.source.files import Entry, Skipped, Tree
 from pipeline.source.found import (
     COLUMNS,
     SPLITS,
@@ -22,7 +23,6 @@ from pipeline.source.found import (
     may_be_image,
 )
 from pipeline.source.holding import image_column
-from pipeline.source.trees import Entry, Skipped, Tree
 
 MAX_TABLE_BYTES = 1 << 30
 
