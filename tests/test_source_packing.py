@@ -201,9 +201,7 @@ def test_damaged_gzip_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz of data\.source must be whole; it is damaged"):
         fetched(tmp_path, "idx")
     (tmp_path / "idx/train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(20_000_000)))
-    with pytest.raises(
-        DataError, match=r"must be at most 0\.01 GB together, unpacked; .*\.gz goes beyond"
-    ):
+    with pytest.raises(DataError, match=r"must be at most 0\.01 GB together, unpacked; .*\.gz goes beyond"):
         fetched(tmp_path, "idx", "two")
 
 

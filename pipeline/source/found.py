@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipeline.config.errors import DataError
 from pipeline.source.files import Entry, Skipped, Tree
 
 IMAGES = (
@@ -33,6 +34,10 @@ COLUMNS = {
     "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id"),
 }
 """What columns are called where `data.columns` says nothing."""
+
+
+class UnfitError(DataError):
+    """A layout that files begin to have; told where they have no other."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +112,14 @@ def has_image_names(entries: Sequence[Entry]) -> bool:
     return any(ending(entry.path) in IMAGES for entry in entries)
 
 
+def spelled(text: str) -> str:
+    """`text` as it can be written: bytes of a name that are no UTF-8 are spelled out."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def class_name(folder: str) -> str:
-    """In composed Unicode; bytes of a name that are no UTF-8 are spelled out."""
-    return unicodedata.normalize("NFC", folder.encode("utf-8", "backslashreplace").decode()).strip()
+    """In composed Unicode."""
+    return unicodedata.normalize("NFC", spelled(folder)).strip()
 
 
 def counted(rows: Sequence[Row]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.config.errors import DataError
 from pipeline.source.files import DamagedError, Skipped, Tree, read
-from pipeline.source.found import Row
+from pipeline.source.found import Row, spelled
 from pipeline.storage.atomic import room_for
 
 SHARD_BYTES = 128 << 20
@@ -123,7 +123,7 @@ class _Shards:
     def add(self, row: Row, data: bytes) -> None:
         first = int.from_bytes(hashlib.sha256(row.entry.path.encode("utf-8", "surrogateescape")).digest()[:4], "big")
         place = first * len(self._paths) >> 32
-        path = row.entry.path.encode("utf-8", "backslashreplace").decode()
+        path = spelled(row.entry.path)
         columns = {"path": path, "label": row.label, "split": row.split or None, "group": row.group or None}
         self._rows[place].append({**columns, "image": {"bytes": data, "path": path}})
         self._bytes[place] += len(data)
