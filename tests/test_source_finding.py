@@ -77,7 +77,7 @@ def test_splits_in_any_subset_and_spelling(tmp_path: Path) -> None:
 
 def test_splits_without_train_are_told(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"data\.source must hold a train folder with a folder for each class beside test; it has none"
+        DataError, match=r"must hold a train folder, with a folder for each class, beside test; it has none"
     ):
         found(tmp_path, {"test/a/1.png": PNG, "test/b/2.png": PNG})
 

@@ -81,7 +81,8 @@ def by_split(tree: Tree) -> Found | None:
     counts = Counter(row.split for row in rows)
     if "train" not in counts:
         raise UnfitError(
-            f"data.source must hold a train folder with a folder for each class beside {', '.join(sorted(counts))}; it has none."
+            "data.source must hold a train folder, with a folder for each class, beside "
+            f"{', '.join(sorted(counts))}; it has none."
         )
     names = {row.label for row in rows}
     if len(names) == 1:
