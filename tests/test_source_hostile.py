@@ -7,6 +7,8 @@ import os
 import random
 import stat
 import tarfile
+import threading
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
@@ -524,3 +526,30 @@ def test_wrong_options_for_a_bucket_are_told(monkeypatch: pytest.MonkeyPatch) ->
         opened("memory://lab", {}, 10**9),
     ):
         pass
+
+
+def test_files_of_a_bucket_are_read_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    address, cat_file = (
+        in_memory({f"{place % 2}/{place:03}.png": bytes([place]) for place in range(100)}),
+        MemoryFileSystem.cat_file,
+    )
+    lock, now, most = threading.Lock(), 0, 0
+
+    def slow(self: MemoryFileSystem, path: str, **options: Any) -> Any:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.002)
+        with lock:
+            now -= 1
+        return cat_file(self, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", slow)
+    dataset = fetched(tmp_path, address)
+    assert {name: data for name, (data, *_) in content(dataset).items()} == {
+        f"{place % 2}/{place:03}.png": bytes([place]) for place in range(100)
+    }
+    assert dataset.ids == sorted(dataset.ids) and 4 < most <= 16

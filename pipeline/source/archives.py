@@ -16,6 +16,8 @@ _LONG = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUT
 
 
 class ZipTree:
+    num_readers = 1
+
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -48,6 +50,8 @@ class ZipTree:
 
 
 class TarTree:
+    num_readers = 1
+
     def __init__(self, archive: tarfile.TarFile, max_bytes: int) -> None:
         self._archive = archive
         self._places: dict[str, int] = {}

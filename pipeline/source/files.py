@@ -64,9 +64,15 @@ class Listing:
 
 
 class Tree(Protocol):
-    """Files below one source."""
+    """Files below one source.
+
+    Attributes:
+        listing: What it holds.
+        num_readers: How many files are best read at once.
+    """
 
     listing: Listing
+    num_readers: int
 
     def open(self, entry: Entry) -> IO[bytes]:
         """A file to read, and to seek in; raises one of `READ_ERRORS` where it cannot be read."""

@@ -31,9 +31,18 @@ def _unwrapped(paths: Sequence[str]) -> str:
         if len(names) != 1 or not any(len(parts) > 2 for parts in below):
             return wrapper
         [name] = names
-        if name.strip().lower() in SPLITS:
+        if _split_of(f"{name}/"):
             return wrapper
         wrapper += f"{name}/"
+
+
+def _split_of(path: str) -> str | None:
+    """
+    >>> _split_of("Validation/cats/1.png"), _split_of("cats/1.png"), _split_of("test")
+    ('val', None, None)
+    """
+    folder, slash, _ = path.partition("/")
+    return SPLITS.get(folder.strip().lower()) if slash else None
 
 
 def by_class(tree: Tree) -> Found | None:
@@ -69,7 +78,7 @@ def by_split(tree: Tree) -> Found | None:
     rows, skipped = [], []
     for entry in entries:
         parts = entry.path.removeprefix(wrapper).split("/")
-        split = SPLITS.get(parts[0].strip().lower())
+        split = _split_of(entry.path.removeprefix(wrapper))
         if not is_image(tree, entry):
             skipped.append(Skipped(entry.path, "not_an_image", f"a .{ending(entry.path)} file by name and content"))
         elif split is None or len(parts) < 3 or not entry.path.startswith(wrapper):

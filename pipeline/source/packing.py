@@ -7,7 +7,9 @@ its path, so that a new or changed image changes one shard, and DVC stores that 
 import csv
 import hashlib
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ SHARD_BYTES = 128 << 20
 MAX_SHARDS = 64
 ROW_GROUP_BYTES, ROW_GROUP_IMAGES = 4 << 20, 1000
 """Of each shard in memory: what has not been written of it yet. No other shard decides when, or one change would move all."""
+AHEAD_BYTES = 64 << 20
+"""Of files that are read before it is their turn."""
 
 
 def pack(tree: Tree, rows: Sequence[Row], out: Path, max_file_bytes: int, max_bytes: int) -> list[Skipped]:
@@ -47,16 +51,10 @@ def pack(tree: Tree, rows: Sequence[Row], out: Path, max_file_bytes: int, max_by
         num_shards *= 2
     total = 0
     with _progress(len(rows)) as advance, _Shards(out, num_shards, announced) as shards:
-        for row in rows:
+        for row, data in _read_ahead(tree, rows, max_file_bytes):
             advance()
-            if row.entry.size > max_file_bytes:
-                evidence = f"{row.entry.size:,} bytes, more than data.max_file_megabytes={max_file_bytes / 1e6:g}"
-                skipped.append(Skipped(row.entry.path, "too_large", evidence))
-                continue
-            try:
-                data = read(tree, row.entry, max_file_bytes)
-            except DamagedError as error:
-                skipped.append(Skipped(row.entry.path, "damaged", str(error)))
+            if isinstance(data, Skipped):
+                skipped.append(data)
                 continue
             total += len(data)
             _check_total(total, max_bytes)
@@ -67,6 +65,36 @@ def pack(tree: Tree, rows: Sequence[Row], out: Path, max_file_bytes: int, max_by
             f"{skipped[0].evidence}."
         )
     return skipped
+
+
+def _read_ahead(tree: Tree, rows: Sequence[Row], max_file_bytes: int) -> Iterator[tuple[Row, bytes | Skipped]]:
+    """The bytes of each image in turn, or why it is left out; as many are read at once as the source is best read."""
+    if tree.num_readers == 1:
+        yield from ((row, _read(tree, row, max_file_bytes)) for row in rows)
+        return
+    waiting: deque[tuple[Row, Future[bytes | Skipped]]] = deque()
+    with ThreadPoolExecutor(tree.num_readers) as readers:
+        try:
+            for row in rows:
+                waiting.append((row, readers.submit(_read, tree, row, max_file_bytes)))
+                while len(waiting) > 2 * tree.num_readers or sum(row.entry.size for row, _ in waiting) > AHEAD_BYTES:
+                    first, data = waiting.popleft()
+                    yield first, data.result()
+            while waiting:
+                first, data = waiting.popleft()
+                yield first, data.result()
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(tree: Tree, row: Row, max_file_bytes: int) -> bytes | Skipped:
+    if row.entry.size > max_file_bytes:
+        evidence = f"{row.entry.size:,} bytes, more than data.max_file_megabytes={max_file_bytes / 1e6:g}"
+        return Skipped(row.entry.path, "too_large", evidence)
+    try:
+        return read(tree, row.entry, max_file_bytes)
+    except DamagedError as error:
+        return Skipped(row.entry.path, "damaged", str(error))
 
 
 def _check_total(num_bytes: int, max_bytes: int) -> None:

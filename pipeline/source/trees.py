@@ -61,6 +61,8 @@ def _listed(path: Path, max_bytes: int, stack: ExitStack) -> Tree:
 
 
 class _Folder:
+    num_readers = 1
+
     def __init__(self, root: Path) -> None:
         self._root = str(root)
         self._real = Path(os.path.realpath(root))
@@ -109,6 +111,8 @@ class _Folder:
 
 class _Single:
     """One file that is no archive, such as a Parquet file."""
+
+    num_readers = 1
 
     def __init__(self, path: Path) -> None:
         self._path = path
