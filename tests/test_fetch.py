@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.config import entry
+from pipeline.config.composing import compose
 from pipeline.config.errors import DataError
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Digits, Published
 from pipeline.config.stage import Job
 from pipeline.fetch import fetch_digits, fetch_published, main
 from pipeline.source.download import Patience
+from pipeline.storage import lineage
 from tests.cifar_files import tarred
+from tests.conftest import ROOT
 from tests.idx_files import CLASSES, gzipped, idx_files, sha256s, write_files
 from tests.loopback import web_server
 
@@ -122,3 +127,61 @@ def test_main_fetches_what_the_configuration_names(tmp_path: Path) -> None:
 def test_main_fetches_digits(tmp_path: Path) -> None:
     main(job(tmp_path, Digits(name="digits")))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"images.npy", "labels.npy", "source.json"}
+
+
+@pytest.fixture
+def fetch_in_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Does what DVC calls for a folder `photos` of two classes; gives what it says."""
+    monkeypatch.setattr(lineage, "ROOT", tmp_path)
+    monkeypatch.setattr(lineage, "CACHE", tmp_path / "build" / "cache")
+    for label in ("ant", "bee"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for place in range(3):
+            (tmp_path / "photos" / label / f"{place}.png").write_bytes(f"{label} {place}".encode())
+
+    def run() -> str:
+        lineage._version_of.cache_clear()  # each call stands for a process of its own
+        config = compose(ROOT / "conf", ROOT / "params.yaml", ["data=folder", "data.source=photos"])
+        entry._run_in_dvc("fetch", main, config, tmp_path / "build")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_own_images_are_fetched_again_only_where_one_has_changed(tmp_path: Path, fetch_in_dvc: Any) -> None:
+    photos = tmp_path / "photos"
+    assert "photos: image folder with 2 classes, 6 images" in fetch_in_dvc()
+    assert fetch_in_dvc() == fetch_in_dvc() == "fetch: nothing has changed\n"
+
+    def after(change: Any) -> str:
+        change()
+        said = fetch_in_dvc()
+        assert said != "fetch: nothing has changed\n" and fetch_in_dvc() == "fetch: nothing has changed\n"
+        return lineage.hash_folder(tmp_path / "downloads")
+
+    before = lineage.hash_folder(tmp_path / "downloads")
+    assert after((photos / "ant/1.png").touch) == before, "touched, it is the same image"
+    hashes = [
+        after(lambda: (photos / "bee/new.png").write_bytes(b"new")),
+        after(lambda: (photos / "bee/new.png").rename(photos / "ant/new.png")),
+        after(lambda: (photos / "ant/new.png").write_bytes(b"wen")),
+        after((photos / "ant/2.png").unlink),
+    ]
+    assert len({before, *hashes}) == 5
+
+
+def test_own_images_are_fetched_again_where_the_output_is_not_whole(tmp_path: Path, fetch_in_dvc: Any) -> None:
+    fetch_in_dvc()
+    (tmp_path / "downloads" / "images-00.parquet").write_bytes(b"damaged")
+    assert "photos: image folder with 2 classes" in fetch_in_dvc()
+    assert fetch_in_dvc() == "fetch: nothing has changed\n"
+
+
+def test_a_fetch_that_fails_leaves_what_was_there(tmp_path: Path, fetch_in_dvc: Any) -> None:
+    fetch_in_dvc()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "downloads").iterdir()}
+    shutil.rmtree(tmp_path / "photos" / "bee")
+    with pytest.raises(DataError, match=r"at least two classes, each in a folder of its name; it has 'ant' alone"):
+        fetch_in_dvc()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "downloads").iterdir()} == before
+    assert not [path.name for path in tmp_path.iterdir() if "partial" in path.name]
