@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from pipeline.config.schema_data import Folder, Published
 from pipeline.config.stage import Job
-from pipeline.source import finding, packing, trees
+from pipeline.source import copying, finding, packing, trees
 from pipeline.source.download import Patience
 from pipeline.source.mirrors import fetch_files, shown
-from pipeline.source.own import asked, at_hand
+from pipeline.source.own import asked, at_hand, max_bytes
 from pipeline.storage import lineage, lock
 
 DIGITS_ORIGIN = "scikit-learn's load_digits; Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49"
@@ -93,19 +93,19 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path, fingerprint: 
         DataError: The source cannot be read, is laid out in no known way or in several, or is too large; or the disk is full.
         ConfigError: A package is missing that the source's address needs.
     """
-    most, most_of_one = int(data.max_gigabytes * 1e9), int(data.max_file_megabytes * 1e6)
+    most, most_of_one = max_bytes(data), int(data.max_file_megabytes * 1e6)
     with lock.held(cache, wait=True):
         source = at_hand(str(data.source), root, cache, most)
-        with trees.opened(source, data.storage_options) as tree:
+        with trees.opened(source, data.storage_options, most) as tree:
             found = finding.find(tree, data.layout, data.table, data.columns)
-            entries = {entry.path: entry for entry in tree.listing.entries}
             if found.rows:
                 skipped = [*tree.listing.skipped, *found.skipped]
                 skipped += packing.pack(tree, found.rows, out, most_of_one, most)
                 packing.write_skipped(out / "skipped.csv", skipped)
                 about: dict[str, Any] = {"layout": "parquet"}
             else:
-                about = {"layout": found.layout, "parts": packing.copy_parts(tree, entries, found.parts, out, most)}
+                parts = copying.copy_parts(tree, found.layout, found.parts, out, most)
+                about = {"layout": found.layout, "parts": parts}
                 if found.columns:
                     about["columns"] = found.columns
         shutil.rmtree(cache, ignore_errors=True)

@@ -24,7 +24,7 @@ def found(root: Path, files: Mapping[str, bytes | str], **asked: Any) -> Found:
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data if isinstance(data, bytes) else data.encode())
-    with opened(str(root), {}) as tree:
+    with opened(str(root), {}, 10**10) as tree:
         return find(tree, **({"layout": None, "table": None, "columns": {}} | asked))
 
 
@@ -76,7 +76,9 @@ def test_splits_in_any_subset_and_spelling(tmp_path: Path) -> None:
 
 
 def test_splits_without_train_are_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.source must hold a train folder beside test; it has none"):
+    with pytest.raises(
+        DataError, match=r"must hold a train folder, with a folder for each class, beside test; it has none"
+    ):
         found(tmp_path, {"test/a/1.png": PNG, "test/b/2.png": PNG})
 
 
@@ -193,6 +195,6 @@ def test_files_of_many_images_are_known_by_their_names(tmp_path: Path) -> None:
     arrays = {f"{name}_{split}.npy": b"x" for name in "xy" for split in ("train", "test")}
     assert found(tmp_path / "npy", arrays).parts["test"] == {"images": "x_test.npy", "labels": "y_test.npy"}
     np.savez(tmp_path / "digits.npz", x=np.zeros(1))
-    with opened(str(tmp_path / "digits.npz"), {}) as tree:
+    with opened(str(tmp_path / "digits.npz"), {}, 10**10) as tree:
         kinds = [entry.path for entry in tree.listing.entries]
     assert kinds == ["digits.npz"], "an .npz file is one file, though it is a zip archive"

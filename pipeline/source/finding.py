@@ -1,11 +1,11 @@
 """Which layout files have: found by looking at their names, and into those that could be a table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from pipeline.config.errors import DataError
 from pipeline.source import folders, holding, manifests
-from pipeline.source.found import Found, may_be_image
-from pipeline.source.trees import Entry, Tree
+from pipeline.source.files import Listing, Tree
+from pipeline.source.found import Found, UnfitError
 
 
 def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str, str]) -> Found:
@@ -34,23 +34,22 @@ def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str
         found = candidates[layout]()
         if found is None:
             raise DataError(
-                f"data.layout={layout} must fit the files of data.source; they are {shown(entries)}. Set data.layout=null to "
-                "have it found."
+                f"data.layout={layout} must fit the files of data.source; they are {shown(tree.listing)}. Set "
+                "data.layout=null to have it found."
             )
         return found
-    fitting = [found for candidate in candidates.values() if (found := candidate()) is not None]
+    fitting, problem = [], None
+    for candidate in candidates.values():
+        try:
+            found = candidate()
+        except UnfitError as error:
+            problem = problem or error
+        else:
+            fitting += [found] if found is not None else []
     if not fitting:
-        folders_with_images = {
-            entry.path.split("/")[-2] for entry in entries if "/" in entry.path and may_be_image(entry.path)
-        }
-        if len(folders_with_images) == 1:
-            raise DataError(
-                f"data.source must hold images of at least two classes, each in a folder of its name; it has "
-                f"{folders_with_images.pop()!r} alone."
-            )
-        raise DataError(
+        raise problem or DataError(
             "data.source must hold images in folders named by class, in train/val/test folders of these, or beside a table "
-            f"that names each file and its label; or Parquet, IDX, CIFAR or NumPy files. Found {shown(entries)}."
+            f"that names each file and its label; or Parquet, IDX, CIFAR or NumPy files. Found {shown(tree.listing)}."
         )
     if len(fitting) > 1:
         options = "; ".join(f"data.layout={found.layout} ({found.title})" for found in fitting)
@@ -58,6 +57,11 @@ def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str
     return fitting[0]
 
 
-def shown(entries: Sequence[Entry]) -> str:
+def shown(listing: Listing) -> str:
+    """The first files, and the first that was left out, for people."""
+    entries, skipped = listing.entries, listing.skipped
     names = ", ".join(entry.path for entry in entries[:5])
-    return f"{len(entries):,} files: {names}{', …' if len(entries) > 5 else ''}" if entries else "no file"
+    files = f"{len(entries):,} files: {names}{', …' if len(entries) > 5 else ''}" if entries else "no file"
+    return (
+        f"{files}; {len(skipped):,} left out, such as {skipped[0].path} ({skipped[0].evidence})" if skipped else files
+    )

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from pipeline.config.errors import DataError
+from pipeline.source.files import Skipped, Tree
 from pipeline.source.found import (
     SPLITS,
     Found,
     Row,
+    UnfitError,
     class_name,
     counted,
     ending,
@@ -15,18 +16,24 @@ from pipeline.source.found import (
     is_image,
     may_be_image,
 )
-from pipeline.source.trees import Skipped, Tree
 
 
-def _unwrapped(paths: Sequence[str], depth: int) -> str:
-    """The folder, with its slash, around all the `paths`, as long as `depth` more levels are below it."""
+def _unwrapped(paths: Sequence[str]) -> str:
+    """The folder, with its slash, that holds the folders of classes or splits.
+
+    >>> _unwrapped(["set/cats/1.png", "set/dogs/2.png", "preview.png"]), _unwrapped(["cats/1.png"])
+    ('set/', '')
+    """
     wrapper = ""
-    while paths and all(path.count("/") >= wrapper.count("/") + depth + 1 for path in paths):
-        first = paths[0][len(wrapper) :].split("/")[0]
-        if first.lower() in SPLITS or not all(path.startswith(f"{wrapper}{first}/") for path in paths):
-            break
-        wrapper += f"{first}/"
-    return wrapper
+    while True:
+        below = [path[len(wrapper) :].split("/") for path in paths if path.startswith(wrapper)]
+        names = {parts[0] for parts in below if len(parts) > 1}
+        if len(names) != 1 or not any(len(parts) > 2 for parts in below):
+            return wrapper
+        [name] = names
+        if name.strip().lower() in SPLITS:
+            return wrapper
+        wrapper += f"{name}/"
 
 
 def by_class(tree: Tree) -> Found | None:
@@ -34,7 +41,7 @@ def by_class(tree: Tree) -> Found | None:
     if not has_image_names(entries):
         return None
     rows, skipped = [], []
-    wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)], 1)
+    wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)])
     for entry in entries:
         parts = entry.path.removeprefix(wrapper).split("/")
         if not is_image(tree, entry):
@@ -44,8 +51,13 @@ def by_class(tree: Tree) -> Found | None:
         else:
             rows.append(Row(entry, class_name(parts[0])))
     names = {row.label for row in rows}
-    if len(names) < 2 or {name.lower() for name in names} <= SPLITS.keys():
+    if {name.lower() for name in names} <= SPLITS.keys():
         return None
+    if len(names) == 1:
+        raise UnfitError(
+            "data.source must hold images of at least two classes, each in a folder of its name; it has "
+            f"{names.pop()!r} alone."
+        )
     return Found("folders", f"image folder with {counted(rows)}, no test split", rows, skipped)
 
 
@@ -53,22 +65,30 @@ def by_split(tree: Tree) -> Found | None:
     entries = tree.listing.entries
     if not has_image_names(entries):
         return None
-    images = [entry for entry in entries if may_be_image(entry.path)]
-    wrapper = _unwrapped([entry.path for entry in images], 2)
+    wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)])
     rows, skipped = [], []
     for entry in entries:
         parts = entry.path.removeprefix(wrapper).split("/")
-        split = SPLITS.get(parts[0].lower())
+        split = SPLITS.get(parts[0].strip().lower())
         if not is_image(tree, entry):
             skipped.append(Skipped(entry.path, "not_an_image", f"a .{ending(entry.path)} file by name and content"))
-        elif split is None or len(parts) < 3:
+        elif split is None or len(parts) < 3 or not entry.path.startswith(wrapper):
             skipped.append(Skipped(entry.path, "unlisted", "it lies in no class of train, val or test"))
         else:
             rows.append(Row(entry, class_name(parts[1]), split))
-    if not rows or len({row.label for row in rows}) < 2:
+    if not rows:
         return None
     counts = Counter(row.split for row in rows)
     if "train" not in counts:
-        raise DataError(f"data.source must hold a train folder beside {', '.join(sorted(counts))}; it has none.")
+        raise UnfitError(
+            "data.source must hold a train folder, with a folder for each class, beside "
+            f"{', '.join(sorted(counts))}; it has none."
+        )
+    names = {row.label for row in rows}
+    if len(names) == 1:
+        raise UnfitError(
+            "data.source must hold images of at least two classes, each in a folder of its name; it has "
+            f"{names.pop()!r} alone."
+        )
     sizes = ", ".join(f"{name} {counts[name]:,}" for name in ("train", "val", "test") if name in counts)
     return Found("splits", f"image folder with splits, {counted(rows)} ({sizes})", rows, skipped)

@@ -3,10 +3,10 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.source.trees import Entry, Skipped, Tree
+from pipeline.config.errors import DataError
+from pipeline.source.files import Entry, Skipped, Tree
 
 IMAGES = (
     "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "avif", "jp2", "j2k", "ppm", "pgm", "pbm",
@@ -33,6 +33,10 @@ COLUMNS = {
     "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id"),
 }
 """What columns are called where `data.columns` says nothing."""
+
+
+class UnfitError(DataError):
+    """A layout that files begin to have; told where they have no other."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,12 @@ class Found:
 
 
 def ending(path: str) -> str:
-    return PurePosixPath(path).suffix.lower().lstrip(".")
+    """
+    >>> ending("cats.old/1.PNG"), ending("cats.old/1")
+    ('png', '')
+    """
+    name, _, last = path.rpartition("/")[2].rpartition(".")  # pathlib takes ten times as long
+    return last.lower() if name else ""
 
 
 def may_be_image(path: str) -> bool:
@@ -107,9 +116,14 @@ def has_image_names(entries: Sequence[Entry]) -> bool:
     return any(ending(entry.path) in IMAGES for entry in entries)
 
 
+def spelled(text: str) -> str:
+    """`text` as it can be written: bytes of a name that are no UTF-8 are spelled out."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def class_name(folder: str) -> str:
-    """In composed Unicode; bytes of a name that are no UTF-8 are spelled out."""
-    return unicodedata.normalize("NFC", folder.encode("utf-8", "backslashreplace").decode()).strip()
+    """In composed Unicode."""
+    return unicodedata.normalize("NFC", spelled(folder)).strip()
 
 
 def counted(rows: Sequence[Row]) -> str:

@@ -18,6 +18,11 @@ def asked(data: Folder) -> str:
     return _digest(dataclasses.asdict(data))
 
 
+def max_bytes(data: Folder) -> int:
+    """Of all files together."""
+    return int(data.max_gigabytes * 1e9)
+
+
 def version(data: Folder, root: Path) -> str | None:
     """Names the files of the source by path, size and time of change; None where it cannot be had.
 
@@ -27,8 +32,8 @@ def version(data: Folder, root: Path) -> str | None:
     if _on_web(source):
         return ""
     try:
-        with opened(source, data.storage_options) as tree:
-            entries = [(entry.path, entry.size, entry.stamp) for entry in tree.listing.entries]
+        with opened(source, data.storage_options, max_bytes(data)) as tree:
+            entries = tree.listing.entries
     except DataError:
         return None
     return _digest(entries)

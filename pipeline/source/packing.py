@@ -5,22 +5,16 @@ its path, so that a new or changed image changes one shard, and DVC stores that 
 """
 
 import csv
-import gzip
 import hashlib
-import os
-import shutil
 import time
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline.config.errors import DataError
-from pipeline.source.found import Row
-from pipeline.source.holding import array_names
-from pipeline.source.trees import CHUNK_BYTES, DamagedError, Entry, Skipped, Tree, read
+from pipeline.source.files import DamagedError, Skipped, Tree, read
+from pipeline.source.found import Row, spelled
 from pipeline.storage.atomic import room_for
 
 SHARD_BYTES = 128 << 20
@@ -43,10 +37,11 @@ def pack(tree: Tree, rows: Sequence[Row], out: Path, max_file_bytes: int, max_by
         The files that were left out.
 
     Raises:
-        DataError: The images are larger than `max_bytes` together, or the disk is full.
+        DataError: The images are larger than `max_bytes` together, or none can be read, or the disk is full.
     """
     skipped = []
-    announced = sum(min(row.entry.size, max_file_bytes) for row in rows)
+    announced = sum(row.entry.size for row in rows if row.entry.size <= max_file_bytes)
+    _check_total(announced, max_bytes)
     num_shards = 1
     while num_shards < MAX_SHARDS and announced > num_shards * SHARD_BYTES:
         num_shards *= 2
@@ -64,125 +59,22 @@ def pack(tree: Tree, rows: Sequence[Row], out: Path, max_file_bytes: int, max_by
                 skipped.append(Skipped(row.entry.path, "damaged", str(error)))
                 continue
             total += len(data)
-            if total > max_bytes:
-                raise DataError(
-                    f"the images of data.source must be at most {max_bytes / 1e9:g} GB together; they are more. Raise "
-                    "data.max_gigabytes if they are meant to be."
-                )
+            _check_total(total, max_bytes)
             shards.add(row, data)
+    if len(skipped) == len(rows):
+        raise DataError(
+            f"data.source must hold images that can be read; none of {len(rows):,} can: {skipped[0].path}: "
+            f"{skipped[0].evidence}."
+        )
     return skipped
 
 
-def copy(tree: Tree, entry: Entry, target: Path, max_bytes: int) -> None:
-    """Copy a file as it is, sharing its blocks where the file system can.
-
-    Raises:
-        DataError: It cannot be read, is longer than `max_bytes`, or the disk is full.
-    """
-    left = max_bytes
-    with room_for(target, entry.size), target.open("wb") as written:
-        try:
-            with tree.open(entry) as file:
-                if hasattr(os, "copy_file_range") and (number := _descriptor(file)) is not None:
-                    while left > 0 and (count := _copy_range(number, written.fileno())):
-                        left -= count
-                while left >= 0 and (chunk := file.read(CHUNK_BYTES)):
-                    left -= len(chunk)
-                    written.write(chunk)
-        except (EOFError, ValueError, RuntimeError) as error:
-            raise DataError(f"{entry.path} of data.source must be readable; it is damaged ({error}).") from error
-    if left < 0:
+def _check_total(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
         raise DataError(
-            f"{entry.path} must be at most {max_bytes / 1e9:g} GB. Raise data.max_gigabytes if it is meant to be larger."
+            f"the images of data.source must be at most {max_bytes / 1e9:g} GB together; they are more. Raise "
+            "data.max_gigabytes if they are meant to be."
         )
-
-
-def copy_parts(
-    tree: Tree, entries: Mapping[str, Entry], parts: Mapping[str, Any], out: Path, max_bytes: int
-) -> dict[str, Any]:
-    """Copy the files of `parts` into `out`, gzipped and zipped ones unpacked, and name them as they are called there.
-
-    Args:
-        tree: Where they are.
-        entries: Its files, by path.
-        parts: As `pipeline.source.finding.Found` has them.
-        out: An existing folder.
-        max_bytes: Of each file.
-
-    Raises:
-        DataError: A file cannot be read, is too large, or the disk is full.
-    """
-    if "npz" in parts:
-        return _unpack_arrays(tree, entries[parts["npz"]], out, max_bytes)
-    named: dict[str, Any] = {}
-    for split, files in parts.items():
-        if split in entries:  # a Parquet file, named by its path
-            named[_copied(tree, entries[split], out, max_bytes)] = files
-        else:
-            named[split] = {
-                kind: [_copied(tree, entries[path], out, max_bytes) for path in paths]
-                if isinstance(paths, list)
-                else _copied(tree, entries[paths], out, max_bytes)
-                for kind, paths in files.items()
-            }
-    return named
-
-
-def _copied(tree: Tree, entry: Entry, out: Path, max_bytes: int) -> str:
-    name = PurePosixPath(entry.path).name
-    target = out / name.removesuffix(".gz")
-    if target.exists():
-        target = out / entry.path.replace("/", "-")
-    if not name.endswith(".gz"):
-        copy(tree, entry, target, max_bytes)
-        return target.name
-    with (
-        room_for(target, entry.size),
-        tree.open(entry) as packed,
-        gzip.open(packed) as file,
-        target.open("wb") as written,
-    ):
-        left = max_bytes
-        try:
-            while left >= 0 and (chunk := file.read(CHUNK_BYTES)):
-                left -= len(chunk)
-                written.write(chunk)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(
-                f"{entry.path} of data.source must be a whole gzip file; it is damaged ({error})."
-            ) from error
-    if left < 0:
-        raise DataError(
-            f"{entry.path} must unpack to at most {max_bytes / 1e9:g} GB. Raise data.max_gigabytes if it may."
-        )
-    return target.name
-
-
-def _unpack_arrays(tree: Tree, entry: Entry, out: Path, max_bytes: int) -> dict[str, Any]:
-    """The arrays of an .npz file, each as a .npy file of its own; nothing in it is unpickled."""
-    with tree.open(entry) as file:
-        try:
-            archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{entry.path} must be a whole .npz file; it is damaged ({error}).") from error
-        members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
-        parts: dict[str, Any] = {}
-        for split, (images, labels) in array_names():
-            if images in members and labels in members and split not in parts:
-                parts[split] = {"images": f"{images}.npy", "labels": f"{labels}.npy"}
-                for name in (images, labels):
-                    if members[name].file_size > max_bytes:
-                        raise DataError(
-                            f"{entry.path} must unpack to at most {max_bytes / 1e9:g} GB. Raise data.max_gigabytes."
-                        )
-                    with archive.open(members[name]) as array, (out / f"{name}.npy").open("wb") as written:
-                        shutil.copyfileobj(array, written, CHUNK_BYTES)
-    if "train" not in parts:
-        raise DataError(
-            f"{entry.path} must hold arrays named images and labels, or x_train and y_train; it holds "
-            f"{', '.join(sorted(members))}."
-        )
-    return parts
 
 
 def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
@@ -193,23 +85,6 @@ def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
         writer.writerows(
             [each.path, each.problem, each.evidence] for each in sorted(skipped, key=lambda each: each.path)
         )
-
-
-def _descriptor(file: Any) -> int | None:
-    """The number of a file of the system, of which nothing has been read yet; None for a member of an archive."""
-    try:
-        return int(file.fileno()) if type(file).__module__ == "_io" else None
-    except (OSError, AttributeError):
-        return None
-
-
-def _copy_range(source: int, target: int) -> int:
-    try:
-        count = os.copy_file_range(source, target, 1 << 30)
-    except OSError:
-        return 0  # not between these file systems; it is read and written instead
-    os.lseek(target, 0, os.SEEK_END)
-    return count
 
 
 class _Shards:
@@ -248,7 +123,7 @@ class _Shards:
     def add(self, row: Row, data: bytes) -> None:
         first = int.from_bytes(hashlib.sha256(row.entry.path.encode("utf-8", "surrogateescape")).digest()[:4], "big")
         place = first * len(self._paths) >> 32
-        path = row.entry.path.encode("utf-8", "backslashreplace").decode()
+        path = spelled(row.entry.path)
         columns = {"path": path, "label": row.label, "split": row.split or None, "group": row.group or None}
         self._rows[place].append({**columns, "image": {"bytes": data, "path": path}})
         self._bytes[place] += len(data)

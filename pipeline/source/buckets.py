@@ -1,0 +1,81 @@
+"""A folder behind an address that fsspec knows, as a tree: S3, Google Cloud Storage, Azure, SSH."""
+
+import io
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from pipeline.config.errors import ConfigError, DataError
+from pipeline.source.files import Entry, Listing, hidden, reason
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "ssh": "ssh",
+          "sftp": "ssh"}  # fmt: skip
+"""The extra of goodfit that brings the package for each kind of address."""
+
+ONE_REQUEST_BYTES = 16 << 20
+"""A file up to this size is got in one request; a larger one piece by piece, as it is read."""
+
+
+class Bucket:
+    """The files below `address`.
+
+    Raises:
+        ConfigError: The package for such an address is not installed.
+        DataError: They cannot be listed, or there are none.
+    """
+
+    def __init__(self, address: str, storage_options: Mapping[str, Any]) -> None:
+        from fsspec import get_filesystem_class
+        from fsspec.core import url_to_fs
+
+        scheme = address.partition("://")[0]
+        try:
+            get_filesystem_class(scheme)
+        except (ImportError, ValueError) as error:
+            extra = EXTRAS.get(scheme)
+            mend = (
+                f"Install it with `pip install -e '.[{extra}]'`."
+                if extra
+                else f"Known are {', '.join(sorted(EXTRAS))}."
+            )
+            raise ConfigError(f"data.source={address} needs a package for {scheme}:// ({error}). {mend}") from None
+        try:
+            self._files, self._root = url_to_fs(address, **storage_options)
+            found = self._files.find(self._root, detail=True)
+        except Exception as error:  # each file system raises its library's own
+            raise DataError(
+                f"data.source must be a folder that can be listed; {address} cannot: {_short(error)}. Correct the address, or "
+                "give what it needs in data.storage_options or in the environment."
+            ) from None
+        self._address = address
+        self._names: dict[str, str] = {}
+        self.listing = Listing()
+        for name, about in sorted(found.items()):
+            path = name.removeprefix(self._root).lstrip("/") or PurePosixPath(name).name
+            if about.get("type") == "directory" or hidden(path):
+                continue
+            stamp = next((str(about[key]) for key in ("ETag", "etag", "LastModified", "mtime") if key in about), "")
+            self._names[path] = name
+            self.listing.entries.append(Entry(path, int(about.get("size") or 0), stamp))
+        if not self.listing.entries:
+            raise DataError(f"data.source must hold files; {address} holds none.")
+
+    def open(self, entry: Entry) -> IO[bytes]:
+        """A file; one that is gone is damaged, all else is an outage, which must not pass for damaged files."""
+        name = self._names[entry.path]
+        try:
+            if entry.size <= ONE_REQUEST_BYTES:
+                return io.BytesIO(self._files.cat_file(name))
+            file: IO[bytes] = self._files.open(name, "rb")
+            return file
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"data.source must stay at hand; {entry.path} of {self._address} cannot be read: {_short(error)}. "
+                "Run it again when it can."
+            ) from None
+
+
+def _short(error: Exception) -> str:
+    return reason(error)[:200]
