@@ -31,6 +31,7 @@ def result(project: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_what_ends_too_early_is_trained_longer_and_the_change_is_written(project: Path) -> None:
     run = command_runner(project)
     printed = run("pipeline.cure", *UNFINISHED, "--apply").stdout

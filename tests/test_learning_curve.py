@@ -16,6 +16,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_more_images_are_worth_what_the_curve_says(project: Path) -> None:
     run = command_runner(project)
     printed = run("pipeline.learning_curve", *SMALL).stdout

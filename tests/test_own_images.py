@@ -17,7 +17,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.config.composing import compose
-from pipeline.fetch import fetch_own
+from pipeline.config.stage import Job
+from pipeline.data.layouts import read
+from pipeline.fetch import fetch_own, main
 from pipeline.prepare import prepare
 from tests.conftest import ROOT, command_runner
 from tests.mutations import Mutated, mutations
@@ -232,3 +234,27 @@ def test_without_the_source_the_pinned_images_stay(ready: Path) -> None:
     use(ready, "elsewhere2")
     done = run("dvc", "repro", "prepare", check=False)
     assert done.returncode != 0 and "data.source must be a folder, an archive or a file that is there" in done.stderr
+
+
+@pytest.mark.slow
+def test_fashion_mnist_as_files_is_what_its_arrays_are(tmp_path: Path) -> None:
+    """Needs one of the dataset's mirrors."""
+    config = compose(ROOT / "conf", ROOT / "params.yaml", ["data=fashion_mnist"])
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "arrays").mkdir()
+    main(Job(config, tmp_path / "raw", "f", tmp_path / "cache", {}.__getitem__))
+    prepare(tmp_path / "raw", config.prepare, tmp_path / "arrays", tmp_path / "cache", "p")
+    raw = read(tmp_path / "raw")
+    place = 0
+    for block in raw.blocks:
+        for image in block.read():
+            name = raw.classes[raw.labels[place]].replace("/", "∕")
+            folder = tmp_path / "photos" / raw.splits[place] / name
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{place:05d}.png"), np.asarray(image))
+            place += 1
+    classes = json.dumps([name.replace("/", "∕") for name in raw.classes], ensure_ascii=False)
+    prepared(tmp_path, "photos", f"data.classes={classes}")
+    for split in SPLITS:
+        for array in ("images.npy", "labels.npy"):
+            assert (tmp_path / "out" / split / array).read_bytes() == (tmp_path / "arrays" / split / array).read_bytes()
