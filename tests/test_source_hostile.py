@@ -159,7 +159,7 @@ def test_archive_of_too_many_files_is_refused(
 def test_member_that_would_fill_the_memory_is_left_out(tmp_path: Path) -> None:
     for number, compression in ((12, zipfile.ZIP_BZIP2), (14, zipfile.ZIP_LZMA)):
         path = as_zip(tmp_path / f"{number}.zip", {"a/1.png": bytes(10_000)}, compression)
-        told = f"compression: zip method {number}, where 0 (stored) or 8 (deflated) is read"
+        told = f"damaged: zip method {number}, where 0 (stored) or 8 (deflated) is read"
         assert listed(path) == ([], {"a/1.png": told})
         with pytest.raises(DataError, match=rf"Found no file; 1 left out, such as a/1\.png \(zip method {number}"):
             fetched(tmp_path, path, str(number))

@@ -37,7 +37,7 @@ class ZipTree:
             elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # Python's zipfile unpacks bzip2 and LZMA without a bound: 1 MB of these may fill 20 GB of memory
                 evidence = f"zip method {member.compress_type}, where 0 (stored) or 8 (deflated) is read"
-                skipped.append(Skipped(path, "compression", evidence))
+                skipped.append(Skipped(path, "damaged", evidence))
             else:
                 self._members[clean] = member  # of two of one name the last, as where it is unpacked
                 _check_number(len(self._members))
