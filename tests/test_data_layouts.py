@@ -360,3 +360,15 @@ def test_missing_and_damaged_parquet_files_are_told(tables: Path) -> None:
     (tables / "test-0.parquet").unlink()
     with pytest.raises(DataError, match=r"test-0\.parquet must be there, as source\.json says"):
         read(tables)
+
+
+def test_splits_of_a_column_go_by_many_names(raw: Path) -> None:
+    about = json.loads((raw / "source.json").read_text()) | {"layout": "parquet", "classes": None}
+    (raw / "source.json").write_text(json.dumps(about))
+    write_table(raw, image=[b"a", b"b", b"c"], label=["x", "y", "x"], split=["Training", "validation", "TEST"])
+    assert read(raw).splits.tolist() == ["train", "val", "test"]
+    write_table(raw, image=[b"a", b"b"], label=["x", "y"], split=["train", "later"])
+    with pytest.raises(
+        DataError, match=r"must have train, val or test as its splits; got 'later'\. Name another column"
+    ):
+        read(raw)

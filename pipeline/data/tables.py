@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.errors import DataError
+from pipeline.source.found import SPLITS
 
 COLUMNS = {"image": "image", "label": "label", "path": "path", "split": "split", "group": "group"}
 """What the columns are called where `source.json` says nothing else."""
@@ -101,7 +102,17 @@ def _read_one(path: Path, split: str, names: Mapping[str, str | None], tables: T
         TableBlock(path, number, str(names["image"]), size) for number, size in zip(groups, sizes, strict=True) if size
     )
     tables.labels.extend(labels)
-    tables.splits.extend([value or split for value in column("split")])
+    tables.splits.extend([_split(path, value) or split for value in column("split")])
     tables.ids.extend([value or f"{path.stem}-{place:06d}" for place, value in enumerate(column("path"))])
     tables.files.extend([path.name] * len(rows))
     tables.groups.extend(["" if value is None else str(value) for value in column("group")])
+
+
+def _split(path: Path, value: Any) -> str:
+    """`train`, `val` or `test`, or an empty text, for what a column calls it."""
+    name = str("" if value is None else value).strip().lower()
+    if name and name not in SPLITS:
+        raise DataError(
+            f"{path} must have train, val or test as its splits; got {value!r}. Name another column with data.columns."
+        )
+    return SPLITS.get(name, "")

@@ -136,7 +136,7 @@ def pinned(data: Any) -> str | None:
         about = json.loads((dvc_folder("fetch") / RECORDS["fetch"]).read_text())
     except (OSError, ValueError):
         return None
-    return about.get("fingerprint") if about.get("asked") == own.asked(data) else None
+    return about.get("fingerprint") if isinstance(about, dict) and about.get("asked") == own.asked(data) else None
 
 
 def is_whole(folder: Path) -> bool:
