@@ -1,15 +1,11 @@
 """Images brought to one size, and what is measured on them."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pipeline.data import images as module
-from pipeline.data.images import Images, PixelCounts, chunks, fit_image, fit_images, hash_pixels, overview
+from pipeline.data.images import Images, PixelCounts, fit_image, overview
 
 
 def noise(*shape: int) -> Images:
@@ -78,28 +74,6 @@ def test_extreme_shapes_fit(shape: tuple[int, int], channels: int, fit: str) -> 
     fitted = fit_image(np.full((*shape, channels), 77, np.uint8), 16, fit)
     assert fitted.shape == (16, 16, channels) and fitted.dtype == np.uint8
     assert set(np.unique(fitted)) == ({0, 77} if fit == "pad" else {77})
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.sampled_from(["pad", "crop", "stretch"]))
-def test_images_fit_together_as_each_does_alone(height: int, width: int, channels: int, fit: str) -> None:
-    images = noise(2, height, width, channels)
-    fitted = fit_images(images, 16, fit)
-    assert fitted.shape == (2, 16, 16, channels)
-    assert all(np.array_equal(one, fit_image(image, 16, fit)) for one, image in zip(fitted, images, strict=True))
-
-
-def test_chunks_give_all_images_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 3)
-    images, chosen = noise(10, 2, 2, 1), np.array([9, 1, 4, 4, 0, 7, 2])
-    pieces = list(chunks(images, chosen))
-    assert [len(piece) for piece in pieces] == [3, 3, 1]
-    assert np.array_equal(np.concatenate(pieces), images[chosen])
-
-
-def test_hash_is_that_of_the_pixels() -> None:
-    images = noise(2, 4, 4, 3)
-    assert hash_pixels(images[:, :, ::-1])[1] == hashlib.sha256(images[1, :, ::-1].tobytes()).hexdigest()
 
 
 def test_mean_and_std_are_those_of_numpy_whatever_the_pieces() -> None:

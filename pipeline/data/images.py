@@ -1,13 +1,10 @@
 """Images of one dataset brought to one size, and what is measured on them."""
 
-import hashlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.arrays import Joined
 from pipeline.data.captions import caption
 from pipeline.data.thumbnails import thumbnails
 
@@ -15,15 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Images = NDArray[np.uint8]
-
-CHUNK = 4096
-"""Images handled at a time: enough to be fast, few enough that memory stays flat."""
-
-
-def chunks(images: Images | Joined, indices: NDArray[np.int64]) -> Iterator[Images]:
-    """The chosen images in order, at most `CHUNK` at a time."""
-    for begin in range(0, len(indices), CHUNK):
-        yield images[indices[begin : begin + CHUNK]]
 
 
 def fit_image(image: Images, size: int, fit: str) -> Images:
@@ -55,21 +43,6 @@ def fit_image(image: Images, size: int, fit: str) -> Images:
     return _resized(image, size, size)
 
 
-def fit_images(images: Images, size: int, fit: str) -> Images:
-    """`fit_image` for images of one shape: uint8 of shape (n, height, width, channels). Padding alone goes at once."""
-    height, width = images.shape[1:3]
-    if (height, width) == (size, size):
-        return images
-    fitted = np.zeros((len(images), size, size, images.shape[3]), dtype=np.uint8)
-    if fit == "pad" and max(height, width) <= size:
-        top, left = (size - height) // 2, (size - width) // 2
-        fitted[:, top : top + height, left : left + width] = images
-    else:
-        for image, target in zip(images, fitted, strict=True):
-            target[...] = fit_image(image, size, fit)
-    return fitted
-
-
 def _resized(image: Images, height: int, width: int) -> Images:
     """First made smaller, each pixel the mean of the area it covers, where it is too large; then larger, linearly.
 
@@ -83,11 +56,6 @@ def _resized(image: Images, height: int, width: int) -> Images:
         if image.shape[:2] != shape:
             image = cv2.resize(image, shape[::-1], interpolation=method).reshape(*shape, channels)  # type: ignore[assignment]
     return image
-
-
-def hash_pixels(images: Images) -> list[str]:
-    """SHA-256 of each image's pixels, row by row, channels last."""
-    return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
 
 
 class PixelCounts:
