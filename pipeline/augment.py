@@ -162,40 +162,27 @@ def _fill(
     seed: int,
     workers: int | None,
 ) -> None:
-    from joblib import Parallel, delayed, effective_n_jobs
-    from joblib.parallel import get_active_backend
+    from joblib import delayed, effective_n_jobs
     from rich.console import Console
     from rich.progress import Progress
+
+    from pipeline.data.backends import num_processes, results
 
     console = Console(highlight=False)
     start = time.perf_counter()
     first, *rest = chunks
     num_images = _write_chunk(pipeline, source, target, begin, *first, seed)
-    paying = _workers_that_pay_off((time.perf_counter() - start) * len(rest))
-    workers = min(workers, effective_n_jobs(-1)) if workers else paying
+    workers = num_processes(workers, (time.perf_counter() - start) * len(rest), _WORKER_START_SECONDS)
     work = (delayed(_write_chunk)(pipeline, source, target, begin, *chunk, seed) for chunk in rest)
-    one_by_one = get_active_backend()[0].supports_return_generator  # Ray's gives all results together, at its end
-    results = "generator_unordered" if one_by_one else "list"
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("augment", total=len(chunks), completed=1)
-        for num_written in Parallel(n_jobs=workers, return_as=results)(work):
+        for num_written in results(work, workers):
             num_images += num_written
             progress.advance(task)
     seconds = time.perf_counter() - start
     workers = effective_n_jobs(workers)  # Dask's backend takes no number: it uses the whole cluster
     processes = "1 process" if workers == 1 else f"{workers} processes"
     console.print(f"augment: {num_images:,} images in {seconds:.1f} s, {processes}")
-
-
-def _workers_that_pay_off(seconds: float) -> int:
-    """As many processes as have at least as much to do as they cost to start, at most one for each usable core.
-
-    Args:
-        seconds: What all the work takes one process.
-    """
-    from joblib import effective_n_jobs
-
-    return max(1, min(effective_n_jobs(-1), int(seconds / _WORKER_START_SECONDS)))
 
 
 def _write_chunk(

@@ -18,6 +18,7 @@ from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
 from pipeline.config.errors import ConfigError, DataError
 from pipeline.data import preview
 from pipeline.data.augmentation import augment_batch
+from pipeline.data.backends import num_processes
 from pipeline.data.veto import augmentation
 
 PAD_AND_CROP: list[Any] = [{"Pad": {"padding": 2}}, {"RandomCrop": {"height": "size", "width": "size"}}]
@@ -315,7 +316,7 @@ def test_no_more_processes_start_than_have_enough_to_do(
     seconds: float, cores: int, expected: int, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("joblib.effective_n_jobs", lambda number: cores)
-    assert stage._workers_that_pay_off(seconds) == expected
+    assert num_processes(None, seconds, stage._WORKER_START_SECONDS) == expected
 
 
 def test_a_run_that_is_not_watched_prints_one_line(make_prepared: Prepare, tmp_path: Path, capsys: Any) -> None:

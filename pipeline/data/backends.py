@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from pipeline.config.errors import ConfigError
 
@@ -41,6 +42,30 @@ def running_on(backend: str, key: str) -> Iterator[None]:
         ) from None
     with cluster, joblib.parallel_config(backend=backend):
         yield
+
+
+def num_processes(asked: int | None, seconds: float, start_seconds: float) -> int:
+    """How many processes to use, at most one for each usable core.
+
+    Args:
+        asked: So many; None: as many as have at least as much to do as they cost to start.
+        seconds: What all the work takes one process.
+        start_seconds: What a process takes before it begins to work.
+    """
+    from joblib import effective_n_jobs
+
+    cores = effective_n_jobs(-1)
+    return min(asked, cores) if asked else max(1, min(cores, int(seconds / start_seconds)))
+
+
+def results(jobs: Iterable[Any], processes: int) -> Iterable[Any]:
+    """What joblib's `jobs` give, one by one as they end, in any order; from Ray, which cannot, all at its end."""
+    from joblib import Parallel
+    from joblib.parallel import get_active_backend
+
+    one_by_one = get_active_backend()[0].supports_return_generator
+    found: Iterable[Any] = Parallel(n_jobs=processes, return_as="generator_unordered" if one_by_one else "list")(jobs)
+    return found
 
 
 def _ray() -> AbstractContextManager[object]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.config.errors import DataError
 from pipeline.data import block, decoding, images, near_duplicates
 from pipeline.data.arrays import write_array
+from pipeline.data.backends import num_processes, results
 from pipeline.data.block import FACTS, BlockJob, Settings, keys_of_content, read_problems
 from pipeline.data.decoding import BadImageError, decode
 from pipeline.data.layouts import RawDataset
@@ -246,9 +247,8 @@ def _no_room(folder: Path, num_images: int, settings: Settings, found: str) -> D
 
 
 def _work(jobs: Sequence[BlockJob], num_images: int, workers: int | None) -> None:
-    from joblib import Parallel, delayed, effective_n_jobs
+    from joblib import delayed
     from joblib.externals.loky import get_reusable_executor
-    from joblib.parallel import get_active_backend
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -259,18 +259,13 @@ def _work(jobs: Sequence[BlockJob], num_images: int, workers: int | None) -> Non
         console.print(f"prepare: {num_images - left:,} of {num_images:,} images were decoded before it was stopped")
     done, reused = jobs[0]()
     seconds = (time.perf_counter() - begin) * (left - done) / done
-    paying = max(1, min(effective_n_jobs(-1), int(seconds / _WORKER_START_SECONDS)))
-    workers = min(workers, effective_n_jobs(-1)) if workers else paying
-    one_by_one = get_active_backend()[0].supports_return_generator  # Ray's gives all results together, at its end
+    workers = num_processes(workers, seconds, _WORKER_START_SECONDS)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
     with Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("decode", total=left, completed=done, rate="")
-        results = Parallel(n_jobs=workers, return_as="generator_unordered" if one_by_one else "list")(
-            delayed(job)() for job in jobs[1:]
-        )
-        for num_block, num_reused in results:
+        for num_block, num_reused in results((delayed(job)() for job in jobs[1:]), workers):
             done, reused = done + num_block, reused + num_reused
             bar.update(task, completed=done, rate=f"{done / (time.perf_counter() - begin):,.0f} images/s")
     if workers > 1:
