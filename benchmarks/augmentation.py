@@ -23,8 +23,8 @@ from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import get_reusable_executor
 
 from pipeline.augment import IMAGES_PER_CHUNK
-from pipeline.config import validate
-from pipeline.data.augmentation import augment_batch, build
+from pipeline.augmentation.transforms import augment_batch, build
+from pipeline.config import validation
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("light", "standard", "strong")
@@ -37,7 +37,7 @@ augment(Path(sys.argv[1]), Path(sys.argv[2]), **json.loads(sys.argv[3]), fingerp
 
 
 def preset(name: str) -> dict[str, Any]:
-    return validate.read_yaml(ROOT / "conf" / "augment" / f"{name}.yaml")
+    return validation.read_yaml(ROOT / "conf" / "augment" / f"{name}.yaml")
 
 
 def seconds(work: Callable[[], object]) -> float:

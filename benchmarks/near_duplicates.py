@@ -32,7 +32,7 @@ from sklearn.datasets import load_digits
 
 from pipeline.data import layouts
 from pipeline.data.near_duplicates import SIDE, SIGNATURE_BYTES, VARIANTS, near_duplicates, signature
-from pipeline.fit.statistics import wilson
+from pipeline.metrics.intervals import wilson
 
 PLANTED = 20
 SAME_RMS = 5.0

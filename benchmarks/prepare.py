@@ -34,7 +34,7 @@ NUM_CLASSES = 10
 PREPARE = """
 import sys, time
 from pathlib import Path
-from pipeline.config.composing import compose
+from pipeline.config.composition import compose
 from pipeline.prepare import prepare
 project, source, out = map(Path, sys.argv[1:4])
 settings = [f"prepare.{setting}" for setting in sys.argv[4:]]

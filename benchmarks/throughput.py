@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from pipeline import model
-from pipeline.fit import history
+from pipeline.metrics import history
 from pipeline.training.batches import ImageBatches
 from pipeline.training.fit import fit
 from pipeline.training.module import Fit

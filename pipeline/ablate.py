@@ -22,23 +22,26 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline import diagnose, diagnosis, evaluate, train
-from pipeline.config import ending
-from pipeline.config.entry import run_job
-from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
-from pipeline.fit import ablation, paired, scores
-from pipeline.fit.ablation import Arm
+from pipeline.diagnosis import diagnose
+from pipeline.errors import ConfigError
+from pipeline.evaluation.course import chosen_thresholds, course_of
+from pipeline.evaluation.scoring import evaluate
 from pipeline.lab import output, tuning
 from pipeline.lab.arms import Plan, plans
-from pipeline.lab.asking import Compose, asked
+from pipeline.lab.session import Compose, asked
 from pipeline.lab.trainings import Trainings
 from pipeline.lab.treatment import majority
+from pipeline.metrics import ablation, paired, scores
+from pipeline.metrics.ablation import Arm
 from pipeline.page import ablation as page
+from pipeline.stage import signals
+from pipeline.stage.entry import run_job
+from pipeline.stage.inputs import input_folder
 from pipeline.storage import atomic
-from pipeline.storage.trainings import input_folder
 from pipeline.sweep import records
 from pipeline.tracking.parent import Parent
+from pipeline.training import job as training_job
 
 COMMAND = "ablate"
 FIRST_SEED = 1
@@ -166,8 +169,8 @@ def _verdict(plan: Plan, arm: Arm, trainings: Trainings, config: Config) -> str:
     for reading in arm.readings:
         job = plan.training(reading.seed)
         prepared = input_folder(trainings.record(job), "prepare")
-        course = diagnose.course_of(trainings.of(job), prepared, config.diagnose.reference, kept_epoch=reading.epoch)
-        verdicts.append(diagnosis.diagnose(course, diagnose.chosen_thresholds(config)).verdict)
+        course = course_of(trainings.of(job), prepared, config.diagnose.reference, kept_epoch=reading.epoch)
+        verdicts.append(diagnose(course, chosen_thresholds(config)).verdict)
     return majority(verdicts)
 
 
@@ -179,7 +182,7 @@ def _test_accuracies(plan: Plan, trainings: Trainings, seeds: Sequence[int]) -> 
         training = trainings.of(plan.deployed(seed))
         prepared = input_folder(trainings.record(plan.deployed(seed)), "prepare")
         with atomic.folder(trainings.folder / "test" / f"{plan.name}-{seed}") as out:
-            measured = evaluate.evaluate(training=training, prepared=prepared, batch_size=512, out=out)
+            measured = evaluate(training=training, prepared=prepared, batch_size=512, out=out)
         accuracies.append(measured[scores.TEST_ACCURACY])
     return accuracies
 
@@ -213,13 +216,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.resume is None:
         overrides += [TUNE] if options.tune else []
         overrides += [f"ablate.budget_minutes={options.budget}"] if options.budget is not None else []
-    with asked(COMMAND, overrides, options.resume, run_job("train", train.main)) as question:
+    with asked(COMMAND, overrides, options.resume, run_job("train", training_job.main)) as question:
         answer = tune if question.compose([]).ablate.tune else compare
         answer(question.trainings, question.compose, question.parent)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    ending.listen()
-    with ending.messages():
+    signals.listen()
+    with signals.messages():
         main()

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.config.errors import DataError
-from pipeline.config.stage import Job
-from pipeline.data.seeds import derive_seed
+from pipeline.errors import DataError
+from pipeline.seeds import derive_seed
+from pipeline.stage.job import Job
 from pipeline.storage import atomic
 
 if TYPE_CHECKING:
-    from pipeline.data.veto import Augmentation
+    from pipeline.augmentation.veto import Augmentation
 
 IMAGES_PER_CHUNK = 250
 """Images drawn from one seed. Which process draws them changes nothing; another number changes every copy."""
@@ -59,12 +59,12 @@ def augment(
             `resolve_mode` says.
         max_gigabytes: That the copies may take with `auto`, of 10⁹ bytes.
         copies: Augmented versions of each image.
-        strength: How strongly the transforms act, as `pipeline.data.strength` explains; at 0 there are no copies.
-        transforms: As `pipeline.data.augmentation.build` takes them; with none there are no copies.
+        strength: How strongly the transforms act, as `pipeline.augmentation.strength` explains; at 0 there are no copies.
+        transforms: As `pipeline.augmentation.transforms.build` takes them; with none there are no copies.
         veto: Transforms that are kept from the images of some classes: `{transform: [class, …]}`.
         seed: Decides everything random.
         workers: Processes, at most one for each core; None: as many as pay off.
-        backend: Where they run, as `pipeline.data.backends` takes it; changes no copy.
+        backend: Where they run, as `pipeline.storage.processes` takes it; changes no copy.
         fingerprint: Recorded beside the copies.
 
     Raises:
@@ -72,10 +72,10 @@ def augment(
             strength or the veto does not fit them; or the backend cannot be had.
         DataError: The disk has no room for the copies.
     """
-    from pipeline.data.backends import running_on
-    from pipeline.data.preview import preview
-    from pipeline.data.strength import scaled
-    from pipeline.data.veto import augmentation
+    from pipeline.augmentation.strength import scaled
+    from pipeline.augmentation.veto import augmentation
+    from pipeline.plotting.preview import preview
+    from pipeline.storage.processes import running_on
 
     dataset = json.loads((prepared / "dataset.json").read_text())
     about_images = {key: dataset[key] for key in ("size", "channels")}
@@ -166,7 +166,7 @@ def _fill(
     from rich.console import Console
     from rich.progress import Progress
 
-    from pipeline.data.backends import num_processes, results
+    from pipeline.storage.processes import num_processes, results
 
     console = Console(highlight=False)
     start = time.perf_counter()
@@ -234,6 +234,7 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    from pipeline.config.entry import run
+    from pipeline.stage.entry import run
+    from pipeline.sweep.command import multirun
 
-    run("augment", main)
+    run("augment", main, multirun())

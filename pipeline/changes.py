@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from pipeline.config import ending
-from pipeline.config.errors import ConfigError, DataError
 from pipeline.data.versions import Version, compare, count, read
-from pipeline.storage import atomic, lineage
+from pipeline.errors import ConfigError, DataError
+from pipeline.stage import lineage, signals
+from pipeline.storage import atomic
 
 COMMAND = "changes"
 PREPARED = "build/prepare"
@@ -113,6 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    ending.listen()
-    with ending.messages():
+    signals.listen()
+    with signals.messages():
         main()

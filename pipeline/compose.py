@@ -9,9 +9,10 @@ Reads `conf/` and `params.yaml`; writes one YAML file of which every later stage
 import argparse
 from pathlib import Path
 
-from pipeline.config import validate
-from pipeline.config.composing import compose
-from pipeline.storage import atomic, lineage
+from pipeline.config import validation
+from pipeline.config.composition import compose
+from pipeline.stage import lineage
+from pipeline.storage import atomic
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,13 +22,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", options.overrides)
     if options.out is None:
-        print(validate.as_yaml(config), end="")
+        print(validation.as_yaml(config), end="")
     else:
-        atomic.write_text(options.out, validate.as_yaml(config))
+        atomic.write_text(options.out, validation.as_yaml(config))
 
 
 if __name__ == "__main__":
-    from pipeline.config.entry import messages
+    from pipeline.stage.entry import messages
 
     with messages():
         main()

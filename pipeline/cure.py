@@ -23,24 +23,25 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import diagnose as doctor
-from pipeline import evaluate, train
-from pipeline.config import ending
-from pipeline.config.entry import run_job
-from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
 from pipeline.diagnosis import GOOD_FIT, OF_THE_DATA, OVERFITTING, Course, diagnose
-from pipeline.fit import paired
-from pipeline.lab import closing, live, treatment
-from pipeline.lab.asking import Compose, asked
+from pipeline.errors import ConfigError
+from pipeline.evaluation.accuracy import accuracy_on
+from pipeline.evaluation.course import chosen_thresholds, course_of
+from pipeline.lab import conclusion, live, treatment
 from pipeline.lab.budget import Budget, BudgetSpent
+from pipeline.lab.session import Compose, asked
 from pipeline.lab.trainings import Job, Trainings
 from pipeline.lab.treatment import Confirmation, Overrides, Patient, Round
+from pipeline.metrics import paired
 from pipeline.page import cure as page
-from pipeline.storage import atomic, lineage
-from pipeline.storage.trainings import input_folder
+from pipeline.stage import lineage, signals
+from pipeline.stage.entry import run_job
+from pipeline.stage.inputs import input_folder
+from pipeline.storage import atomic
 from pipeline.sweep import records
 from pipeline.tracking.parent import Parent
+from pipeline.training import job as training_job
 
 COMMAND = "cure"
 APPLY = "cure.apply=true"
@@ -63,7 +64,7 @@ class Cure:
         self.asked = compose([])
         self.settings = self.asked.cure
         self.budget = Budget(trainings, self.settings.max_runs, self.settings.max_minutes)
-        self.thresholds = doctor.chosen_thresholds(self.asked)
+        self.thresholds = chosen_thresholds(self.asked)
         self.overrides: Overrides = ()
         self.rounds: list[Round] = []
         self.ended = ""
@@ -164,7 +165,7 @@ class Cure:
                 gaps.append(0.0)
                 continue
             prepared = input_folder(self.trainings.record(job), "prepare")
-            accuracies.append(evaluate.accuracy_on(self.trainings.of(job), prepared, "confirm"))
+            accuracies.append(accuracy_on(self.trainings.of(job), prepared, "confirm"))
             gaps.append(patient.measured("train_accuracy") - accuracies[-1])
         return accuracies, gaps
 
@@ -187,9 +188,9 @@ class Cure:
             return Patient(job, diagnose(course), float("inf"))
         training = self.trainings.of(job)
         prepared = input_folder(self.trainings.record(job), "prepare")
-        course = doctor.course_of(training, prepared, self.asked.diagnose.reference)
+        course = course_of(training, prepared, self.asked.diagnose.reference)
         if course.reference is not None and reached > course.reference:
-            course = doctor.course_of(training, prepared, reached)
+            course = course_of(training, prepared, reached)
         found = diagnose(course, self.thresholds)
         self.parent.tag(self.trainings.record(job)["mlflow_run_id"], {"goodfit.verdict": found.verdict})
         return Patient(job, found, float(course.val_loss[(course.kept_epoch or 0) - 1]))
@@ -227,12 +228,12 @@ class Cure:
 def finish(cure: Cure, folder: Path) -> None:
     """Say what came of it, and write the page, the rounds and the patch."""
     conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
-    patch, new = closing.patch(conf, file, asdict(cure.compose(cure.overrides)))
+    patch, new = conclusion.patch(conf, file, asdict(cure.compose(cure.overrides)))
     before, after = cure.rounds[0].champion if cure.rounds else cure.champion(), cure.champion()
     more_data = _worth_of_data(cure)
     suspects = None
     if treatment.illness([each.diagnosis.verdict for each in after]) in OF_THE_DATA:
-        suspects = closing.suspects(input_folder(cure.trainings.record(after[0].overrides), "prepare"))
+        suspects = conclusion.suspects(input_folder(cure.trainings.record(after[0].overrides), "prepare"))
     ended = page.Ending(
         asked=asdict(cure.asked),
         reason=cure.ended,
@@ -245,7 +246,7 @@ def finish(cure: Cure, folder: Path) -> None:
         command=f"python -m pipeline.{COMMAND} " + " ".join(map(shlex.quote, records.read_request(folder, COMMAND))),
         num_trained=len(cure.trainings.jobs),
         suspects=suspects,
-        curves=closing.curves(cure.trainings, before, after) if cure.overrides else [],
+        curves=conclusion.curves(cure.trainings, before, after) if cure.overrides else [],
     )
     contents = {"index.html": page.render(ended), "rounds.json": page.to_json(ended)}
     if ended.adopted:
@@ -292,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the one in this folder")
     options = parser.parse_intermixed_args(arguments)
     besides = [APPLY] if options.apply else []
-    train_one = run_job("train", train.main)
+    train_one = run_job("train", training_job.main)
     with asked(COMMAND, options.overrides, options.resume, train_one, check=_check, besides=besides) as question:
         cure = Cure(question.trainings, question.compose, question.parent)
         cure.run()
@@ -313,6 +314,6 @@ def _check(config: Config) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    ending.listen()
-    with ending.messages():
+    signals.listen()
+    with signals.messages():
         main()

@@ -22,17 +22,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import composing, ending
-from pipeline.config.errors import ConfigError, DataError
+from pipeline.config import composition
 from pipeline.config.schema import Config
-from pipeline.config.stage import Job
-from pipeline.config.validate import nearest
-from pipeline.diagnosis import VERDICTS, Course, CourseError, Thresholds, diagnose, from_rows, prescribe
+from pipeline.config.validation import nearest
+from pipeline.diagnosis import VERDICTS, Course, CourseError, Thresholds, from_rows
 from pipeline.diagnosis.course import NAMES
-from pipeline.diagnosis.reading import read_course
-from pipeline.diagnosis.record import as_record, lines
-from pipeline.storage import atomic, lineage
-from pipeline.storage.trainings import input_folder, read_run
+from pipeline.diagnosis.loading import read_course
+from pipeline.diagnosis.record import lines
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.course import chosen_thresholds, course_of, examine
+from pipeline.stage import lineage, signals
+from pipeline.stage.inputs import input_folder, read_run
+from pipeline.stage.job import Job
+from pipeline.storage import atomic
 
 KEY = "diagnose.training"
 RESULT = "diagnosis.json"
@@ -40,68 +42,10 @@ FAILED = 3
 """Exit code for a verdict of `--fail-on`; 1 is that of an error, 2 that of a wrong command line."""
 
 
-def examine(course: Course, thresholds: Thresholds, settings: dict[str, Any] | None) -> dict[str, Any]:
-    """The diagnosis of a course as `diagnosis.json` holds it, prescriptions included.
-
-    Args:
-        course: Of the training.
-        thresholds: Where the rules draw their lines.
-        settings: The training's configuration; None: another tool's.
-    """
-    found = diagnose(course, thresholds)
-    return as_record(found, prescribe(found, settings))
-
-
-def course_of(training: Path, prepared: Path, reference: float | None, **known: Any) -> Course:
-    """The course of a finished training.
-
-    Args:
-        training: Output of the train stage.
-        prepared: Output of the prepare stage that it was made from.
-        reference: An accuracy that a fitted network ought to reach; None: the one of simple methods on these data.
-        known: Further attributes of `Course`, in place of what the folder says.
-
-    Raises:
-        DataError: The training is not whole.
-    """
-    known["reference"] = reference
-    if reference is None:
-        known["reference"], known["num_reference"] = simple_methods(prepared)
-    try:
-        return read_course(training, prepared, **known)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{KEY} must be a folder that train finished; got {str(training)!r}: {error}") from None
-
-
 def _examine_training(training: Path, thresholds: Thresholds, reference: float | None) -> tuple[Course, dict[str, Any]]:
     run = read_run(training, KEY)
     course = course_of(training, input_folder(run, "prepare"), reference)
     return course, {"training": run["id"], **examine(course, thresholds, run["config"])}
-
-
-def chosen_thresholds(config: Config) -> Thresholds:
-    """The lines of the section `diagnose`.
-
-    Raises:
-        ConfigError: It names one that there is not.
-    """
-    try:
-        return Thresholds.changed(config.diagnose.thresholds)
-    except ValueError as error:
-        raise ConfigError(f"diagnose.thresholds must name thresholds; {error}. Change it in params.yaml.") from None
-
-
-def simple_methods(prepared: Path) -> tuple[float, int]:
-    """The validation accuracy that they reach on these data and the images that it is a mean of, computed once."""
-    from pipeline.data.reference import reference_accuracy
-
-    file = lineage.CACHE / f"reference-{lineage.recorded_fingerprint('prepare', prepared)}.json"
-    if file.exists():
-        accuracy, images = json.loads(file.read_text())
-    else:
-        accuracy, images = reference_accuracy(prepared)
-        atomic.write_text(file, json.dumps([accuracy, images]))
-    return accuracy, images
 
 
 def main(job: Job) -> None:
@@ -140,7 +84,7 @@ def command(arguments: Sequence[str]) -> int:
     failing = _verdicts(options.fail_on)
     overrides = [*options.overrides]
     overrides += [f"diagnose.reference={options.reference}"] if options.reference is not None else []
-    config = composing.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", overrides)
+    config = composition.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", overrides)
     failed = False
     for name, course, record in _examined(options, config):
         print("\n".join([*([f"{name}:"] if name else []), *lines(record)]))
@@ -233,7 +177,7 @@ def _number(text: str | None) -> float:
 
 def write(folder: Path, course: Course, record: dict[str, Any]) -> None:
     """Write `diagnosis.json` and `curve.png`."""
-    from pipeline.page.diagnosis_figure import curve
+    from pipeline.plotting.diagnosis import curve
 
     atomic.write_text(folder / RESULT, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     atomic.write_bytes(folder / "curve.png", curve(course, record))
@@ -285,10 +229,11 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     if "--config" in sys.argv:
-        from pipeline.config.entry import run
+        from pipeline.stage.entry import run
+        from pipeline.sweep.command import multirun
 
-        run("diagnose", main)
+        run("diagnose", main, multirun())
     else:
-        ending.listen()
-        with ending.messages():
+        signals.listen()
+        with signals.messages():
             sys.exit(command(sys.argv[1:]))

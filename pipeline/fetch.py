@@ -16,12 +16,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.config.schema_data import Folder, Published
-from pipeline.config.stage import Job
-from pipeline.source import copying, finding, packing, trees
+from pipeline.source import copying, detect, packing, trees
 from pipeline.source.download import Patience
 from pipeline.source.mirrors import fetch_files, shown
-from pipeline.source.own import asked, at_hand, max_bytes
-from pipeline.storage import lineage, lock
+from pipeline.source.user_source import asked, at_hand, max_bytes
+from pipeline.stage import lineage
+from pipeline.stage.job import Job
+from pipeline.storage import lock
 
 DIGITS_ORIGIN = "scikit-learn's load_digits; Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49"
 DIGITS_LICENCE = "CC BY 4.0"
@@ -97,7 +98,7 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path, fingerprint: 
     with lock.held(cache, wait=True):
         source = at_hand(str(data.source), root, cache, most)
         with trees.opened(source, data.storage_options, most) as tree:
-            found = finding.find(tree, data.layout, data.table, data.columns)
+            found = detect.find(tree, data.layout, data.table, data.columns)
             if found.rows:
                 skipped = [*tree.listing.skipped, *found.skipped]
                 skipped += packing.pack(tree, found.rows, out, most_of_one, most)
@@ -169,6 +170,7 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    from pipeline.config.entry import run
+    from pipeline.stage.entry import run
+    from pipeline.sweep.command import multirun
 
-    run("fetch", main)
+    run("fetch", main, multirun())

@@ -18,18 +18,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline import train
-from pipeline.config import ending
-from pipeline.config.entry import run_job
-from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
-from pipeline.fit import history, power_law
-from pipeline.fit.power_law import Forecast
-from pipeline.lab.asking import asked
+from pipeline.errors import ConfigError
+from pipeline.lab.session import asked
 from pipeline.lab.trainings import Job, Trainings
-from pipeline.page import learning_figure
+from pipeline.metrics import history, power_law
+from pipeline.metrics.power_law import Forecast
+from pipeline.plotting import learning_curve
+from pipeline.stage import signals
+from pipeline.stage.entry import run_job
 from pipeline.storage import atomic
 from pipeline.tracking.parent import Parent
+from pipeline.training import job as training_job
 
 COMMAND = "learning_curve"
 FIRST_SEED = 1
@@ -62,7 +62,7 @@ def learn(trainings: Trainings, config: Config, parent: Parent) -> Forecast:
     law = power_law.fit({size: 1 - sum(values) / len(values) for size, values in accuracies.items()})
     learned = {size: [row[history.CLEAN_ACCURACY] for row in each] for size, each in rows.items()}
     contents = {
-        "learning_curve.png": learning_figure.learning_curve(learned, accuracies, law, found),
+        "learning_curve.png": learning_curve.learning_curve(learned, accuracies, law, found),
         "learning_curve.csv": _table(seeds, rows).encode(),
         "forecast.json": (json.dumps({"law": asdict(law), "twice": asdict(found)}, indent=2) + "\n").encode(),
     }
@@ -127,12 +127,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="of the training: key=value in Hydra's grammar, one value each")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the one in this folder")
     options = parser.parse_intermixed_args(arguments)
-    with asked(COMMAND, options.overrides, options.resume, run_job("train", train.main), check=_check) as question:
+    with asked(
+        COMMAND, options.overrides, options.resume, run_job("train", training_job.main), check=_check
+    ) as question:
         learn(question.trainings, question.compose([]), question.parent)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    ending.listen()
-    with ending.messages():
+    signals.listen()
+    with signals.messages():
         main()

@@ -17,21 +17,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.errors import ConfigError
 from pipeline.config.schema_data import Prepare
-from pipeline.config.stage import Job
 from pipeline.data import checks
-from pipeline.data.arrays import write_array
-from pipeline.data.backends import running_on
-from pipeline.data.captions import as_written
 from pipeline.data.checks import Issue
 from pipeline.data.decoded import Decoded, Settings, decode_all, look_for_channels
 from pipeline.data.grouping import keys_of
-from pipeline.data.images import PixelCounts, overview
+from pipeline.data.images import PixelCounts
 from pipeline.data.layouts import RawDataset, read
 from pipeline.data.near_duplicates import near_duplicates
 from pipeline.data.splits import Fractions, limited, share_out, with_noise
+from pipeline.errors import ConfigError
+from pipeline.plotting.captions import as_written
+from pipeline.plotting.overview import overview
+from pipeline.stage.job import Job
+from pipeline.storage.arrays import write_array
 from pipeline.storage.atomic import room_for
+from pipeline.storage.processes import running_on
 
 SPLITS = ("train", "val", "confirm", "test")
 
@@ -233,6 +234,7 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    from pipeline.config.entry import run
+    from pipeline.stage.entry import run
+    from pipeline.sweep.command import multirun
 
-    run("prepare", main)
+    run("prepare", main, multirun())

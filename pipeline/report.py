@@ -10,10 +10,10 @@ Reads `build/train/`, `build/evaluate/`, `build/diagnose/`, `build/prepare/` and
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config.stage import Job
 from pipeline.page.artefacts import TRAINING_KEY, Artefacts, read
+from pipeline.stage.inputs import input_folder, read_run
+from pipeline.stage.job import Job
 from pipeline.storage import atomic
-from pipeline.storage.trainings import input_folder, read_run
 
 if TYPE_CHECKING:
     from pipeline.page.page import Seen
@@ -93,6 +93,7 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    from pipeline.config.entry import run as run_stage
+    from pipeline.stage.entry import run as run_stage
+    from pipeline.sweep.command import multirun
 
-    run_stage("report", main)
+    run_stage("report", main, multirun())

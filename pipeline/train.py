@@ -10,49 +10,9 @@ weights), `history.csv` (a row for each epoch), `signals.json` (what is measured
     torchrun --nproc-per-node=2 -m pipeline.train train.devices=2  the same by torchrun, with --nnodes=… on several machines
 """
 
-import dataclasses
-import json
 import os
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from pipeline.config.stage import Job
-from pipeline.storage import atomic, lineage, lock
-
-
-def main(job: Job) -> Callable[[], None]:
-    from pipeline.tracking.store import Settings
-    from pipeline.tracking.training import begin, tracked
-    from pipeline.training.run import train
-
-    prepared, augmented = job.locate("prepare"), job.locate("augment")
-    working = job.cache / f"train-{job.fingerprint}"
-    settings = Settings(**dataclasses.asdict(job.config.tracking))
-    with lock.held(working):
-        record = begin(working, _origin(job, prepared, augmented, settings.resolved_uri()))
-        with tracked(settings, record, working) as run:
-            record |= train(prepared, augmented, working, job.out, job.config, run.log_row)
-            record["mlflow_run_id"] = run.settle()
-            atomic.write_text(job.out / "run.json", json.dumps(record, indent=2))
-            run.finish(job.out)
-    return lambda: shutil.rmtree(working, ignore_errors=True)  # once the output is in its place
-
-
-def _origin(job: Job, prepared: Path, augmented: Path, uri: str) -> dict[str, Any]:
-    """What `run.json` tells of where a training comes from."""
-    dataset = json.loads((prepared / "dataset.json").read_text())
-    return {
-        "name": f"{job.config.model.name}-{job.config.augment.name}-seed{job.config.seed}",
-        "tracking_uri": uri,
-        "fingerprint": job.fingerprint,
-        "prepare_fingerprint": lineage.recorded_fingerprint("prepare", prepared),
-        "augment_fingerprint": lineage.recorded_fingerprint("augment", augmented),
-        "dataset": {key: dataset[key] for key in ("name", "source", "counts", "size", "channels")},
-        "overrides": " ".join(job.overrides),
-        "config": dataclasses.asdict(job.config),
-    }
+from pipeline.training.job import main
 
 
 def _is_follower() -> bool:
@@ -64,11 +24,12 @@ if __name__ == "__main__":
     if _is_follower():
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         from pipeline.training.processes import follow_torchrun
-        from pipeline.training.run import follow
+        from pipeline.training.training import follow
 
         follow_torchrun(follow)
     else:
-        from pipeline.config.entry import run
+        from pipeline.stage.entry import run
+        from pipeline.sweep.command import multirun
         from pipeline.tracking.sweep import sweep
 
-        run("train", main, sweep)
+        run("train", main, multirun(sweep))

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from pipeline.diagnosis import CourseError, Diagnosis, Thresholds, diagnose, from_rows
-from pipeline.diagnosis.watching import Watch
+from pipeline.diagnosis.remarks import Watch
 
 
 class WatchFit(pl.Callback):

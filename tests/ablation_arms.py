@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pipeline.fit import history
-from pipeline.fit.ablation import Arm, Dose, read
-from pipeline.fit.early_stopping import Rule
+from pipeline.metrics import history
+from pipeline.metrics.ablation import Arm, Dose, read
+from pipeline.metrics.early_stopping import Rule
 
 ARMS = {
     "baseline": (1.0, 0.83), "smaller": (1.0, 0.81), "larger": (1.0, 0.84), "early_stopping": (0.97, 0.83),

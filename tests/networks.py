@@ -3,7 +3,7 @@
 from typing import Any
 
 import pipeline.model
-from pipeline.model import Classifier
+from pipeline.model import Network
 
 OPTIONS_OF: dict[str, dict[str, Any]] = {
     "lenet": {
@@ -32,6 +32,6 @@ def description(
     return {"name": name, **shape, **OPTIONS_OF[name], **options}
 
 
-def network(name: str, **options: Any) -> Classifier:
+def network(name: str, **options: Any) -> Network:
     """A network with `description(name, **options)`."""
     return pipeline.model.build(**description(name, **options))

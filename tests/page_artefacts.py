@@ -15,9 +15,9 @@ import torch
 from pipeline import model
 from pipeline.diagnose import course_of, examine, write
 from pipeline.diagnosis import Thresholds
-from pipeline.fit import history
-from pipeline.storage import lineage
-from pipeline.storage.trainings import read_run
+from pipeline.metrics import history
+from pipeline.stage import lineage
+from pipeline.stage.inputs import read_run
 
 CLASSES = ["circle", "square", "<b>bold & sharp</b>"]
 SIZE, BEST_EPOCH = 16, 4

@@ -14,8 +14,8 @@ PROBE = '''
 import json, os, time
 from pathlib import Path
 
-from pipeline.config.entry import run
-from pipeline.config.errors import TrainingError
+from pipeline.stage.entry import run
+from pipeline.errors import TrainingError
 from pipeline.fit import history
 from pipeline.sweep import pruning
 from pipeline.tracking.sweep import sweep

@@ -15,11 +15,11 @@ import pytest
 
 from pipeline import augment as stage
 from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
-from pipeline.config.errors import ConfigError, DataError
-from pipeline.data import preview
-from pipeline.data.augmentation import augment_batch
-from pipeline.data.backends import num_processes
-from pipeline.data.veto import augmentation
+from pipeline.augmentation.transforms import augment_batch
+from pipeline.augmentation.veto import augmentation
+from pipeline.errors import ConfigError, DataError
+from pipeline.plotting import preview
+from pipeline.storage.processes import num_processes
 
 PAD_AND_CROP: list[Any] = [{"Pad": {"padding": 2}}, {"RandomCrop": {"height": "size", "width": "size"}}]
 Prepare = Callable[..., Path]

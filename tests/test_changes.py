@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.changes import at_revision, in_workspace
-from pipeline.config.errors import ConfigError, DataError
 from pipeline.data.versions import Version, compare, count, pixels
+from pipeline.errors import ConfigError, DataError
 from pipeline.page.changes import print_table, render
 from tests.conftest import command_runner
 from tests.test_report import read

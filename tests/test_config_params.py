@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipeline.config import validate
-from pipeline.config.composing import compose
-from pipeline.config.errors import ConfigError
+from pipeline.config import validation
+from pipeline.config.composition import compose
 from pipeline.config.params import hydra_overrides, option_names
+from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -50,8 +50,8 @@ def test_values_of_params_yaml_arrive_as_they_were(
     }
     folder = tmp_path_factory.mktemp("params")
     config = compose(CONF, write_params(folder, content), [])
-    (folder / "config.yaml").write_text(validate.as_yaml(config))
-    assert validate.load(folder / "config.yaml") == config
+    (folder / "config.yaml").write_text(validation.as_yaml(config))
+    assert validation.load(folder / "config.yaml") == config
     assert (config.data.source, config.data.mirrors) == (source, mirrors)
     assert (config.regularization.l2, config.prepare.limit, config.tracking.tags) == (l2, limit, tags)
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config.errors import DataError
 from pipeline.data.checks import PROBLEMS, Issue, Limits, Table, find, settle, told
+from pipeline.errors import DataError
 
 LIMITS = Limits(min_side=8, max_aspect=5.0, min_per_class=3, max_imbalance=10.0)
 

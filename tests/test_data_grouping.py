@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.config.errors import ConfigError
 from pipeline.data.grouping import keys_of
+from pipeline.errors import ConfigError
 
 MARKS = np.array([f"mark {place}".encode() for place in range(6)])
 NONE = np.zeros((0, 2), np.int64)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.images import Images, PixelCounts, fit_image, overview
+from pipeline.data.images import Images, PixelCounts, fit_image
+from pipeline.plotting.overview import overview
 
 
 def noise(*shape: int) -> Images:

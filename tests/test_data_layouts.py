@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.errors import DataError
 from pipeline.data import layouts
 from pipeline.data.layouts import RawDataset, read
+from pipeline.errors import DataError
 from tests import cifar_files
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx, idx_files, write_raw
 

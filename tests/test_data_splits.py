@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.config.errors import ConfigError, DataError
 from pipeline.data.splits import Fractions, limited, share_out
+from pipeline.errors import ConfigError, DataError
 
 Labels = NDArray[np.int64]
 

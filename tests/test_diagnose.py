@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.errors import ConfigError, DataError
-from pipeline.data.reference import reference_accuracy
 from pipeline.diagnose import command, course_of, examine
 from pipeline.diagnosis import Thresholds
-from pipeline.diagnosis.reading import duplicates
+from pipeline.diagnosis.loading import duplicates
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.reference import reference_accuracy
 from tests.page_artefacts import make_all
 
 EXPORTED = Path(__file__).parent / "histories"
@@ -103,7 +103,7 @@ def test_what_cannot_be_diagnosed_is_refused_in_one_sentence(
 def test_a_training_is_judged_against_what_simple_methods_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.storage.lineage.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("pipeline.stage.lineage.CACHE", tmp_path / "cache")
     folders = make_all(tmp_path)
     course = course_of(folders["training"], folders["prepared"], None)
     accuracy, images = reference_accuracy(folders["prepared"])

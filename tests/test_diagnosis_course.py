@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.diagnosis import Course, CourseError, from_rows
-from pipeline.fit import history
+from pipeline.metrics import history
 
 ABOUT: dict[str, Any] = {"num_train": 100, "num_val": 50, "num_classes": 10}
 OURS = {

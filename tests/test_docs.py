@@ -4,8 +4,8 @@ import re
 
 import yaml
 
-from pipeline.config import validate
-from pipeline.config.composing import compose
+from pipeline.config import validation
+from pipeline.config.composition import compose
 from pipeline.config.schema import Config
 from pipeline.data.checks import PROBLEMS
 from tests.conftest import ROOT
@@ -18,7 +18,7 @@ def test_every_key_in_the_guide_to_data_exists() -> None:
     config = compose(ROOT / "conf", ROOT / "params.yaml", ["data=folder", "data.source=photos"])
     sections = "|".join(Config.__dataclass_fields__)
     named = set(re.findall(rf"`((?:{sections})(?:\.\w+)+)(?:=[^`]*)?`", DATA)) - {"data.dvc"}
-    known = flat(yaml.safe_load(validate.as_yaml(config)))
+    known = flat(yaml.safe_load(validation.as_yaml(config)))
     assert len(named) > 15 and named <= known, f"docs/data.md names {sorted(named - known)}"
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from pipeline import model
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.evaluate import about_classes, evaluate
-from pipeline.fit import history, scores
-from pipeline.fit.statistics import mean_of_proportions, newcombe, wilson
+from pipeline.metrics import history, scores
+from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
 from tests.page_artefacts import BEST_EPOCH, CLASSES, COUNTS, NETWORK, make_all, rows
 
 

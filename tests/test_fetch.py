@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import entry
-from pipeline.config.composing import compose
-from pipeline.config.errors import DataError
+from pipeline.config.composition import compose
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Digits, Published
-from pipeline.config.stage import Job
+from pipeline.errors import DataError
 from pipeline.fetch import fetch_digits, fetch_published, main
 from pipeline.source.download import Patience
-from pipeline.storage import lineage
+from pipeline.stage import entry, lineage
+from pipeline.stage.job import Job
 from tests.cifar_files import tarred
 from tests.conftest import ROOT
 from tests.idx_files import CLASSES, gzipped, idx_files, sha256s, write_files

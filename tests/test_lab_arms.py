@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import composing
-from pipeline.config.errors import ConfigError
+from pipeline.config import composition
 from pipeline.config.schema import Config
-from pipeline.fit import history
-from pipeline.fit.early_stopping import Rule
+from pipeline.errors import ConfigError
 from pipeline.lab.arms import TO_THE_END, plans
+from pipeline.metrics import history
+from pipeline.metrics.early_stopping import Rule
 from tests.conftest import ROOT
 
 
 def composer(*overrides: str) -> Any:
     def compose(more: list[str]) -> Config:
-        return composing.compose(ROOT / "conf", ROOT / "params.yaml", [*overrides, *more])
+        return composition.compose(ROOT / "conf", ROOT / "params.yaml", [*overrides, *more])
 
     return compose
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from pipeline.diagnosis import Course, diagnose
-from pipeline.fit import paired
 from pipeline.lab.treatment import Confirmation, Patient, best, candidates, changed, improved, majority
+from pipeline.metrics import paired
 from tests import courses
 
 SETTINGS: dict[str, Any] = {

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.errors import ConfigError, DataError
 from pipeline.config.schema import Ablate
-from pipeline.fit import history
+from pipeline.errors import ConfigError, DataError
 from pipeline.lab import tuning
+from pipeline.metrics import history
 from tests.ablation_arms import made_up_arm
 
 ARMS = {

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.model import load, save
 from tests.networks import description, network
 

@@ -4,16 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pipeline.config.errors import ConfigError, ShapeError, UserError
-from pipeline.model import Classifier
+from pipeline.errors import ConfigError, ShapeError, UserError
+from pipeline.model import Network
 from tests.networks import network
 
 
-def layers(model: Classifier, kind: type[nn.Module]) -> list[nn.Module]:
+def layers(model: Network, kind: type[nn.Module]) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, kind)]
 
 
-def num_parameters(model: Classifier) -> int:
+def num_parameters(model: Network) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 

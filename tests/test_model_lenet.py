@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config.errors import ShapeError
+from pipeline.errors import ShapeError
 from pipeline.model import layer_table
 from tests.networks import network
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import pipeline.model
-from pipeline.config.errors import ConfigError, ShapeError
 from pipeline.config.schema import ACTIVATIONS
-from pipeline.model import Classifier, layer_table
+from pipeline.errors import ConfigError, ShapeError
+from pipeline.model import Network, layer_table
 from pipeline.model.layers import activation_and_pooling
 from tests.networks import OWN, description, network
 
@@ -33,7 +33,7 @@ KEYS: dict[str, dict[str, list[Any]]] = {
 CASES = [(name, key, value) for name, keys in KEYS.items() for key, values in keys.items() for value in values]
 
 
-def changed(name: str, key: str, value: Any) -> Classifier:
+def changed(name: str, key: str, value: Any) -> Network:
     """A network with one key changed, and so few blocks that they fit."""
     return network(name, **{key: value}, **({"depth": 2} if key == "stride" else {}))
 
@@ -43,7 +43,7 @@ def images(num_images: int = 4, channels: int = 1) -> Tensor:
     return torch.randint(0, 256, (num_images, 32, 32, channels), dtype=torch.uint8, generator=generator)
 
 
-def num_parameters(model: Classifier) -> int:
+def num_parameters(model: Network) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config.errors import ShapeError
+from pipeline.errors import ShapeError
 from pipeline.model import activations, layer_table
 from pipeline.model.resnet import ResidualBlock
 from tests.networks import network

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 
-from pipeline.config.composing import compose
-from pipeline.config.stage import Job
+from pipeline.config.composition import compose
 from pipeline.data.layouts import read
 from pipeline.fetch import fetch_own, main
 from pipeline.prepare import prepare
+from pipeline.stage.job import Job
 from tests.conftest import ROOT, command_runner
 from tests.mutations import Mutated, mutations
 from tests.test_pipeline import edit, ran

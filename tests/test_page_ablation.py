@@ -7,10 +7,10 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from pipeline.fit import paired
-from pipeline.fit.ablation import effects
+from pipeline.metrics import paired
+from pipeline.metrics.ablation import effects
 from pipeline.page import ablation as page
-from pipeline.page import ablation_figures as figures
+from pipeline.plotting import ablation as figures
 from tests.ablation_arms import ARMS, made_up_arm, made_up_doses
 
 CHOSEN = {"dropout": "model.dropout=0.5 x.y=1"}

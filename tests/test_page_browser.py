@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.data.versions import compare, count
 from pipeline.evaluate import evaluate
-from pipeline.fit import history
+from pipeline.metrics import history
 from pipeline.page import ablation, changes
 from pipeline.report import report
 from tests import page_artefacts

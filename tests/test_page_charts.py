@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.fit import history
+from pipeline.metrics import history
 from pipeline.page import charts
 from tests.page_artefacts import BEST_EPOCH, rows
 

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import augment, fetch, prepare
-from pipeline.config.composing import compose
+from pipeline.config.composition import compose
 from pipeline.config.schema import Config
-from pipeline.config.stage import Job
 from pipeline.diagnose import course_of, examine, write
 from pipeline.diagnosis import Thresholds
 from pipeline.evaluate import evaluate
 from pipeline.report import report
+from pipeline.stage.job import Job
 from tests.cifar_files import CLASSES, NUM_IN_BATCH, cifar_files, images_and_labels, published
 from tests.conftest import ROOT
 from tests.idx_files import sha256s

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.errors import ConfigError, DataError
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import OnIssue, Prepare
-from pipeline.config.stage import Job
 from pipeline.data import block
+from pipeline.errors import ConfigError, DataError
 from pipeline.prepare import SPLITS, main, prepare
+from pipeline.stage.job import Job
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx_files, write_raw
 
 SETTINGS = Prepare(

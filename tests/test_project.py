@@ -12,13 +12,16 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.config.schema import Config
-from pipeline.storage import lineage
+from pipeline.stage import lineage
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 # A new message, key or log line must not make anybody train again; what these rooms do is tested, not hashed.
-UNTRACKED = ("pipeline/tracking/", "pipeline/config/", "pipeline/storage/", "pipeline/__init__.py")
+UNTRACKED = (
+    "pipeline/config/", "pipeline/errors.py", "pipeline/stage/", "pipeline/storage/", "pipeline/sweep/", "pipeline/tracking/",
+    "pipeline/__init__.py",
+)  # fmt: skip
 
 
 def imports(path: Path) -> set[Path]:
@@ -63,7 +66,7 @@ def test_a_stage_depends_on_every_file_that_it_imports(stage: str) -> None:
 
 
 def test_a_change_of_the_page_does_not_train_again() -> None:
-    assert not [file for file in reachable(ROOT / "pipeline" / "train.py") if file.startswith("pipeline/page")]
+    assert not [file for file in reachable(ROOT / "pipeline" / "train.py") if file.startswith(("pipeline/page", "pipeline/plotting"))]
 
 
 def test_stage_verb_module_and_folder_share_one_name() -> None:

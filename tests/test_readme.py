@@ -11,8 +11,8 @@ import pytest
 import requests
 import yaml
 
-from pipeline.config import validate
-from pipeline.config.composing import compose
+from pipeline.config import validation
+from pipeline.config.composition import compose
 from pipeline.config.schema import Config
 from tests.conftest import ROOT, command_runner
 from tests.loopback import free_port
@@ -42,7 +42,7 @@ def test_every_target_of_make_exists() -> None:
 
 def test_every_key_exists() -> None:
     configurations = [compose(ROOT / "conf", ROOT / "params.yaml", [f"model={name}"]) for name in ("lenet", "convnet")]
-    known = set().union(*(flat(yaml.safe_load(validate.as_yaml(config))) for config in configurations))
+    known = set().union(*(flat(yaml.safe_load(validation.as_yaml(config))) for config in configurations))
     sections = "|".join(Config.__dataclass_fields__)
     named = set(re.findall(rf"`((?:{sections})(?:\.\w+)+)(?:=[^`]*)?`", README))
     assert len(named) > 10 and named <= known, f"the README names {sorted(named - known)}"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pipeline import source
-from pipeline.config.errors import DataError
 from pipeline.config.schema import Config, Report
-from pipeline.config.stage import Job
 from pipeline.data.checks import LEFT_OUT
+from pipeline.errors import DataError
 from pipeline.evaluate import evaluate
 from pipeline.report import main, report
+from pipeline.stage.job import Job
 from tests.page_artefacts import CLASSES, make_all
 
 VOID = {"meta", "img", "br", "line", "path", "circle", "polygon", "polyline", "rect"}

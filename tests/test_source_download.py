@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.source.download import ATTEMPTS, NotFoundError, Patience, download
 from pipeline.source.unpack import MirrorError
 from tests.loopback import WebServer, web_server

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.errors import DataError
 from pipeline.config.schema_data import Folder
 from pipeline.data.layouts import RawDataset, read
+from pipeline.errors import DataError
 from pipeline.fetch import fetch_own
-from pipeline.source import archives, manifests
+from pipeline.source import archives, label_tables
 from pipeline.source.files import Entry
 from pipeline.source.trees import opened
 from tests import cifar_files
@@ -337,7 +337,7 @@ def test_table_that_cannot_be_used_is_told(tmp_path: Path, table: str, told: tup
 
 
 def test_table_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "MAX_TABLE_BYTES", 10)
+    monkeypatch.setattr(label_tables, "MAX_TABLE_BYTES", 10)
     with pytest.raises(DataError, match=r"t\.csv must be readable as a table; it is not: it holds more than 10 bytes"):
         fetched(tmp_path, as_folder(tmp_path / "source", {"1.png": b"x", "t.csv": "file,label\n1.png,a\n"}))
 

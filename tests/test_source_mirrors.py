@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.source import mirrors
 from pipeline.source.download import Patience
 from pipeline.source.mirrors import fetch_files

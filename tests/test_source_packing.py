@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.errors import DataError
 from pipeline.config.schema_data import Folder
 from pipeline.data.layouts import RawDataset, read
+from pipeline.errors import DataError
 from pipeline.fetch import fetch_own
-from pipeline.source import own, packing
-from pipeline.storage import lineage
+from pipeline.source import packing, user_source
+from pipeline.stage import lineage
 from tests import cifar_files
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, gzipped, idx_files
 from tests.loopback import free_port, web_server
@@ -243,12 +243,12 @@ def test_bucket_is_packed_as_a_folder_is(tmp_path: Path, monkeypatch: pytest.Mon
         assert contents(read(out)) == {
             str(path.relative_to(photos)): path.read_bytes() for path in photos.rglob("*.png")
         }
-        before = own.version(folder("s3://lab/photos", storage_options=options), tmp_path)
+        before = user_source.version(folder("s3://lab/photos", storage_options=options), tmp_path)
         client.put_object(Bucket="lab", Key="photos/ant/000.png", Body=b"changed")
         import s3fs
 
         s3fs.S3FileSystem.clear_instance_cache()
-        assert own.version(folder("s3://lab/photos", storage_options=options), tmp_path) not in (None, before)
+        assert user_source.version(folder("s3://lab/photos", storage_options=options), tmp_path) not in (None, before)
         with pytest.raises(DataError, match=r"s3://nothing cannot: "):
             fetched(tmp_path, "s3://nothing", "two", storage_options=options)
     finally:
@@ -257,10 +257,10 @@ def test_bucket_is_packed_as_a_folder_is(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_every_change_of_the_source_is_noticed(tmp_path: Path) -> None:
     photos = write_images(tmp_path / "photos")
-    versions = [own.version(folder("photos"), tmp_path)]
+    versions = [user_source.version(folder("photos"), tmp_path)]
 
     def changed() -> bool:
-        versions.append(own.version(folder("photos"), tmp_path))
+        versions.append(user_source.version(folder("photos"), tmp_path))
         return versions[-1] != versions[-2]
 
     assert not changed()
@@ -272,7 +272,7 @@ def test_every_change_of_the_source_is_noticed(tmp_path: Path) -> None:
     assert changed()
     (photos / "big bee" / "new.png").unlink()
     assert changed() and versions[-1] == versions[0]
-    assert own.version(folder("gone"), tmp_path) is None
+    assert user_source.version(folder("gone"), tmp_path) is None
 
 
 def test_touched_files_are_the_same_data(tmp_path: Path) -> None:

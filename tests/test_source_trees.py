@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.source.files import DamagedError, Entry, hidden, read
 from pipeline.source.trees import opened
 

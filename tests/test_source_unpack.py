@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.source.unpack import BadBytesError, check, room_for, unpack, unpack_archive
 from tests.cifar_files import tarred
 

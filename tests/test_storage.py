@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.composing import compose
-from pipeline.config.errors import BusyError
-from pipeline.storage import atomic, lineage, lock
+from pipeline.config.composition import compose
+from pipeline.errors import BusyError
+from pipeline.stage import lineage
+from pipeline.storage import atomic, lock
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:

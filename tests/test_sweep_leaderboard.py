@@ -7,7 +7,7 @@ from statistics import stdev
 
 import pytest
 
-from pipeline.fit import history
+from pipeline.metrics import history
 from pipeline.sweep import leaderboard
 from pipeline.sweep.records import JobResult
 

@@ -14,8 +14,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from pipeline.config.errors import ConfigError
-from pipeline.fit import history
+from pipeline.errors import ConfigError
+from pipeline.metrics import history
 from pipeline.sweep import pruning, study
 from tests.conftest import command_runner
 from tests.sweep_probe import board, copy_probe, statuses, sweep_folder, trace, wait_until

@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 
-from pipeline.fit import history
+from pipeline.metrics import history
 from pipeline.sweep import records
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.store import Settings

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.fit import history
+from pipeline.metrics import history
 from pipeline.tracking import record as records
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.store import Settings, connect

@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.fit import history
+from pipeline.metrics import history
 from tests.conftest import command_runner, environment
 
 

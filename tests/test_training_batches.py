@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.veto import augmentation
+from pipeline.augmentation.veto import augmentation
 from pipeline.training.batches import EpochOrder, ImageBatches, MeasuredImages, probe_indices
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.errors import TrainingError
-from pipeline.fit import history
-from pipeline.fit.early_stopping import Rule
+from pipeline.errors import TrainingError
+from pipeline.metrics import history
+from pipeline.metrics.early_stopping import Rule
 from pipeline.training import callbacks, mixing
 from pipeline.training.batches import ImageBatches
 from pipeline.training.fit import Outcome, fit

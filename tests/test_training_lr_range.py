@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config.errors import TrainingError
+from pipeline.errors import TrainingError
 from pipeline.training.batches import TrainingImages
 from pipeline.training.lr_range import HIGHEST, LOWEST, Step, lr_range, read_csv, suggestion, to_csv
 from tests.networks import network

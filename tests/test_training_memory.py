@@ -13,15 +13,15 @@ import psutil
 import pytest
 
 from pipeline.augment import augment
-from pipeline.config import validate
+from pipeline.config import validation
 from tests.conftest import ROOT, environment
 
 NUM_TRAIN, SIZE, CHANNELS = 2000, 224, 3
 TRAIN = """
 import sys
 from pathlib import Path
-from pipeline.config.composing import compose
-from pipeline.training.run import train
+from pipeline.config.composition import compose
+from pipeline.training.training import train
 
 prepared, augmented, out = map(Path, sys.argv[2:5])
 working = out / "working"
@@ -77,7 +77,7 @@ def train(prepared: Path, augmented: Path, out: Path, workers: int) -> list[floa
 def test_memory_stays_flat_while_large_images_are_augmented_and_learnt(tmp_path: Path, workers: int) -> None:
     prepared, augmented = prepare(tmp_path / "prepare", NUM_TRAIN), tmp_path / "augment"
     augmented.mkdir()
-    light = validate.read_yaml(ROOT / "conf" / "augment" / "light.yaml")
+    light = validation.read_yaml(ROOT / "conf" / "augment" / "light.yaml")
     augment(prepared, augmented, **{**light, "max_gigabytes": 0.5}, fingerprint="augmented")
     assert json.loads((augmented / "augment.json").read_text())["mode"] == "online"
     megabytes = train(prepared, augmented, tmp_path / "train", workers)

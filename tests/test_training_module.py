@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline import model
-from pipeline.fit import history, scores
+from pipeline.metrics import history, scores
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit, _DeadUnits
 from tests.networks import network as build
@@ -17,7 +17,7 @@ SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False}
 CONSTANT = {"name": "constant", "warmup_fraction": 0.0}
 
 
-def network() -> model.Classifier:
+def network() -> model.Network:
     torch.manual_seed(0)
     return build("lenet", num_classes=3)
 
@@ -77,7 +77,7 @@ def test_decoupled_decay_shrinks_weights_and_nothing_else(batches: ImageBatches,
         assert torch.allclose(with_decay, expected, atol=1e-6), name
 
 
-def weights_of(network: model.Classifier) -> list[torch.Tensor]:
+def weights_of(network: model.Network) -> list[torch.Tensor]:
     return [weight.detach().double() for weight in model.penalized(network)]
 
 

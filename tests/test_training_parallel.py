@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from pipeline.config.errors import ConfigError
-from pipeline.fit import history
+from pipeline.errors import ConfigError
+from pipeline.metrics import history
 from pipeline.training import mixing
 from pipeline.training.batches import ImageBatches
 from pipeline.training.callbacks import OnRow

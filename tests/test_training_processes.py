@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import distributed
 
-from pipeline.config.errors import ConfigError, TrainingError
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.training.processes import ALONE, Place, leading
 
 

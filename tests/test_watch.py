@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.diagnosis import Course
-from pipeline.diagnosis.watching import Watch
+from pipeline.diagnosis.remarks import Watch
 from pipeline.watch import WatchFit
 from tests import courses
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from regimes import FOUR_TIMES
 
-from pipeline.config import composing
-from pipeline.storage import lineage
+from pipeline.config import composition
+from pipeline.stage import lineage
 
 HERE = Path(__file__).resolve().parent
 NUM_CLASSES = 10
@@ -81,7 +81,7 @@ def _images(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         flat, labels = mnist_data()
         images = np.pad(flat.reshape(-1, 28, 28, 1).astype(np.uint8), ((0, 0), (2, 2), (2, 2), (0, 0)))
         return images, labels.astype(np.int64)
-    config = composing.compose(lineage.PROJECT / "conf", HERE / "params.yaml", [f"data={name}"])
+    config = composition.compose(lineage.PROJECT / "conf", HERE / "params.yaml", [f"data={name}"])
     folder = lineage.locate("prepare", config)
     splits = ("train",) if name == "fashion_mnist" else ("train", "val", "confirm", "test")
     images, labels = (

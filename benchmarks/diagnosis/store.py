@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.diagnosis import Course, from_rows
-from pipeline.fit import history
+from pipeline.metrics import history
 
 FILE = Path(__file__).resolve().parent / "histories.parquet"
 COLUMNS = (

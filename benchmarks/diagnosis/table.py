@@ -22,7 +22,7 @@ from store import Trained
 
 from pipeline.diagnosis import VERDICTS, Thresholds, diagnose
 from pipeline.diagnosis.case import Case
-from pipeline.fit.statistics import wilson
+from pipeline.metrics.intervals import wilson
 
 WORTH = 0.02
 """Validation accuracy that a counterfactual must bring in the mean, and every seed some of it, to have raised it."""

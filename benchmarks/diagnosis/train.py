@@ -28,12 +28,13 @@ from joblib import Parallel, delayed
 from regimes import REGIMES, Regime, variants
 from rich.progress import track
 
-from pipeline.config import composing
-from pipeline.config.errors import TrainingError
-from pipeline.data.reference import reference_accuracy
-from pipeline.fit import history
-from pipeline.storage import atomic, lineage
-from pipeline.training import run as training
+from pipeline.config import composition
+from pipeline.errors import TrainingError
+from pipeline.evaluation.reference import reference_accuracy
+from pipeline.metrics import history
+from pipeline.stage import lineage
+from pipeline.storage import atomic
+from pipeline.training import training as training
 
 WORK = lineage.ROOT / "build" / "study"
 TUNING_SEEDS, SEEN_SEEDS, HELD_OUT_SEEDS = (0, 1, 2), (10, 11, 12), (20, 21, 22)
@@ -89,7 +90,7 @@ def run(job: Training) -> None:
     if drawn is None:
         return
     whole = drawing.split(job.dataset, regime.images, job.seed, "") if regime.change == "coarse" else drawn
-    config = composing.compose(
+    config = composition.compose(
         lineage.PROJECT / "conf",
         drawing.HERE / "params.yaml",
         [

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.errors import ConfigError
 from pipeline.config.schema import FREE_MAPS
-from pipeline.config.validate import nearest, read_yaml
+from pipeline.config.validation import nearest, read_yaml
+from pipeline.errors import ConfigError
 
 _KEY = re.compile(r"[A-Za-z_][\w/-]*")
 _PLAIN_WORDS = re.compile(r"[\w,-]+")

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 
 OF_IMAGES = {
     "unreadable": "damaged or cut off",

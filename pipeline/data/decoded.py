@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.errors import DataError
 from pipeline.data import block, decoding, images, near_duplicates
-from pipeline.data.arrays import write_array
-from pipeline.data.backends import num_processes, results
 from pipeline.data.block import FACTS, BlockJob, Settings, keys_of_content, read_problems
 from pipeline.data.decoding import BadImageError, decode
 from pipeline.data.layouts import RawDataset
+from pipeline.errors import DataError
 from pipeline.storage import atomic, lock
+from pipeline.storage.arrays import write_array
+from pipeline.storage.processes import num_processes, results
 
 Pixels = NDArray[np.uint8]
 

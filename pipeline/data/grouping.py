@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.errors import ConfigError
 from pipeline.data.near_duplicates import groups
+from pipeline.errors import ConfigError
 
 
 def keys_of(

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.errors import DataError
 from pipeline.data.pixel_files import ARRAY_FILES, CIFAR_FILES, IDX_FILES, MEND, Part, read_arrays, read_cifar, read_idx
 from pipeline.data.tables import Tables, read_tables
+from pipeline.errors import DataError
 
 BLOCK = 4096
 """Images of an array that are handled at a time: enough to be fast, few enough that memory stays flat."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 
 MEND = "Run `dvc repro` (or `python -m pipeline.fetch`) to get the files again."
 

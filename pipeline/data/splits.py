@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.errors import ConfigError, DataError
-from pipeline.data.seeds import derive_seed
+from pipeline.errors import ConfigError, DataError
+from pipeline.seeds import derive_seed
 
 Indices = NDArray[np.int64]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.errors import DataError
-from pipeline.source.found import SPLITS
+from pipeline.errors import DataError
+from pipeline.source.layout import SPLITS
 
 COLUMNS = {"image": "image", "label": "label", "path": "path", "split": "split", "group": "group"}
 """What the columns are called where `source.json` says nothing else."""

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fit import history
+from pipeline.metrics import history
 
 Series = NDArray[np.float64]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.fit.statistics import newcombe, wilson
+from pipeline.metrics.intervals import newcombe, wilson
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any
 
-from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
-from pipeline.config.validate import nearest
-from pipeline.fit.ablation import BASELINE
-from pipeline.fit.early_stopping import Rule
-from pipeline.lab.asking import Compose
+from pipeline.config.validation import nearest
+from pipeline.errors import ConfigError
+from pipeline.lab.session import Compose
+from pipeline.metrics.ablation import BASELINE
+from pipeline.metrics.early_stopping import Rule
 
 TO_THE_END = ("train.early_stopping.patience=null", "train.early_stopping.restore_best=false")
 """Every arm is trained for the same steps: what early stopping would have kept is read off the curves."""

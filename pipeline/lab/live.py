@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.fit import history
 from pipeline.lab.trainings import Job, Trainings
+from pipeline.metrics import history
 from pipeline.sweep.job import LOG_VARIABLE
 
 LOG = "jobs.log"

@@ -9,9 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.fit import history
-from pipeline.fit.ablation import Arm, Effect
-from pipeline.fit.paired import Difference
+from pipeline.metrics import history
+from pipeline.metrics.ablation import Arm, Effect
+from pipeline.metrics.paired import Difference
 
 _MEASURED = (
     history.CLEAN_ACCURACY, history.VAL_ACCURACY, history.CLEAN_LOSS, history.VAL_LOSS, history.VAL_ECE,

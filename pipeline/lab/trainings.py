@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import validate
-from pipeline.config.errors import ShapeError, TrainingError
-from pipeline.fit import history
-from pipeline.storage import atomic, lineage, lock
-from pipeline.storage.trainings import input_folder, read_run
+from pipeline.config import validation
+from pipeline.errors import ShapeError, TrainingError
+from pipeline.metrics import history
+from pipeline.stage import lineage
+from pipeline.stage.inputs import input_folder, read_run
+from pipeline.storage import atomic, lock
 from pipeline.sweep import driver, records
 from pipeline.sweep.job import RunJob, running
 
@@ -99,7 +100,7 @@ def _once(train: RunJob, composed: Any, overrides: tuple[str, ...], out: Path) -
     """Train into the project's cache, unless it has been done, and put the same files into `out`."""
     from omegaconf import OmegaConf
 
-    config = validate.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+    config = validation.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
     name = lineage.expected_fingerprint("train", config)
     kept = lineage.CACHE / f"trained-{name}"
     with lock.held(kept, wait=True):

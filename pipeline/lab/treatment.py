@@ -8,7 +8,7 @@ from math import sqrt
 from typing import Any
 
 from pipeline.diagnosis import OF_THE_DATA, Diagnosis, prescribe, rules
-from pipeline.fit.paired import Difference
+from pipeline.metrics.paired import Difference
 
 MOST_REMEDIES, MOST_STRENGTHS = 3, 3
 """That one round tries."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.config.errors import ConfigError, DataError
 from pipeline.config.schema import Ablate
-from pipeline.fit import history
-from pipeline.fit.ablation import BASELINE, Arm, Dose
+from pipeline.errors import ConfigError, DataError
+from pipeline.metrics import history
+from pipeline.metrics.ablation import BASELINE, Arm, Dose
 
 FIRST_SEED = 1001
 RESULT = "doses.json"

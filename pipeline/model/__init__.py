@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 
-from pipeline.config.errors import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.model import checkpoint, convnet, lenet, pretrained, resnet
 from pipeline.model.arithmetic import Layer, layer_table, output_formula, output_size
 from pipeline.model.checkpoint import save
-from pipeline.model.classifier import Classifier, Normalize, evaluating
-from pipeline.model.maps import activations, filters
+from pipeline.model.feature_maps import activations, filters
+from pipeline.model.inference import probabilities
+from pipeline.model.network import Network, Normalize, evaluating
 from pipeline.model.penalties import decay_, l1, l2, penalized, soft_threshold_
-from pipeline.model.views import probabilities
 
 __all__ = [
-    "Classifier",
     "Layer",
+    "Network",
     "Normalize",
     "activations",
     "build",
@@ -36,7 +36,7 @@ __all__ = [
     "soft_threshold_",
 ]
 
-NETWORKS: dict[str, Callable[..., Classifier]] = {
+NETWORKS: dict[str, Callable[..., Network]] = {
     "lenet": lenet.build,
     "convnet": convnet.build,
     "resnet": resnet.build,
@@ -54,7 +54,7 @@ def build(
     std: Sequence[float],
     channels_last: bool = True,
     **options: Any,
-) -> Classifier:
+) -> Network:
     """A network with fresh weights from torch's global generator.
 
     Args:
@@ -80,7 +80,7 @@ def build(
     return classifier
 
 
-def load(path: Path) -> tuple[Classifier, list[str]]:
+def load(path: Path) -> tuple[Network, list[str]]:
     """The network of a `model.ckpt` in evaluation mode, and the names of its classes.
 
     Raises:
@@ -90,6 +90,6 @@ def load(path: Path) -> tuple[Classifier, list[str]]:
     return checkpoint.read(path, _rebuild)
 
 
-def _rebuild(**description: Any) -> Classifier:
+def _rebuild(**description: Any) -> Network:
     """What `description` builds, but for weights from elsewhere: those of the file take their place."""
     return build(**description | ({"pretrained": False} if "pretrained" in description else {}))

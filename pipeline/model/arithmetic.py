@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.classifier import Classifier, evaluating
+from pipeline.model.network import Network, evaluating
 
 
 def output_size(n: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
@@ -67,7 +67,7 @@ class Layer:
     receptive_field: int
 
 
-def layer_table(classifier: Classifier, image_shape: tuple[int, int, int]) -> list[Layer]:
+def layer_table(classifier: Network, image_shape: tuple[int, int, int]) -> list[Layer]:
     """The layers of `classifier` in the order of the computation, for images of `(height, width, channels)`.
 
     Shapes come from one real forward pass, never from the formula.
@@ -114,7 +114,7 @@ def _height(value: Any) -> int:
     return int(value[0] if isinstance(value, tuple) else value)
 
 
-def _forward(classifier: Classifier, image_shape: tuple[int, int, int]) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+def _forward(classifier: Network, image_shape: tuple[int, int, int]) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
     """Name, layer, input and output of each innermost layer of `features` and `head`, as one image passes through.
 
     All tensors are kept until the end, so that no two of them share an id.

@@ -9,8 +9,8 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor
 
-from pipeline.config.errors import DataError
-from pipeline.model.classifier import Classifier
+from pipeline.errors import DataError
+from pipeline.model.network import Network
 
 
 def save(path: Path, network: Mapping[str, Any], state_dict: Mapping[str, Tensor], classes: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def save(path: Path, network: Mapping[str, Any], state_dict: Mapping[str, Tensor
     torch.save({"network": dict(network), "state_dict": weights, "classes": list(classes)}, path)
 
 
-def read(path: Path, build: Callable[..., Classifier]) -> tuple[Classifier, list[str]]:
+def read(path: Path, build: Callable[..., Network]) -> tuple[Network, list[str]]:
     """The network in evaluation mode, made by `build`, and the names of its classes.
 
     Raises:

@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config.errors import ShapeError
+from pipeline.errors import ShapeError
 from pipeline.model import layers
 from pipeline.model.arithmetic import output_formula, output_size
-from pipeline.model.classifier import Classifier, Normalize
+from pipeline.model.network import Network, Normalize
 
 
 def build(
@@ -30,7 +30,7 @@ def build(
     hidden: int,
     conv_dropout: float,
     dropout: float,
-) -> Classifier:
+) -> Network:
     """Blocks of convolution, normalisation, activation, pooling and dropout; then the head, and the classes.
 
     Raises:
@@ -67,7 +67,7 @@ def build(
     if dropout:
         tail["dropout"] = nn.Dropout(dropout)
     tail["classes"] = nn.Linear(hidden or num_in, num_classes)
-    return Classifier(normalize, features, tail)
+    return Network(normalize, features, tail)
 
 
 def _last_size(

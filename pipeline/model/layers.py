@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pipeline.config.errors import ConfigError
+from pipeline.errors import ConfigError
 
 MAX_CHANNELS = 8192
 """Of the last block: with 3×3 filters its weights, their gradient and Adam's two moments take 5 GB."""

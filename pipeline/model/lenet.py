@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from pipeline.config.errors import ShapeError
+from pipeline.errors import ShapeError
 from pipeline.model import layers
 from pipeline.model.arithmetic import output_formula
-from pipeline.model.classifier import Classifier, Normalize
+from pipeline.model.network import Network, Normalize
 
 SIZE = 32
 CHANNELS, UNITS = (8, 16, 120), 84
@@ -24,7 +24,7 @@ def build(
     pooling: str,
     conv_dropout: float,
     dropout: float,
-) -> Classifier:
+) -> Network:
     """32×32 → 28×28×8 → 14×14×8 → 10×10×16 → 5×5×16 → 120 → 84 → classes, for width 1 and one hidden layer.
 
     Raises:
@@ -45,7 +45,7 @@ def build(
         if conv_dropout:
             features[f"conv_dropout_{number}"] = nn.Dropout2d(conv_dropout)
         num_in = num_out
-    return Classifier(normalize, features, _head(num_in, num_units, num_classes, depth, activation, dropout))
+    return Network(normalize, features, _head(num_in, num_units, num_classes, depth, activation, dropout))
 
 
 def _head(

@@ -1,8 +1,8 @@
 """Any network of timm, by name; the package is an extra."""
 
-from pipeline.config.errors import ConfigError
-from pipeline.config.validate import nearest
-from pipeline.model.classifier import Classifier, Normalize
+from pipeline.config.validation import nearest
+from pipeline.errors import ConfigError
+from pipeline.model.network import Network, Normalize
 
 
 def build(
@@ -15,7 +15,7 @@ def build(
     pretrained: bool,
     conv_dropout: float,
     dropout: float,
-) -> Classifier:
+) -> Network:
     """timm's network as the only layer, `backbone`, with its own head, initialisation and, if asked for, weights.
 
     Raises:
@@ -41,4 +41,4 @@ def build(
         drop_rate=dropout,
         drop_path_rate=conv_dropout,
     )
-    return Classifier(normalize, {"backbone": backbone}, {}, initialized=True)
+    return Network(normalize, {"backbone": backbone}, {}, initialized=True)

@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.config.errors import ShapeError
+from pipeline.errors import ShapeError
 from pipeline.model import layers
 from pipeline.model.arithmetic import output_size
-from pipeline.model.classifier import Classifier, Normalize
+from pipeline.model.network import Network, Normalize
 
 
 class ResidualBlock(nn.Module):
@@ -58,7 +58,7 @@ def build(
     activation: str,
     conv_dropout: float,
     dropout: float,
-) -> Classifier:
+) -> Network:
     """A 3×3 convolution, `stages` of `depth` residual blocks, the mean of each channel, and the classes.
 
     Raises:
@@ -87,7 +87,7 @@ def build(
     if dropout:
         head["dropout"] = nn.Dropout(dropout)
     head["classes"] = nn.Linear(num_in, num_classes)
-    classifier = Classifier(normalize, features, head)
+    classifier = Network(normalize, features, head)
     for module in classifier.features:
         if isinstance(module, ResidualBlock):  # each block starts as the identity (Goyal et al. 2017, section 5.1)
             nn.init.zeros_(module.convolution_2.weight)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.fit.ablation import BASELINE, Arm, Dose, Effect
-from pipeline.fit.paired import Difference, detectable_effect
-from pipeline.page import ablation_figures as figures
+from pipeline.metrics.ablation import BASELINE, Arm, Dose, Effect
+from pipeline.metrics.paired import Difference, detectable_effect
 from pipeline.page import tiles
 from pipeline.page.templates import configuration, fill
+from pipeline.plotting import ablation as figures
 
 
 @dataclass(frozen=True)

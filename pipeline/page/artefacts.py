@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.errors import DataError
-from pipeline.fit import history
-from pipeline.storage.trainings import check_input, read_diagnosis, read_metrics, read_run
+from pipeline.errors import DataError
+from pipeline.metrics import history
+from pipeline.stage.inputs import check_input, read_diagnosis, read_metrics, read_run
 
 TRAINING_KEY, EVALUATION_KEY, DIAGNOSIS_KEY = "report.training", "report.evaluation", "report.diagnosis"
 

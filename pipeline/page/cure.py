@@ -13,13 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.data.audit import Audit
 from pipeline.diagnosis.record import MEANING
-from pipeline.fit.ablation import Arm
-from pipeline.fit.paired import Difference
+from pipeline.evaluation.label_audit import Audit
 from pipeline.lab.treatment import Patient, Round
-from pipeline.page import ablation_figures, figures, tiles
+from pipeline.metrics.ablation import Arm
+from pipeline.metrics.paired import Difference
+from pipeline.page import tiles
 from pipeline.page.templates import configuration, fill
+from pipeline.plotting import ablation, figures
 
 MOST_SUSPECTS = 30
 REMARKABLE = 0.005
@@ -163,7 +164,7 @@ def render(ended: Ending) -> str:
             for over in ended.rounds
         ],
         suspects=suspects,
-        curves=tiles.data_uri(ablation_figures.curves(ended.curves)) if ended.curves else None,
+        curves=tiles.data_uri(ablation.curves(ended.curves)) if ended.curves else None,
         configuration=configuration(ended.asked),
     )
 

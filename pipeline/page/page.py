@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fit import early_stopping, history
+from pipeline.metrics import early_stopping, history
 from pipeline.model import Layer
-from pipeline.page import charts, figures, summary, tiles
+from pipeline.page import charts, summary, tiles
 from pipeline.page.artefacts import Artefacts
 from pipeline.page.issues import problems
 from pipeline.page.templates import configuration, duration, fill
+from pipeline.plotting import figures
 
 NUM_PAIRS = 3
 

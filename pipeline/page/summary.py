@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.fit import scores
+from pipeline.metrics import scores
 from pipeline.page.artefacts import Artefacts
 
 INITIAL_LOSS_TOLERANCE = 0.1

@@ -6,7 +6,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.thumbnails import thumbnails
+from pipeline.plotting.thumbnails import thumbnails
 
 _COOL, _WHITE, _WARM = np.array([31, 104, 176]), np.array([247, 247, 245]), np.array([201, 84, 16])
 _DARK, _MIDDLE, _LIGHT = np.array([13, 27, 62]), np.array([47, 128, 200]), np.array([255, 233, 184])

@@ -5,7 +5,7 @@ import tarfile
 import zipfile
 from typing import IO, Any
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.source.files import Entry, Listing, Skipped, hidden
 
 MAX_MEMBERS = 2_000_000

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from pipeline.config.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.source.files import Entry, Listing, hidden, reason
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "ssh": "ssh",

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from pipeline.config.errors import DataError
-from pipeline.source import holding
+from pipeline.errors import DataError
+from pipeline.source import containers
 from pipeline.source.archives import ZipTree
 from pipeline.source.files import READ_ERRORS, DamagedError, Entry, Tree, chunks, reason
 from pipeline.storage.atomic import room_for
@@ -20,7 +20,7 @@ def copy_parts(tree: Tree, layout: str, parts: Mapping[str, Any], out: Path, max
     Args:
         tree: Where they are.
         layout: What they are, and
-        parts: which, as `pipeline.source.found.Found` has them.
+        parts: which, as `pipeline.source.layout.Found` has them.
         out: An existing folder.
         max_bytes: Of all files together, unpacked.
 
@@ -47,7 +47,7 @@ def _copy_arrays(tree: Tree, path: str, out: Path, max_bytes: int) -> dict[str, 
     try:
         with tree.open(entry) as file, zipfile.ZipFile(file) as archive:
             arrays = ZipTree(archive)
-            found = holding.arrays(arrays.listing.entries)
+            found = containers.arrays(arrays.listing.entries)
             if found is None or "npz" in found.parts:
                 names = ", ".join(sorted(each.path.removesuffix(".npy") for each in arrays.listing.entries))
                 raise DataError(

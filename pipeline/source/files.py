@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple, Protocol
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 
 CHUNK_BYTES = 1 << 20
 

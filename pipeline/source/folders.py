@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.source.files import Skipped, Tree
-from pipeline.source.found import (
+from pipeline.source.layout import (
     SPLITS,
     Found,
     Row,

@@ -18,7 +18,7 @@ from urllib.parse import urldefrag, urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.source.debian import unpack_package
 from pipeline.source.download import NotFoundError, Patience, download
 from pipeline.source.unpack import BadBytesError, MirrorError, check, unpack, unpack_archive

@@ -14,9 +14,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.source.files import DamagedError, Skipped, Tree, read
-from pipeline.source.found import Row, spelled
+from pipeline.source.layout import Row, spelled
 from pipeline.storage.atomic import room_for
 
 SHARD_BYTES = 128 << 20

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.source.archives import BoundedTarInfo, TarTree, ZipTree
 from pipeline.source.buckets import Bucket
 from pipeline.source.files import READ_ERRORS, Entry, Listing, Skipped, Tree, hidden, reason

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.storage.atomic import room_for
 
 MAX_BYTES = 1 << 30

@@ -1,1 +1,1 @@
-"""What lies on disk: atomic writes, locks, fingerprints and the caches that they name."""
+"""Atomic writes, locks, arrays on disk and pools of processes."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.config.errors import BusyError
+from pipeline.errors import BusyError
 
 
 @contextmanager

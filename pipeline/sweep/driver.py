@@ -14,13 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.config import composing, ending, params
-from pipeline.config.errors import ConfigError, UserError
+from pipeline.config import composition, params
 from pipeline.config.schema import Config
-from pipeline.storage import lineage, lock
+from pipeline.errors import ConfigError, UserError
+from pipeline.stage import lineage, signals
+from pipeline.storage import lock
 from pipeline.sweep import records, study
 from pipeline.sweep.job import STOP_FILE, RunJob, Task, running
-from pipeline.sweep.listed import ListedSweeper
+from pipeline.sweep.listed_sweeper import ListedSweeper
 from pipeline.sweep.overrides import by_origin, check_sweeper, count_jobs, parse
 
 Surround = Callable[[Path, list[str], Config], AbstractContextManager[None]]
@@ -157,7 +158,7 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob, resul
     conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
     check_sweeper(overrides)
     fixed = [override for override in overrides if not parse([override])[0].is_sweep_override()]
-    config = composing.compose(conf, file, fixed)
+    config = composition.compose(conf, file, fixed)
     from_file, given = by_origin(conf, file, overrides)
     own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={params.quote(str(folder))}", "hydra.mode=MULTIRUN"]
     arguments = [*from_file, *given, *own]
@@ -225,7 +226,7 @@ def _launch(plan: _Plan) -> None:
             hydra: Any = GlobalHydra.instance().hydra
             hydra.multirun("config", plan.task, plan.arguments)
     finally:
-        ending.listen()
+        signals.listen()
 
 
 @contextmanager
@@ -283,12 +284,12 @@ def _stop_jobs_first(folder: Path) -> None:
     """Let a signal to stop reach the jobs, and let them close their runs, before this process heeds it."""
 
     def handle(number: int, frame: FrameType | None) -> None:
-        for each in ending.STOPPING:
+        for each in signals.STOPPING:
             signal.signal(each, signal.SIG_IGN)  # a second one would break off the waiting
         _end_jobs(folder)
-        ending.stop(number, frame)
+        signals.stop(number, frame)
 
-    for number in ending.STOPPING:
+    for number in signals.STOPPING:
         signal.signal(number, handle)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline.config import ending
+from pipeline.stage import signals
+from pipeline.stage.entry import RunJob
 from pipeline.storage import lock
 from pipeline.sweep import pruning, records
 
@@ -21,9 +22,6 @@ WATCH_SECONDS = 0.5
 
 LOG_VARIABLE = "GOODFIT_JOB_LOG"
 """Names the file that takes what jobs in processes of their own print, where the terminal shows something else."""
-
-RunJob = Callable[[Any, tuple[str, ...], Path], None]
-"""Runs the stage: what Hydra composed, the overrides that the user gave, and the folder to fill."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Task:
             print(f"pruned: {reason}")
         except Exception as failure:
             ended, error = records.FAILED, f"{type(failure).__name__}: {failure}"
-            ending.show(failure)
+            signals.show(failure)
         except KeyboardInterrupt:
             ended, error = records.STOPPED, "a signal stopped it"
             if not self.apart:
@@ -120,7 +118,7 @@ def _stoppable(ought_to_stop: Callable[[], bool]) -> Iterator[None]:
 
     Ctrl-C in a terminal reaches every process at once; only the sweep's own heeds it, and passes it on by its stop file.
     """
-    ending.received.clear()
+    signals.received.clear()
     over = threading.Event()
 
     def watch() -> None:
@@ -131,7 +129,7 @@ def _stoppable(ought_to_stop: Callable[[], bool]) -> Iterator[None]:
 
     def stop_once(number: int, frame: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break off the cleaning up
-        ending.stop(number, frame)
+        signals.stop(number, frame)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     before = signal.signal(signal.SIGTERM, stop_once)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from pipeline.fit import history
+from pipeline.metrics import history
 from pipeline.sweep.records import JobResult
 
 REPEATED = ("seed", "prepare.fold")

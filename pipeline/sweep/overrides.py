@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import params
-from pipeline.config.errors import ConfigError
+from pipeline.errors import ConfigError
 
 
 def by_origin(conf: Path, file: Path, overrides: list[str]) -> tuple[list[str], list[str]]:

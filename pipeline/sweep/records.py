@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.errors import DataError
-from pipeline.fit import history
+from pipeline.errors import DataError
+from pipeline.metrics import history
 from pipeline.storage import atomic
 
 JOB_FILE = "job.json"

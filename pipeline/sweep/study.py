@@ -15,9 +15,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
-from pipeline.config.errors import ConfigError
-from pipeline.data.seeds import derive_seed
-from pipeline.fit import history
+from pipeline.errors import ConfigError
+from pipeline.metrics import history
+from pipeline.seeds import derive_seed
 from pipeline.sweep import pruning, records
 
 if TYPE_CHECKING:

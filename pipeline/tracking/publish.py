@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.fit.history import read_csv
+from pipeline.metrics.history import read_csv
 from pipeline.tracking.live import describe, find_run, metrics_of, open_run, send
 from pipeline.tracking.store import Settings, Store, connect
 
@@ -23,7 +23,7 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
     """
     from mlflow.entities import Metric
 
-    from pipeline.page import figures
+    from pipeline.plotting import figures
 
     record, rows = read_record(folder), read_csv(folder / "history.csv")
     metrics = [

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config.errors import DataError
+from pipeline.errors import DataError
 from pipeline.tracking.store import Settings, Store, connect
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.storage import lineage
+from pipeline.stage import lineage
 
 PARAMETER_SECTIONS = (
     "seed",

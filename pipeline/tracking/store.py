@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.storage import lineage, lock
+from pipeline.stage import lineage
+from pipeline.storage import lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config.errors import ConfigError
 from pipeline.config.schema import Config
-from pipeline.fit import history
-from pipeline.storage import atomic, lineage
-from pipeline.sweep import adopting, importance, leaderboard
+from pipeline.errors import ConfigError
+from pipeline.metrics import history
+from pipeline.stage import lineage
+from pipeline.storage import atomic
+from pipeline.sweep import adoption, importance, leaderboard
 from pipeline.sweep.records import OVER, JobResult, results
 from pipeline.tracking.parent import Parent, parent_run
 from pipeline.tracking.publish import log_model, read_record
@@ -88,7 +89,7 @@ def summarize(folder: Path, jobs: Sequence[JobResult], monitor: str) -> list[Pat
         jobs: As `results` gives them.
         monitor: The metric that decides.
     """
-    from pipeline.page import sweep_figures
+    from pipeline.plotting import sweep as sweep_figures
 
     files = {"leaderboard.csv": leaderboard.to_csv(jobs, monitor).encode()}
     finished = [job for job in jobs if job.best is not None]
@@ -120,7 +121,7 @@ def _print_adoption(folder: Path, best: leaderboard.Entry) -> None:
     names = ("jobs " if len(numbers) > 1 else "job ") + ", ".join(str(number) for number in numbers)
     winner = read_record(best.jobs[0].folder)["config"]
     try:
-        command = adopting.command(folder / ".source" / "conf", lineage.PROJECT / "params.yaml", winner)
+        command = adoption.command(folder / ".source" / "conf", lineage.PROJECT / "params.yaml", winner)
     except ConfigError as error:  # it was edited since
         print(f"the best is {names}; params.yaml cannot adopt it as it stands: {error}")
         return

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.diagnosis.reading import course_so_far
-from pipeline.diagnosis.watching import Watch
+from pipeline.diagnosis.loading import course_so_far
+from pipeline.diagnosis.remarks import Watch
 from pipeline.storage import atomic
 from pipeline.sweep import pruning
 from pipeline.tracking.live import LiveRun, Row

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.data.seeds import derive_seed
+from pipeline.seeds import derive_seed
 
 Indices = NDArray[np.int64]
 

@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.config.errors import ConfigError
-from pipeline.data.seeds import derive_seed
-from pipeline.model.views import measuring_batch_size
+from pipeline.errors import ConfigError
+from pipeline.model.inference import measuring_batch_size
+from pipeline.seeds import derive_seed
 from pipeline.training import balance
 
 Batch = tuple[torch.Tensor, torch.Tensor]

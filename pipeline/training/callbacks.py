@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from pipeline.data.seeds import derive_seed
-from pipeline.fit import history
-from pipeline.fit.early_stopping import Rule
+from pipeline.metrics import history
+from pipeline.metrics.early_stopping import Rule
+from pipeline.seeds import derive_seed
 from pipeline.storage import atomic
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit
@@ -107,7 +107,7 @@ def checkpointing(folder: Path, monitor: str) -> list[ModelCheckpoint]:
 
 
 class EarlyStopping(pl.Callback):
-    """Stops by the rule of `pipeline.fit.early_stopping`, applied to the rows so far: it has no state of its own, and a
+    """Stops by the rule of `pipeline.metrics.early_stopping`, applied to the rows so far: it has no state of its own, and a
     resumed training comes to the same decision."""
 
     def __init__(self, history: History, rule: Rule) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config.errors import TrainingError
+from pipeline.errors import TrainingError
 from pipeline.training.batches import Batch
 
 ONE_BATCH_IMAGES, ONE_BATCH_STEPS, ONE_BATCH_LR = 32, 100, 3e-3

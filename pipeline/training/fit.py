@@ -14,9 +14,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
-from pipeline.config.errors import TrainingError
-from pipeline.fit import history
-from pipeline.fit.early_stopping import Rule
+from pipeline.errors import TrainingError
+from pipeline.metrics import history
+from pipeline.metrics.early_stopping import Rule
 from pipeline.training import callbacks, parallel
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit

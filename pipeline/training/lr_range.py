@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.config.errors import TrainingError
+from pipeline.errors import TrainingError
 from pipeline.training.batches import TrainingImages
 from pipeline.training.optimizers import build_optimizer
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config.errors import TrainingError
-from pipeline.fit import history
+from pipeline.errors import TrainingError
+from pipeline.metrics import history
 from pipeline.model import penalties
 from pipeline.training.balance import weighted_cross_entropy
 from pipeline.training.batches import Batch
@@ -225,7 +225,7 @@ class Fit(pl.LightningModule):
 def _surplus_confidence(logits: Tensor, labels: Tensor) -> Tensor:
     """Confidence minus correctness, summed over the images of each bin of confidence; shape (bins,).
 
-    Summed over batches, its absolute values make the calibration error of `pipeline.fit.scores`.
+    Summed over batches, its absolute values make the calibration error of `pipeline.metrics.scores`.
     """
     confidence, guesses = logits.float().softmax(dim=1).max(dim=1)
     bins = (confidence * history.CALIBRATION_BINS).ceil().long().clamp(1, history.CALIBRATION_BINS) - 1

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from pipeline.config.errors import ConfigError, TrainingError, UserError
+from pipeline.errors import ConfigError, TrainingError, UserError
 
 Follow = Callable[..., None]
 """Does a follower's part: takes the work that the leader hands out, and as its last argument the follower's `Place`."""

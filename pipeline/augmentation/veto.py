@@ -1,0 +1,98 @@
+"""Augmentation that spares some classes some transforms: the mirror image of a 2 is no 2."""
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.augmentation.transforms import augment_batch, build, name_and_arguments
+from pipeline.config.validation import nearest
+from pipeline.errors import ConfigError
+from pipeline.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import albumentations as A
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Augments batches of labelled images.
+
+    Args:
+        pipeline: For the images of every class that is not spared anything.
+        spared: The pipelines of the other classes, by label.
+    """
+
+    pipeline: "A.Compose"
+    spared: Mapping[int, "A.Compose"]
+
+    def __call__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int) -> NDArray[np.uint8]:
+        """Each image augmented once, as a function of the batch and the seed alone.
+
+        Images of spared classes are drawn twice, the first time in vain: so a veto changes no image of another class.
+
+        Args:
+            images: Shape (n, height, width, channels), in [0, 255]; stays as it is.
+            labels: Shape (n,).
+            seed: Decides everything random.
+        """
+        augmented = augment_batch(self.pipeline, images, seed)
+        for label, pipeline in self.spared.items():
+            chosen = labels == label
+            if chosen.any():
+                augmented[chosen] = augment_batch(pipeline, images[chosen], derive_seed(seed, f"veto/{label}"))
+        return augmented
+
+
+def augmentation(
+    transforms: Sequence[Mapping[str, Any] | str],
+    veto: Mapping[str, Sequence[Any]],
+    size: int,
+    channels: int,
+    classes: Sequence[str],
+) -> Augmentation:
+    """What `augment.transforms` and `augment.veto` describe.
+
+    Args:
+        transforms: As `pipeline.augmentation.transforms.build` takes them. Where there are none, any transform may be vetoed.
+        veto: Names of transforms, and of the classes on whose images each is never used.
+        size: Height and width of the images in pixels.
+        channels: 1 or 3.
+        classes: Their names, in the order of the labels.
+
+    Raises:
+        ConfigError: The transforms are not valid, with or without those that are vetoed, or the veto names a class or a
+            transform that is not there.
+    """
+    pipeline = build(transforms, size, channels)
+    names = [name_and_arguments(f"augment.transforms[{index}]", entry)[0] for index, entry in enumerate(transforms)]
+    kept_from: dict[int, set[str]] = defaultdict(set)
+    for name, chosen in veto.items():
+        if names and name not in names:
+            raise ConfigError(
+                f"augment.veto must name transforms of augment.transforms; got {name!r}.{nearest(name, names)} "
+                f"They are {', '.join(names)}."
+            )
+        for class_name in map(str, chosen):
+            if class_name not in classes:
+                raise ConfigError(
+                    f"augment.veto.{name} must name classes of the dataset; got {class_name!r}."
+                    f"{nearest(class_name, classes)} They are {textwrap.shorten(', '.join(classes), 300)}."
+                )
+            kept_from[classes.index(class_name)].add(name)
+    pipelines: dict[frozenset[str], A.Compose] = {}  # to try one out takes up to half a second
+    for vetoed in map(frozenset, kept_from.values()):
+        if vetoed not in pipelines:
+            rest = [entry for entry, name in zip(transforms, names, strict=True) if name not in vetoed]
+            try:
+                pipelines[vetoed] = build(rest, size, channels)
+            except ConfigError as error:
+                without = ", ".join(sorted(vetoed))
+                raise ConfigError(
+                    f"augment.veto must leave transforms that work; got {without}, without which {error}"
+                ) from None
+    return Augmentation(pipeline, {label: pipelines[frozenset(vetoed)] for label, vetoed in sorted(kept_from.items())})

@@ -1,0 +1,1 @@
+"""Accuracy on a split, simple reference methods, and the audit of labels."""

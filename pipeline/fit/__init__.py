@@ -1,1 +1,0 @@
-"""Pure functions over numbers: histories, intervals and scores. Imports neither torch nor mlflow."""

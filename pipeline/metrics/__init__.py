@@ -1,0 +1,1 @@
+"""Pure numbers: history, scores, intervals, paired tests and power laws."""

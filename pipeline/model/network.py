@@ -1,0 +1,105 @@
+"""What every network of this room has in common: bytes in, one number for each class out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """Turns images as they lie on disk into what convolutions take.
+
+    Args:
+        mean: Of each channel, for pixels in [0, 1].
+        std: Of each channel, for pixels in [0, 1]; 0 (a channel that never changes) is taken as 1.
+        channels_last: Whether the result lies in memory as batch height width channels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, channels_last: bool) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor([value or 1.0 for value in std]), persistent=False)
+        self.channels_last = channels_last
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From uint8 `(batch, height, width, channels)` to float `(batch, channels, height, width)`."""
+        scaled = (images - 255 * self.mean) / (255 * self.std)  # = (images / 255 - mean) / std in two passes, not three
+        # The arithmetic keeps the order of the bytes on disk, so this view is channels_last already, and with one
+        # channel its strides still say so (torch's own conversion leaves the strides of one channel alone).
+        standardized = scaled.permute(0, 3, 1, 2)
+        # clone, because contiguous() does nothing with one channel, and convolutions would still run channels_last.
+        return standardized if self.channels_last else standardized.clone(memory_format=torch.contiguous_format)
+
+
+class Network(nn.Module):
+    """A network from uint8 images `(batch, height, width, channels)` to logits `(batch, classes)`.
+
+    Attributes:
+        normalize: Pixels to standardised channels; part of the network, so that nobody who uses it can forget it.
+        features: Convolutions and what stands between them, by name, in the order of the computation.
+        head: From the last feature map to the logits, by name.
+
+    Args:
+        initialized: Whether the layers come with the weights that they should start from.
+    """
+
+    def __init__(
+        self,
+        normalize: Normalize,
+        features: Mapping[str, nn.Module],
+        head: Mapping[str, nn.Module],
+        *,
+        initialized: bool = False,
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.features = _sequence(features)
+        self.head = _sequence(head)
+        if not initialized:
+            _initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits, not normalised, of uint8 images `(batch, height, width, channels)`."""
+        logits: Tensor = self.head(self.features(self.normalize(images)))
+        return logits
+
+
+def _sequence(layers: Mapping[str, nn.Module]) -> nn.Sequential:
+    sequence = nn.Sequential()
+    for name, layer in layers.items():
+        sequence.add_module(name, layer)
+    return sequence
+
+
+@torch.no_grad()
+def _initialize(classifier: Network) -> None:
+    """Initial weights that keep the size of the signal in every layer, and make the first predictions even.
+
+    Hidden layers as in He et al. 2015 (equation 10: variance 2/fan-in). The last layer's deviation of 0.1/√fan-in keeps
+    the logits near 0, so that the first loss is near ln C, against which a training checks itself: with 0.2 it was up to
+    20 % off for two classes.
+    """
+    layers = [module for module in classifier.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    for layer in layers[:-1]:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    last = layers[-1]
+    nn.init.normal_(last.weight, std=0.1 / last.weight.shape[1] ** 0.5)
+    for layer in layers:
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+@contextmanager
+def evaluating(classifier: Network) -> Iterator[None]:
+    """Evaluation mode without gradients for the block; afterwards the mode is what it was."""
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        classifier.train(was_training)

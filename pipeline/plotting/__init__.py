@@ -1,0 +1,1 @@
+"""Every picture that Matplotlib draws, with captions and thumbnails."""

@@ -1,0 +1,157 @@
+"""Pictures of an ablation, as PNG on white paper: differences, both accuracies, curves, and what each dose does."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.metrics import history
+from pipeline.metrics.ablation import Arm, Dose, Effect
+from pipeline.metrics.paired import Difference
+from pipeline.plotting.figures import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
+
+_FOREST = (
+    ("validation accuracy", 1, lambda effect: effect.accuracy),
+    ("gap", -1, lambda effect: effect.gap),
+    ("validation loss", -1, lambda effect: effect.loss),
+)
+"""What is compared, the sign of a change for the better, and where it stands."""
+
+_CURVE_COLUMNS = 5
+_MOST_EMPTY = 3.0
+"""Times its height by which the scatter may grow to show the diagonal."""
+
+_MARKS = "osD^vPX<>hp8"
+
+
+def forest(effects: Sequence[Effect]) -> bytes:
+    """The paired difference of each arm from the baseline with its 95 % interval, for accuracy, gap and loss."""
+    figure = Figure(figsize=(11, 1.3 + 0.42 * len(effects)), layout="constrained")
+    for axes, (title, good, of) in zip(figure.subplots(1, len(_FOREST), sharey=True), _FOREST, strict=True):
+        differences: list[Difference] = [of(effect) for effect in effects]
+        for row, found in enumerate(differences):
+            better = found.mean * good > 0
+            colour = (TRAINING if better else VALIDATION) if found.excludes_zero else MUTED
+            axes.plot([found.low, found.high], [row, row], color=colour, lw=2, solid_capstyle="butt")
+            axes.plot(found.mean, row, "o", color=colour, ms=6)
+        axes.axvline(0, color=INK, lw=1)
+        axes.set_yticks(range(len(effects)), [effect.arm.name.replace("_", " ") for effect in effects])
+        axes.set_title(f"Δ {title}", loc="left", fontsize=11, color=INK, weight="bold")
+        axes.set_xlabel("better →" if good > 0 else "← better", color=MUTED, fontsize=9)
+        _plain(axes, "x")
+    axes.invert_yaxis()
+    return as_png(figure)
+
+
+def scatter(arms: Sequence[Arm]) -> bytes:
+    """Training against validation accuracy, a point for each training and a larger one for each arm's mean.
+
+    On the diagonal there is no gap; the way from it, straight down, is the gap.
+    """
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for index, arm in enumerate(arms):
+        colour, mark = _colour(index, len(arms)), _MARKS[index % len(_MARKS)]
+        train, val = arm.values("train_accuracy"), arm.values("accuracy")
+        axes.plot(train, val, mark, color=colour, ms=4, alpha=0.35)
+        label = f"{arm.name.replace('_', ' ')} (gap {arm.mean('gap'):.3f})"
+        axes.plot(np.mean(train), np.mean(val), mark, color=colour, ms=10, mec="white", label=label)
+    low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    top = max(high, left + 0.2 * (right - left))  # so that the diagonal enters the picture, unless it is far off
+    if top - low <= _MOST_EMPTY * (high - low):
+        axes.plot([0, 1], [0, 1], color=INK, lw=1, ls=":", label="no gap")
+        high = top
+    axes.set(xlim=(left, right), ylim=(low, high))
+    axes.set_xlabel("training accuracy (unaugmented, evaluation mode)", color=MUTED, fontsize=9)
+    axes.set_ylabel("validation accuracy", color=MUTED, fontsize=9)
+    _plain(axes, "both")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, labelcolor=INK)
+    return as_png(figure)
+
+
+def curves(arms: Sequence[Arm]) -> bytes:
+    """Both losses of each arm over the epochs: the mean, a band from the least to the largest seed, and the epochs kept."""
+    rows = -(-len(arms) // _CURVE_COLUMNS)
+    columns = min(len(arms), _CURVE_COLUMNS)
+    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(arms) :]:
+        axes.axis("off")
+    for axes, arm in zip(grid.flat, arms, strict=False):
+        epochs = range(1, min(map(len, arm.histories)) + 1)  # as many as all seeds ran
+        for key, colour, label in (
+            (history.CLEAN_LOSS, TRAINING, "training"),
+            (history.VAL_LOSS, VALIDATION, "validation"),
+        ):
+            losses = np.array([[row[key] for row in rows[: len(epochs)]] for rows in arm.histories])  # (seeds, epochs)
+            axes.fill_between(epochs, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
+            axes.plot(epochs, losses.mean(axis=0), color=colour, lw=1.6, label=label)
+        kept = {reading.epoch for reading in arm.readings}
+        if kept != {len(epochs)}:
+            axes.vlines(sorted(kept), 0, 0.08, transform=axes.get_xaxis_transform(), color=INK, lw=1.5, label="kept")
+        axes.set_title(arm.name.replace("_", " "), loc="left", fontsize=10, color=INK, weight="bold")
+        _plain(axes, "y")
+    top = max(max(row[history.VAL_LOSS] for row in rows) for arm in arms for rows in arm.histories)
+    grid.flat[0].set_ylim(0, min(top, 3 * float(np.median([arm.mean("loss") for arm in arms]))))
+    handles = {
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK
+    )
+    return as_png(figure)
+
+
+def dose_response(doses: Sequence[Dose], chosen: Mapping[str, str]) -> bytes:
+    """Both accuracies of each remedy over its strengths, the baseline as strength 0; the chosen one is marked.
+
+    Args:
+        doses: In the order of their strength, the baseline among them as the arm `baseline`.
+        chosen: The override of the strength that each arm takes.
+    """
+    [zero] = [dose for dose in doses if dose.arm == "baseline"]
+    names = list(dict.fromkeys(dose.arm for dose in doses if dose.arm != "baseline"))
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(2.9 * columns, 2.5 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(names) :]:
+        axes.axis("off")
+    for axes, name in zip(grid.flat, names, strict=False):
+        steps = [zero, *(dose for dose in doses if dose.arm == name)]
+        places = range(len(steps))
+        for of, colour, label in _ACCURACIES:
+            for place, dose in enumerate(steps):
+                axes.plot([place] * len(of(dose)), of(dose), "o", color=colour, ms=3, alpha=0.4)
+            axes.plot(places, [np.mean(of(dose)) for dose in steps], color=colour, lw=1.6, label=label)
+        marked = [place for place, dose in enumerate(steps) if dose.override == chosen.get(name)]
+        axes.vlines(marked, 0, 1, transform=axes.get_xaxis_transform(), color=INK, lw=1, ls=":", label="chosen")
+        texts = ["none", *(dose.override.split()[0].rpartition("=")[2] for dose in steps[1:])]
+        axes.set_xticks(places, texts)
+        axes.set_title(name.replace("_", " "), loc="left", fontsize=10, color=INK, weight="bold")
+        _plain(axes, "y")
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
+    return as_png(figure)
+
+
+_ACCURACIES: tuple[tuple[Callable[[Dose], tuple[float, ...]], str, str], ...] = (
+    (lambda dose: dose.train_accuracies, TRAINING, "training"),
+    (lambda dose: dose.accuracies, VALIDATION, "validation"),
+)
+
+
+def _colour(index: int, count: int) -> object:
+    from matplotlib import colormaps
+
+    return INK if index == 0 else colormaps["tab10"]((index - 1) % 10)
+
+
+def _plain(axes: Axes, grid: str) -> None:
+    axes.grid(axis=grid, color=GRID, lw=0.8)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)

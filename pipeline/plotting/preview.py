@@ -1,0 +1,89 @@
+"""A picture of training images beside what augmentation makes of them."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.plotting.captions import as_written, caption
+from pipeline.plotting.thumbnails import thumbnails
+from pipeline.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from pipeline.augmentation.veto import Augmentation
+
+ROWS, COLUMNS = 10, 8
+_INK, _MUTED = "#20262e", "#5b6570"
+
+
+@as_written()
+def preview(
+    prepared: Path, augmented: Path, pipeline: "Augmentation", classes: list[str], record: dict[str, Any]
+) -> bytes:
+    """The first training image of up to ten classes, each beside its augmented versions, as a PNG.
+
+    Args:
+        prepared: Output of the prepare stage.
+        augmented: Folder with the copies.
+        pipeline: What made them, or makes them in training.
+        classes: Names, in the order of the labels.
+        record: What `augment.json` holds.
+    """
+    labels, first = np.unique(np.load(prepared / "train/labels.npy", mmap_mode="r"), return_index=True)
+    labels, shown = labels[:ROWS], first[:ROWS]
+    names = [caption(classes[label], 14) for label in labels]
+    originals = np.load(prepared / "train/images.npy", mmap_mode="r")[shown]
+    what = f"{record['name']} at strength {record['strength']:g}"
+    limited = f"\n{len(shown)} of {len(classes)} classes" if len(first) > len(shown) else ""
+    if not record["transforms"]:
+        return _draw(originals[None], [""], names, f"No augmentation: training sees these originals alone.{limited}")
+    if record["mode"] == "materialized":
+        versions = np.load(augmented / "images.npy", mmap_mode="r")[:COLUMNS, shown]
+        columns = [f"copy {number + 1}" for number in range(len(versions))]
+        title = f"{what}: {record['copies']} of each image, and the original"
+    else:
+        seeds = [derive_seed(record["seed"], f"preview/{number}") for number in range(COLUMNS)]
+        versions = np.stack([pipeline(originals, labels, number) for number in seeds])
+        columns = [f"draw {number + 1}" for number in range(len(versions))]
+        title = f"{what}: drawn anew for each image of each epoch"
+    title += limited
+    for transform, spared in record["veto"].items():
+        title += f"\nnever {transform} on {caption(', '.join(map(str, spared)), 80)}"
+    cells = np.concatenate([originals[:, None], versions.swapaxes(0, 1)], axis=1)
+    return _draw(cells, names, ["original", *columns], title)
+
+
+def _draw(cells: NDArray[np.uint8], row_names: list[str], column_names: list[str], title: str) -> bytes:
+    """A table of images with a white gap between them.
+
+    Args:
+        cells: Shape (rows, columns, height, width, channels), in [0, 255].
+        row_names: One for each row.
+        column_names: One for each column.
+        title: Stands above the table.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = cells.shape[:2]
+    shown = thumbnails(cells.reshape(-1, *cells.shape[2:]))
+    height, width, channels = shown.shape[1:]
+    cells = shown.reshape(rows, columns, height, width, channels)
+    gap = max(1, height // 10)
+    table = np.full((rows, height + gap, columns, width + gap, channels), 255, np.uint8)
+    table[:, :height, :, :width] = cells.transpose(0, 2, 1, 3, 4)
+    table = table.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap]
+    if channels == 1:
+        table = table.repeat(3, axis=2)
+    figure = Figure(figsize=(1.6 + 0.75 * columns, 0.9 + 0.75 * rows), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(table, interpolation="nearest")
+    axes.set_yticks(np.arange(rows) * (height + gap) + (height - 1) / 2, row_names)
+    axes.set_xticks(np.arange(columns) * (width + gap) + (width - 1) / 2, column_names)
+    axes.tick_params(length=0, labelsize=8, labelcolor=_INK, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    figure.suptitle(title, fontsize=10, color=_MUTED)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()

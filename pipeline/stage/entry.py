@@ -1,0 +1,137 @@
+"""How every stage starts: from DVC with `--config build/config.yaml`, or by hand with Hydra's command line.
+
+python -m pipeline.train --config build/config.yaml     writes build/train; inputs are DVC's
+python -m pipeline.train model=convnet                  writes outputs/train/<time>; inputs fit this configuration
+python -m pipeline.train -m model=lenet,convnet         writes multirun/train/<time>/0, 1, …
+python -m pipeline.train --resume multirun/train/<time> completes a sweep that was killed
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import params, validation
+from pipeline.config.schema import Config
+from pipeline.stage import lineage, signals
+from pipeline.stage.job import Job
+from pipeline.stage.signals import messages
+from pipeline.storage import atomic, lock
+
+Main = Callable[[Job], Callable[[], None] | None]
+"""Fills `job.out`; may give what is left to do once that is in its place."""
+
+RunJob = Callable[[Any, tuple[str, ...], Path], None]
+"""Runs a stage: takes what Hydra composed, the overrides that the user gave, and the folder to fill."""
+
+Multirun = Callable[[str, list[str], RunJob], None]
+"""Runs many jobs of a stage: takes its name, the arguments of the command line, and what runs one job."""
+
+
+def run(stage: str, main: Main, multirun: Multirun) -> None:
+    """Run `main` as the process's whole work, with its errors as messages and its exit code.
+
+    Args:
+        stage: Name of the stage.
+        main: Does the work of one job.
+        multirun: Runs a sweep, where the command line asks for one.
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    signals.listen()
+    with messages():
+        flags = {argument.partition("=")[0] for argument in sys.argv}
+        if "--config" in flags:
+            _run_from_file(stage, main, sys.argv[1:])
+        elif {"-m", "--multirun", "--resume"} & flags:
+            multirun(stage, sys.argv[1:], run_job(stage, main))
+        else:
+            _run_by_hand(stage, main, sys.argv[1:])
+
+
+def _run_from_file(stage: str, main: Main, arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog=f"python -m pipeline.{stage}")
+    parser.add_argument("--config", type=Path, required=True, help="a configuration that `compose` wrote")
+    parser.add_argument("--out", type=Path, help="folder to write, with inputs that fit; default: DVC's")
+    options = parser.parse_args(arguments)
+    config = validation.load(options.config)
+    if options.out is None:
+        build = options.config.absolute().parent
+        with lock.held(build / stage):
+            _run_in_dvc(stage, main, config, build)
+        return
+    with lock.held(options.out, wait=True):
+        name = lineage.expected_fingerprint(stage, config)
+        if lineage.recorded_fingerprint(stage, options.out) != name:
+            locate = partial(lineage.locate, config=config)
+            _deliver(main, options.out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate))
+
+
+def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
+    folders = {name: lineage.dvc_folder(name, build.parent) for name in lineage.RECORDS}
+    upstream = {
+        name: lineage.hash_folder(folders[name])
+        if name == "fetch"
+        else str(lineage.recorded_fingerprint(name, folders[name]))
+        for name in lineage.UPSTREAM.get(stage, ())
+    }
+    name = lineage.fingerprint(stage, config, upstream)
+    out = build.parent / "downloads" if stage == "fetch" else build / stage
+    if stage == "fetch" and lineage.recorded_fingerprint(stage, out) == name and lineage.is_whole(out):
+        print("fetch: nothing has changed")
+        return
+    _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, folders.__getitem__))
+
+
+def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
+    """Hand the command line to Hydra, with the overrides of `params.yaml` before the user's own."""
+    import hydra
+
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    mine = [argument for argument in arguments if not argument.startswith("-")]
+    overrides = params.hydra_overrides(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", mine)
+    num_from_file = len(overrides) - len(mine)
+
+    def task(composed: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        out = Path(HydraConfig.get().runtime.output_dir)
+        given = HydraConfig.get().overrides.task[num_from_file:]
+        try:
+            with messages():
+                _run_job(stage, main, composed, tuple(override.removeprefix("++") for override in given), out)
+        finally:
+            with suppress(OSError):
+                out.rmdir()  # empty, where Hydra made it for a job that was refused
+
+    sys.argv = [sys.argv[0], *flags, f"hydra.job.name={stage}", *overrides]
+    hydra.main(version_base="1.3", config_path=str(lineage.PROJECT / "conf"), config_name="config")(task)()
+
+
+def run_job(stage: str, main: Main) -> RunJob:
+    """What a sweep calls for each of its jobs: `main` on what Hydra composed, in a folder of its own."""
+    return partial(_run_job, stage, main)
+
+
+def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
+    from omegaconf import OmegaConf
+
+    config = validation.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+    name = lineage.expected_fingerprint(stage, config) if stage in lineage.UPSTREAM else ""
+    if name and lineage.recorded_fingerprint(stage, out) == name:
+        return  # a sweep was killed between this job's last breath and its record
+    locate = partial(lineage.locate, config=config)
+    _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides))
+    print(f"written to {os.path.relpath(out)}")
+
+
+def _deliver(main: Main, out: Path, job: Callable[[Path], Job]) -> None:
+    with atomic.folder(out) as scratch:
+        afterwards = main(job(scratch))
+        if signals.received:  # it came where Python drops exceptions, such as in a library's callback
+            raise KeyboardInterrupt
+    if afterwards is not None:
+        afterwards()

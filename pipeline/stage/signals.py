@@ -1,0 +1,62 @@
+"""How a process ends: signals become `KeyboardInterrupt`, errors their messages, and both a fitting exit code."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipeline.errors import UserError
+from pipeline.storage import atomic
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+received: list[int] = []
+"""The signals that asked this process to stop."""
+
+
+def listen() -> None:
+    """From now on a signal to stop ends what runs as `KeyboardInterrupt`, which cleans up on its way."""
+    for number in STOPPING:
+        signal.signal(number, stop)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handles a signal.
+
+    Raises:
+        KeyboardInterrupt: Always.
+    """
+    received.append(number)
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """Shows what a user can mend as its message alone, and ends the process with a fitting exit code."""
+    try:
+        yield
+    except UserError as error:
+        show(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; nothing half-written was kept", file=sys.stderr)
+        sys.exit(128 + received[-1] if received else 130)
+    except OSError as error:
+        if error.errno not in atomic.NO_ROOM:
+            raise
+        show(error)
+        sys.exit(1)
+
+
+def show(error: Exception) -> None:
+    """Print an error as its message where a user can mend it, else with its traceback."""
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+    elif isinstance(error, OSError) and error.errno in atomic.NO_ROOM:
+        place = error.filename or "the disk"
+        free = "Free some, or lower augment.copies or prepare.limit."
+        print(f"error: {place} must have room for the stage's output; {error.strerror}. {free}", file=sys.stderr)
+    else:
+        traceback.print_exception(error, file=sys.stderr)

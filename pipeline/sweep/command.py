@@ -1,0 +1,50 @@
+"""The command line of a sweep: `-m` starts one, `--resume FOLDER` completes one."""
+
+import argparse
+import os
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+from pipeline.stage.entry import Multirun, RunJob
+from pipeline.sweep.driver import Surround
+
+
+def multirun(surround: Surround = lambda folder, overrides, config: nullcontext()) -> Multirun:
+    """What runs the sweeps of a stage.
+
+    Args:
+        surround: Surrounds all jobs of a sweep.
+    """
+    return partial(_run, surround)
+
+
+def _run(surround: Surround, stage: str, arguments: list[str], run_job: RunJob) -> None:
+    from pipeline.sweep import driver
+
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{stage}", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(
+            "hydra/launcher=joblib runs as many jobs at once as there are cores, hydra/launcher=slurm or ray_cluster on a\n"
+            "cluster; hydra/sweeper=optuna searches intervals instead of trying all combinations. conf/hydra/ says more."
+        ),
+    )  # fmt: skip
+    parser.add_argument("-m", "--multirun", action="store_true", help="a job for each combination of the values")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FOLDER",
+        help="complete the sweep in this folder: finished jobs stay, interrupted ones go on, others run",
+    )  # fmt: skip
+    parser.add_argument(
+        "overrides", nargs="*", help="key=value,value… in Hydra's grammar; with --resume: of hydra/launcher only"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError(
+            "torchrun must start a single training; got a sweep. Leave torchrun out: each job starts train.devices "
+            "processes itself."
+        )
+    if options.resume is not None:
+        driver.resume(stage, options.resume, options.overrides, run_job, surround)
+    else:
+        driver.start(stage, options.overrides, run_job, surround)

@@ -1,0 +1,200 @@
+"""One training as the configuration describes it, from the folders of `prepare` and `augment` to a folder of its own."""
+
+import dataclasses
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import model
+from pipeline.config.schema import Config
+from pipeline.metrics import history
+from pipeline.metrics.early_stopping import Rule
+from pipeline.seeds import derive_seed
+from pipeline.stage import lineage
+from pipeline.storage import atomic
+from pipeline.training import lr_range, mixing, processes
+from pipeline.training.balance import balanced_weights
+from pipeline.training.batches import Augment, ImageBatches
+from pipeline.training.callbacks import OnRow
+from pipeline.training.checks import signals
+from pipeline.training.fit import Outcome, fit
+from pipeline.training.module import Fit
+from pipeline.training.processes import Place
+
+LR_RANGE = "lr_range.csv"
+
+
+def train(
+    prepared: Path,
+    augmented: Path,
+    working: Path,
+    out: Path,
+    config: Config,
+    on_row: OnRow,
+) -> dict[str, Any]:
+    """Train one network and write what it learned.
+
+    Args:
+        prepared: Output of the prepare stage.
+        augmented: Output of the augment stage.
+        working: Where checkpoints lie; a training that was killed goes on from what it finds there.
+        out: Folder to fill.
+        config: Of which `seed`, `model`, `regularization`, `optimizer`, `scheduler` and `train` count.
+        on_row: Takes each row of the history once its checkpoint is safe, and when its epoch ended.
+
+    Returns:
+        What `run.json` tells of the training's course.
+
+    Raises:
+        ConfigError: There are too few devices, or too few images for as many processes.
+        ShapeError: The images are too small for the network.
+        TrainingError: A loss was not finite, or another process of the training ended.
+    """
+    with processes.leading(config.train.devices, config.train.accelerator, follow) as team:
+        description, network, batches = _build(prepared, augmented, config)
+        if not (working / "signals.json").exists():
+            measured = signals(
+                network, batches.probe[0], description["num_classes"], derive_seed(config.seed, "checks")
+            )
+            measured |= {
+                "num_train": len(batches.train.labels),
+                "num_probe": len(batches.probe.labels),
+                "num_val": len(batches.val.labels),
+            }
+            atomic.write_text(working / "signals.json", json.dumps(measured, indent=2))
+        lr = config.optimizer.lr if config.optimizer.lr != "auto" else _found_lr(network, batches, config, working)
+        team.begin(prepared, augmented, working, config, lr)
+        outcome = _fit(network, description["num_classes"], batches, working, config, lr, team.place, on_row)
+    classes = json.loads((prepared / "dataset.json").read_text())["classes"]
+    model.save(out / "model.ckpt", description, outcome.state, classes)
+    (out / "history.csv").write_text(history.to_csv(outcome.rows))
+    for name in ("signals.json", LR_RANGE):
+        if (working / name).exists():
+            shutil.copy2(working / name, out)
+    (out / "weights.csv").write_text(_weights_table(network, outcome.state))
+    return {
+        "best_epoch": outcome.best_epoch,
+        "epochs": len(outcome.rows),
+        "stop_reason": outcome.stop_reason,
+        "early_stopping": {"saved_epochs": outcome.saved_epochs, "saved_seconds": outcome.saved_seconds},
+        "lr": lr,
+        "seconds": sum(row["seconds"] for row in outcome.rows),
+        "times_ms": outcome.times_ms,
+        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "weights_sha256": lineage.hash_file(out / "model.ckpt"),
+    }
+
+
+def follow(prepared: Path, augmented: Path, working: Path, config: Config, lr: float, place: Place) -> None:
+    """Compute a training together with its leader, which calls `train`."""
+    description, network, batches = _build(prepared, augmented, config)
+    _fit(network, description["num_classes"], batches, working, config, lr, place)
+
+
+def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, Any], model.Network, ImageBatches]:
+    """The network's description, the network as it starts, and its batches; the same in every process."""
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    dataset = json.loads((prepared / "dataset.json").read_text())
+    augmentation = json.loads((augmented / "augment.json").read_text())
+    description = {
+        **dataclasses.asdict(config.model),
+        "num_classes": len(dataset["classes"]),
+        "channels_last": config.train.channels_last,
+        **{key: dataset[key] for key in ("channels", "size", "mean", "std")},
+    }
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    network = model.build(**description)
+    batches = ImageBatches(
+        prepared,
+        augmented,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        loader_workers=config.train.loader_workers,
+        augment=_online(augmentation, dataset) if augmentation["mode"] == "online" else None,
+        balanced=config.train.sampling == "balanced",
+    )
+    return description, network, batches
+
+
+def _fit(
+    network: model.Network,
+    num_classes: int,
+    batches: ImageBatches,
+    working: Path,
+    config: Config,
+    lr: float,
+    place: Place,
+    on_row: OnRow = lambda row, time_ms: None,
+) -> Outcome:
+    weighted = config.train.class_weights == "balanced"
+    module = Fit(
+        network,
+        optimizer=dataclasses.asdict(config.optimizer) | {"lr": lr},
+        scheduler=dataclasses.asdict(config.scheduler),
+        class_weights=balanced_weights(batches.train.labels, num_classes) if weighted else None,
+        **_regularization(config, num_classes),
+    )
+    return fit(
+        module,
+        batches,
+        working,
+        seed=config.seed,
+        max_epochs=config.train.max_epochs,
+        rule=Rule(config.train.monitor, **dataclasses.asdict(config.train.early_stopping)),
+        ema_decay=config.train.ema_decay,
+        gradient_clip_norm=config.train.gradient_clip_norm,
+        accelerator=config.train.accelerator,
+        precision=config.train.precision,
+        place=place,
+        on_row=on_row,
+    )
+
+
+def _regularization(config: Config, num_classes: int) -> dict[str, Any]:
+    """What `Fit` takes: the section `regularization`, with its mixtures as one function."""
+    settings = dataclasses.asdict(config.regularization)
+    strengths = {name: settings.pop(name) for name in ("mixup", "cutmix", "erasing")}
+    mixes = any(strengths.values())
+    return settings | {"mix": partial(mixing.mix, num_classes=num_classes, **strengths) if mixes else None}
+
+
+def _found_lr(network: model.Network, batches: ImageBatches, config: Config, working: Path) -> float:
+    """The learning rate of a range test, which an interrupted training remembers."""
+    if not (working / LR_RANGE).exists():
+        steps = lr_range.lr_range(
+            network,
+            batches.train,
+            batch_size=config.train.batch_size,
+            optimizer=dataclasses.asdict(config.optimizer),
+            seed=derive_seed(config.seed, "learning rate range"),
+        )
+        atomic.write_text(working / LR_RANGE, lr_range.to_csv(steps))
+    steps = lr_range.read_csv(working / LR_RANGE)
+    lr = lr_range.suggestion(steps)
+    print(f"optimizer.lr=auto: {lr:g}, from a range test of {len(steps)} steps")
+    return lr
+
+
+def _weights_table(network: model.Network, state: dict[str, torch.Tensor]) -> str:
+    """A line for each layer that penalties act on: its weights, how many of the kept ones are exactly 0, and their norm."""
+    penalized = {id(parameter) for parameter in model.penalized(network)}
+    lines = ["layer,weights,zeros,norm"]
+    for name, parameter in network.named_parameters():
+        if id(parameter) in penalized:
+            weights = state[name]
+            layer = name.removesuffix(".weight").split(".", 1)[1].replace(".", "_")  # as the table of layers names it
+            lines.append(f"{layer},{weights.numel()},{int((weights == 0).sum())},{float(weights.norm())!r}")
+    return "\n".join(lines) + "\n"
+
+
+def _online(record: dict[str, Any], dataset: dict[str, Any]) -> Augment:
+    """The augmentation of `augment.mode=online`, from `augment.json` and `dataset.json`."""
+    from pipeline.augmentation.veto import augmentation
+
+    about_images = {key: dataset[key] for key in ("size", "channels", "classes")}
+    return augmentation(record["transforms"], record["veto"], **about_images)

@@ -1,0 +1,72 @@
+"""Looking at images several times."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.config.schema import Evaluate
+from pipeline.model import Network, probabilities
+from pipeline.model.inference import VIEWS
+from tests.networks import network
+
+
+@pytest.fixture
+def images() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (21, 32, 32, 1), dtype=np.uint8)
+
+
+@pytest.fixture
+def classifier() -> Network:
+    torch.manual_seed(0)
+    model = network("convnet", num_classes=4)
+    nn.init.normal_(model.head.get_submodule("classes").weight, std=0.1)  # type: ignore[arg-type]  # so that answers differ
+    return model
+
+
+def plain(classifier: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with torch.no_grad():
+        answer: NDArray[np.float32] = classifier.eval()(torch.from_numpy(images.copy())).softmax(dim=1).numpy()
+    return answer
+
+
+def moved(images: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+    """By `step` pixels down and right, black at the edge."""
+    result = np.zeros_like(images)
+    if step > 0:
+        result[:, step:, step:] = images[:, :-step, :-step]
+    else:
+        result[:, :step, :step] = images[:, -step:, -step:]
+    return result
+
+
+def test_the_kinds_are_those_of_the_configuration() -> None:
+    assert Evaluate.__dataclass_fields__["tta"].metadata["expected"] == "one of " + ", ".join(VIEWS)
+
+
+def test_one_look_is_the_networks_own_answer(classifier: Network, images: NDArray[np.uint8]) -> None:
+    assert np.allclose(probabilities(classifier, images, batch_size=8), plain(classifier, images), atol=1e-6)
+
+
+def test_several_looks_are_averaged(classifier: Network, images: NDArray[np.uint8]) -> None:
+    pairs = [images, images[:, :, ::-1]]
+    flip = np.mean([plain(classifier, view) for view in pairs], axis=0)
+    assert np.allclose(probabilities(classifier, images, tta="flip", batch_size=100), flip, atol=1e-6)
+    views = [*pairs, *(moved(pair, step) for step in (-1, 1) for pair in pairs)]
+    expected = np.mean([plain(classifier, view) for view in views], axis=0)
+    found = probabilities(classifier, images, tta="flip_shift", batch_size=4)
+    assert np.allclose(found, expected, atol=1e-6) and not np.allclose(found, flip, atol=1e-3)
+    assert np.allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_mirror_image_changes_nothing_for_symmetric_images(classifier: Network, images: NDArray[np.uint8]) -> None:
+    symmetric = np.concatenate([images[:, :, :16], images[:, :, 15::-1]], axis=2)
+    once, twice = (probabilities(classifier, symmetric, tta=tta, batch_size=8) for tta in ("none", "flip"))
+    assert np.allclose(once, twice, atol=1e-6)
+
+
+@pytest.mark.parametrize("tta", VIEWS)
+def test_batch_size_changes_nothing(classifier: Network, images: NDArray[np.uint8], tta: str) -> None:
+    first, second = (probabilities(classifier, images, tta=tta, batch_size=size) for size in (1, 64))
+    assert np.allclose(first, second, atol=1e-6)

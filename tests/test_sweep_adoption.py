@@ -1,0 +1,111 @@
+"""The command that adopts a winner: DVC itself applies it to params.yaml, which then composes to what the winner was."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from pipeline.config.composition import compose
+from pipeline.sweep import adoption
+from tests.conftest import ROOT
+
+CONF = ROOT / "conf"
+
+PLAIN: dict[str, Any] = {"model": {"name": "lenet"}, "optimizer": {"name": "adamw"}, "train": {"max_epochs": 20}}
+FILES: list[dict[str, Any]] = [
+    {},
+    PLAIN,
+    {"model": "lenet", "optimizer": "adamw", "data": "fashion_mnist"},
+    {"model": {"name": "convnet", "width": 8}, "augment": {"name": "light", "copies": 2}, "seed": 3},
+    {"experiment": "debug", "regularization": {"l1": 1e-6}},
+    {"tracking": {"tags": {"team": "vision"}}, "data": {"name": "fashion_mnist", "source": "a/b"}},
+]
+
+HARD_TEXTS = st.text(st.sampled_from("ab c,'\"\\{}[]=:$é#"), min_size=1, max_size=8)
+CHOICES = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "model=resnet", "model=lenet", "optimizer=sgd", "augment=strong", "augment=none", "data=digits",
+                "scheduler=cosine", "experiment=debug", "model.dropout=0.3", "optimizer.lr=1e-4", "optimizer.lr=auto",
+                "train.max_epochs=7", "train.early_stopping.patience=null", "train.early_stopping.min_delta=1e-05",
+                "augment.copies=3", "augment.transforms=[{HorizontalFlip:{p:0.5}},{Pad:{padding:'size/16'}}]",
+                "augment.transforms=[]", "regularization.l2=0.01", "seed=9", "++tracking.tags.note=x",
+            ]
+        ),
+    ),
+    max_size=4,
+    unique_by=lambda choice: choice.partition("=")[0],
+)  # fmt: skip
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    YAML(typ="safe", pure=True).dump(content, path)
+
+
+def adopt(params: Path, winner: dict[str, Any]) -> str | None:
+    """Do as a user does who pastes the command: a shell splits it, DVC writes `params.yaml`."""
+    command = adoption.command(CONF, params, winner)
+    if command is not None:
+        words = shlex.split(command)
+        assert words[:3] == ["dvc", "exp", "run"] and set(words[3::2]) == {"-S"}
+        apply_overrides(str(params), words[4::2])
+    return command
+
+
+def chosen(params: Path, overrides: list[str]) -> dict[str, Any]:
+    return dataclasses.asdict(compose(CONF, params, overrides))
+
+
+def decisive(config: dict[str, Any]) -> dict[str, Any]:
+    return {section: value for section, value in config.items() if section not in adoption.KEPT}
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(file=st.sampled_from(FILES), overrides=CHOICES, source=st.none() | HARD_TEXTS)
+def test_params_yaml_composes_to_the_winner_once_it_is_adopted(
+    tmp_path: Path, file: dict[str, Any], overrides: list[str], source: str | None
+) -> None:
+    params = tmp_path / "params.yaml"
+    write(params, file)
+    winner = chosen(params, overrides)
+    if source is not None and "source" in winner["data"]:
+        winner["data"]["source"] = source
+    adopt(params, winner)
+    assert decisive(chosen(params, [])) == decisive(winner)
+    assert adoption.command(CONF, params, winner) is None, "adopted already"
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "command"),
+    [
+        (PLAIN, ["model.dropout=0.3"], "dvc exp run -S ++model.dropout=0.3"),
+        (PLAIN, ["model=resnet"], "dvc exp run -S ++model=resnet"),
+        (PLAIN, ["model=resnet", "model.width=8"], "dvc exp run -S ++model=resnet -S '++model={name:resnet,width:8}'"),
+        ({"model": "lenet"}, ["model.dropout=0.3"], "dvc exp run -S '++model={name:lenet,dropout:0.3}'"),
+        ({}, ["train.max_epochs=7", "seed=5"], "dvc exp run -S ++train.max_epochs=7"),
+        (PLAIN, ["seed=5"], None),
+        (PLAIN, ["+tracking.tags.note=x"], None),
+    ],
+)
+def test_the_command_says_what_changes_and_no_more(
+    tmp_path: Path, file: dict[str, Any], overrides: list[str], command: str | None
+) -> None:
+    params = tmp_path / "params.yaml"
+    write(params, file)
+    assert adoption.command(CONF, params, chosen(params, overrides)) == command
+
+
+def test_a_winner_is_adopted_by_a_params_yaml_that_has_changed_since(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    write(params, PLAIN)
+    winner = chosen(params, ["model.dropout=0.3"])
+    write(params, {**PLAIN, "model": {"name": "convnet", "width": 64}, "regularization": {"l1": 0.1}})
+    adopt(params, winner)
+    assert decisive(chosen(params, [])) == decisive(winner)
