@@ -65,22 +65,17 @@ def _run_from_file(stage: str, main: Main, arguments: list[str]) -> None:
         return
     with lock.held(options.out, wait=True):
         name = lineage.expected_fingerprint(stage, config)
-        if lineage.recorded_fingerprint(stage, options.out) != name:
+        if lineage.recorded_fingerprint(options.out) != name:
             locate = partial(lineage.locate, config=config)
             _deliver(main, options.out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate))
 
 
 def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
     folders = {name: lineage.dvc_folder(name, build.parent) for name in lineage.RECORDS}
-    upstream = {
-        name: lineage.hash_folder(folders[name])
-        if name == "fetch"
-        else str(lineage.recorded_fingerprint(name, folders[name]))
-        for name in lineage.UPSTREAM.get(stage, ())
-    }
+    upstream = {name: lineage.content(name, folders[name]) for name in lineage.UPSTREAM.get(stage, ())}
     name = lineage.fingerprint(stage, config, upstream)
     out = build.parent / "downloads" if stage == "fetch" else build / stage
-    if stage == "fetch" and lineage.recorded_fingerprint(stage, out) == name and lineage.is_whole(out):
+    if stage == "fetch" and lineage.recorded_fingerprint(out) == name and lineage.is_whole(out):
         print("fetch: nothing has changed")
         return
     _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, folders.__getitem__))
@@ -121,16 +116,19 @@ def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], 
 
     config = validation.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
     name = lineage.expected_fingerprint(stage, config) if stage in lineage.UPSTREAM else ""
-    if name and lineage.recorded_fingerprint(stage, out) == name:
+    if name and lineage.recorded_fingerprint(out) == name:
         return  # a sweep was killed between this job's last breath and its record
     locate = partial(lineage.locate, config=config)
     _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides))
     print(f"written to {os.path.relpath(out)}")
 
 
-def _deliver(main: Main, out: Path, job: Callable[[Path], Job]) -> None:
+def _deliver(main: Main, out: Path, make_job: Callable[[Path], Job]) -> None:
     with atomic.folder(out) as scratch:
-        afterwards = main(job(scratch))
+        job = make_job(scratch)
+        afterwards = main(job)
+        if job.fingerprint:
+            lineage.record_fingerprint(scratch, job.fingerprint)
         if signals.received:  # it came where Python drops exceptions, such as in a library's callback
             raise KeyboardInterrupt
     if afterwards is not None:

@@ -21,6 +21,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.diagnosis import DiagnosisRecord
+from pipeline.artefacts.metrics import MetricsRecord
+from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.source import SourceRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.errors import DataError, UserError
@@ -36,10 +42,13 @@ CACHE = ROOT / "build" / "cache"
 CACHE_GIGABYTES = 20
 
 RECORDS = {
-    "fetch": "source.json", "prepare": "dataset.json", "augment": "augment.json", "train": "run.json",
-    "evaluate": "metrics.json", "diagnose": "diagnosis.json",
-}  # fmt: skip
+    record.STAGE: record.FILE
+    for record in (SourceRecord, DatasetRecord, AugmentRecord, RunRecord, MetricsRecord, DiagnosisRecord)
+}
 """The file in each stage's folder that tells what the folder holds."""
+
+FINGERPRINT = "fingerprint.txt"
+"""The file in each stage's folder that tells what the folder was made of."""
 
 _NEVER_MADE = {
     "train": ("training", "evaluate.training"),
@@ -80,13 +89,33 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
     })  # fmt: skip
 
 
-def recorded_fingerprint(stage: str, folder: Path) -> str | None:
-    """The fingerprint that `folder` was made with; None where it holds no whole output of `stage`."""
+def record_fingerprint(folder: Path, name: str) -> None:
+    """Write the fingerprint that `folder` was made with."""
+    (folder / FINGERPRINT).write_text(name + "\n")
+
+
+def recorded_fingerprint(folder: Path) -> str | None:
+    """The fingerprint that `folder` was made with; None where it holds no whole output of a stage."""
     try:
-        content = json.loads((folder / RECORDS[stage]).read_text())
-    except (OSError, ValueError):
+        return (folder / FINGERPRINT).read_text().strip()
+    except OSError:
         return None
-    return content.get("fingerprint") if isinstance(content, dict) else None
+
+
+def content(stage: str, folder: Path) -> str:
+    """A fingerprint of what the output of `stage` holds, however it was made. Later stages depend on this one.
+
+    So an edit that makes the same images again, such as one of a picture, trains nothing again.
+
+    Raises:
+        DataError: The folder holds no output of the stage.
+    """
+    if stage == "fetch":
+        return hash_folder(folder)
+    try:
+        return hash_file(folder / RECORDS[stage])[:16]
+    except OSError:
+        raise DataError(f"{str(folder)!r} must hold the output of {stage}; found none. Run `dvc repro {stage}`.") from None
 
 
 def expected_fingerprint(stage: str, config: Config) -> str:
@@ -95,7 +124,7 @@ def expected_fingerprint(stage: str, config: Config) -> str:
         return fingerprint("fetch", config, {})
     upstream = {}
     for name in UPSTREAM[stage]:
-        upstream[name] = hash_folder(locate("fetch", config)) if name == "fetch" else expected_fingerprint(name, config)
+        upstream[name] = content(name, locate(name, config))
     return fingerprint(stage, config, upstream)
 
 
@@ -116,7 +145,7 @@ def locate(stage: str, config: Config) -> Path:
         return dvc_folder(stage)
     expected = expected_fingerprint(stage, config)
     for folder in (dvc_folder(stage), CACHE / f"{stage}-{expected}"):
-        if recorded_fingerprint(stage, folder) == expected:
+        if recorded_fingerprint(folder) == expected:
             os.utime(folder)
             return folder
     _make(stage, config, folder)
@@ -132,20 +161,19 @@ def pinned(data: Any) -> str | None:
     """The fingerprint of what `data.dvc` pins, where that was made from the same source; for a machine that lacks this."""
     from pipeline.source import user_source
 
+    folder = dvc_folder("fetch")
     try:
-        about = json.loads((dvc_folder("fetch") / RECORDS["fetch"]).read_text())
-    except (OSError, ValueError):
+        about = SourceRecord.read(folder)
+    except DataError:
         return None
-    return (
-        about.get("fingerprint") if isinstance(about, dict) and about.get("asked") == user_source.asked(data) else None
-    )
+    return recorded_fingerprint(folder) if about.asked == user_source.asked(data) else None
 
 
 def is_whole(folder: Path) -> bool:
     """Whether what `fetch` left in `folder` is still as it left it; a file is read again only where its time has changed."""
     seen = CACHE / "fetch" / "seen.json"
     try:
-        files = json.loads((folder / RECORDS["fetch"]).read_text())["files"]
+        files = SourceRecord.read(folder).files
         known = json.loads(seen.read_text()) if seen.exists() else {}
         now = {}
         for name, digest in files.items():
@@ -153,7 +181,7 @@ def is_whole(folder: Path) -> bool:
             if known.get(name) != stamp and hash_file(folder / name) != digest:
                 return False
             now[name] = stamp
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return False
     atomic.write_text(seen, json.dumps(now))
     return True
@@ -183,14 +211,12 @@ def hash_file(path: Path) -> str:
 
 
 def hash_folder(path: Path) -> str:
-    """One digest of the names and the bytes of all files below `path`, but for the fingerprint that `fetch` leaves there.
+    """One digest of the names and the bytes of all files below `path`, less the fingerprint of how they were made.
 
-    That changes when the user's files are touched, and what they hold may be the same.
+    That one changes when the user's files are touched, and what they hold may be the same.
     """
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    digests = {file.relative_to(path).as_posix(): hash_file(file) for file in files if file.name != RECORDS["fetch"]}
-    about = json.loads((path / RECORDS["fetch"]).read_text()) if (path / RECORDS["fetch"]).exists() else {}
-    return _digest([digests, {key: value for key, value in about.items() if key != "fingerprint"}])
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != FINGERPRINT]
+    return _digest({file.relative_to(path).as_posix(): hash_file(file) for file in files})
 
 
 def _make(stage: str, config: Config, folder: Path) -> None:

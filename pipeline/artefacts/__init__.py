@@ -1,0 +1,1 @@
+"""The records that stages hand each other: a frozen class and a file for each."""

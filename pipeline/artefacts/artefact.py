@@ -1,0 +1,88 @@
+"""Reads and writes the records of stages as JSON files with a version."""
+
+import json
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import DataError
+from pipeline.storage import atomic
+
+
+class Record(BaseModel):
+    """A part of an artefact: its fields cannot be changed, and unknown ones are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class Artefact(Record):
+    """A record in a file of its own, which one stage writes and others read.
+
+    Attributes:
+        FILE: Name of the file in the stage's folder.
+        STAGE: Name of the stage that writes it.
+        VERSION: Number that grows when the fields change.
+        SHOWS_VERSION: Whether the file holds its version. DVC's metrics do not: each of their keys is a column of `dvc exp show`.
+    """
+
+    FILE: ClassVar[str]
+    STAGE: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    SHOWS_VERSION: ClassVar[bool] = True
+
+    @classmethod
+    def read(cls, folder: Path, key: str | None = None) -> Self:
+        """Read the file in `folder`.
+
+        Args:
+            folder: Folder that the stage wrote.
+            key: Configuration key that names another folder, for the message.
+
+        Raises:
+            DataError: The file is missing, cut off, of another version or of another type.
+        """
+        path = folder / cls.FILE
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            what = f"{key} must be a folder" if key else f"{str(folder)!r} must be a folder"
+            another = f", or name another folder with {key}=…" if key else ""
+            raise DataError(
+                f"{what} that {cls.STAGE} finished; got {str(folder)!r}, whose {cls.FILE} cannot be read: {_reason(error)}. "
+                f"Run `dvc repro {cls.STAGE}`{another}."
+            ) from None
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a record from the content of its file.
+
+        Raises:
+            ValueError: The content is no JSON, of another version or of another type.
+        """
+        content = json.loads(text)
+        version = content.pop("version", None) if isinstance(content, dict) else None
+        if cls.SHOWS_VERSION and version != cls.VERSION:
+            raise ValueError(f"its version must be {cls.VERSION}; got {version!r}")
+        return cls.model_validate_json(json.dumps(content))
+
+    def to_json(self) -> str:
+        """The content of the file."""
+        version = {"version": self.VERSION} if self.SHOWS_VERSION else {}
+        content = version | self.model_dump(by_alias=True)
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Write the file into `folder`, whole or not at all."""
+        atomic.write_text(folder / self.FILE, self.to_json())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON ({error})"
+    return str(error)

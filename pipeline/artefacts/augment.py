@@ -1,0 +1,36 @@
+"""`augment.json`: the augmentation that training follows."""
+
+from typing import Any, ClassVar, Literal
+
+from pipeline.artefacts.artefact import Artefact
+
+
+class AugmentRecord(Artefact):
+    """What `build/augment/` holds, or what training is to draw itself.
+
+    Attributes:
+        name: Name of the preset.
+        mode: Whether the copies lie in `images.npy` or are drawn in training.
+        asked: Mode that the configuration asks for.
+        reason: Why `mode` was chosen, as a clause that follows "as".
+        copies: Number of copies of each image in `images.npy`.
+        strength: Factor by which the preset's transforms were scaled.
+        seed: Seed of everything random.
+        transforms: Transforms after scaling, as `pipeline.augmentation.transforms.build` takes them.
+        veto: Classes whose images a transform spares, by transform.
+        images_sha256: SHA-256 of `images.npy`.
+    """
+
+    FILE: ClassVar[str] = "augment.json"
+    STAGE: ClassVar[str] = "augment"
+
+    name: str
+    mode: Literal["materialized", "online"]
+    asked: Literal["auto", "materialized", "online"]
+    reason: str
+    copies: int
+    strength: float
+    seed: int
+    transforms: list[Any]
+    veto: dict[str, list[Any]]
+    images_sha256: str

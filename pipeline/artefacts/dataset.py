@@ -1,0 +1,39 @@
+"""`dataset.json`: the images that `prepare` decoded, checked and split."""
+
+from typing import ClassVar
+
+from pipeline.artefacts.artefact import Artefact
+
+SPLITS = ("train", "val", "confirm", "test")
+"""Names of the splits, each a folder with `images.npy`, `labels.npy` and `ids.parquet`."""
+
+
+class DatasetRecord(Artefact):
+    """What the arrays in `build/prepare/` hold.
+
+    Attributes:
+        name: Name of the dataset.
+        classes: Names of the classes, in the order of the labels.
+        size: Height and width of each image in pixels.
+        channels: 1 for grey, 3 for red, green and blue.
+        counts: Number of images of each class, by split.
+        mean: Mean of each channel over the training split, with values in [0, 1].
+        std: Standard deviation of each channel, likewise.
+        source: Where the images come from, for people.
+        licence: Licence of the images.
+        files: SHA-256 of the arrays and ids of each split, by their path in the folder.
+    """
+
+    FILE: ClassVar[str] = "dataset.json"
+    STAGE: ClassVar[str] = "prepare"
+
+    name: str
+    classes: list[str]
+    size: int
+    channels: int
+    counts: dict[str, list[int]]
+    mean: list[float]
+    std: list[float]
+    source: str
+    licence: str
+    files: dict[str, str]

@@ -1,0 +1,78 @@
+"""`diagnosis.json`: the verdict on a training, its evidence, and what to change."""
+
+from typing import ClassVar
+
+from pipeline.artefacts.artefact import Artefact, Record
+
+
+class Interval(Record):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Prescribed(Record):
+    """A change that may cure the verdict.
+
+    Attributes:
+        remedy: Name of the remedy, in a few words.
+        override: Override to begin with.
+        strengths: Overrides of which to choose one.
+    """
+
+    remedy: str
+    override: str
+    strengths: list[str]
+
+
+class DiagnosisRecord(Artefact):
+    """A diagnosis as it is stored.
+
+    Attributes:
+        training: Our own id of the weights; None for the training of another tool.
+        verdict: Name of the verdict.
+        confidence: Distance from the nearest threshold, in [0, 1].
+        nearest: Verdict whose threshold is nearest.
+        sentence: The verdict with its numbers, in one sentence.
+        meaning: What the verdict says of the two curves.
+        rule: Name of the rule that fired.
+        epoch: Epoch whose weights were judged, counted from 1; None for the end of the training.
+        evidence: Measured values by name, with their intervals where they have one.
+        causes: Likely causes, as clauses.
+        flags: Remarks beside the verdict, by name.
+        not_judged: Rules that could not be judged.
+        settled_by: Measurement that would settle an inconclusive verdict; empty otherwise.
+        prescriptions: What to change, the most promising first.
+    """
+
+    FILE: ClassVar[str] = "diagnosis.json"
+    STAGE: ClassVar[str] = "diagnose"
+    SHOWS_VERSION: ClassVar[bool] = False
+
+    training: str | None
+    verdict: str
+    confidence: float
+    nearest: str
+    sentence: str
+    meaning: str
+    rule: str
+    epoch: int | None
+    evidence: dict[str, Interval | float | None]
+    causes: list[str]
+    flags: dict[str, str]
+    not_judged: list[str]
+    settled_by: str
+    prescriptions: list[Prescribed]
+
+    def interval(self, name: str) -> Interval:
+        """A measured value that has an interval, such as `gap`.
+
+        Raises:
+            KeyError: The value was not measured, or has no interval.
+        """
+        value = self.evidence[name]
+        if not isinstance(value, Interval):
+            raise KeyError(name)
+        return value

@@ -1,0 +1,54 @@
+"""`metrics.json`: scores of the test split beside those of the best epoch."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from pipeline.artefacts.artefact import Artefact
+
+
+class MetricsRecord(Artefact):
+    """Scores of the weights that were kept. DVC and MLflow show them under the names that the file has.
+
+    Accuracies, precisions, F1 and calibration errors lie in [0, 1], losses are cross-entropies in nats, and `_low` and `_high` are
+    the ends of 95 % intervals.
+
+    Attributes:
+        test_accuracy: Accuracy on the test split.
+        test_balanced_accuracy: Mean of the recalls of its classes.
+        test_precision_macro: Mean of the precisions of its classes.
+        test_f1_macro: Mean of the F1 scores of its classes.
+        test_loss: Cross-entropy on the test split.
+        test_ece: Expected calibration error on the test split.
+        train_clean_accuracy: Accuracy on the clean training probe at the best epoch.
+        train_clean_loss: Cross-entropy there.
+        val_accuracy: Accuracy on the validation split at the best epoch.
+        val_loss: Cross-entropy there.
+        gap: `train_clean_accuracy` less `val_accuracy`.
+    """
+
+    FILE: ClassVar[str] = "metrics.json"
+    STAGE: ClassVar[str] = "evaluate"
+    SHOWS_VERSION: ClassVar[bool] = False
+
+    test_accuracy: float = Field(alias="test/accuracy")
+    test_accuracy_low: float = Field(alias="test/accuracy_low")
+    test_accuracy_high: float = Field(alias="test/accuracy_high")
+    test_balanced_accuracy: float = Field(alias="test/balanced_accuracy")
+    test_balanced_accuracy_low: float = Field(alias="test/balanced_accuracy_low")
+    test_balanced_accuracy_high: float = Field(alias="test/balanced_accuracy_high")
+    test_precision_macro: float = Field(alias="test/precision_macro")
+    test_f1_macro: float = Field(alias="test/f1_macro")
+    test_loss: float = Field(alias="test/loss")
+    test_ece: float = Field(alias="test/ece")
+    train_clean_accuracy: float = Field(alias="train_clean/accuracy")
+    train_clean_loss: float = Field(alias="train_clean/loss")
+    val_accuracy: float = Field(alias="val/accuracy")
+    val_loss: float = Field(alias="val/loss")
+    gap: float
+    gap_low: float
+    gap_high: float
+
+    def by_name(self) -> dict[str, float]:
+        """The scores by the names that the file has."""
+        return self.model_dump(by_alias=True)

@@ -1,0 +1,108 @@
+"""`run.json`: where the weights of a training come from, and how the training went."""
+
+from typing import Any, ClassVar
+
+from pipeline.artefacts.artefact import Artefact, Record
+
+
+class RunDataset(Record):
+    """The dataset of a training.
+
+    Attributes:
+        name: Name of the dataset.
+        source: Where the images come from, for people.
+        counts: Number of images of each class, by split.
+        size: Height and width of each image in pixels.
+        channels: Number of channels of each image.
+    """
+
+    name: str
+    source: str
+    counts: dict[str, list[int]]
+    size: int
+    channels: int
+
+
+class RunOrigin(Artefact):
+    """What is known when a training begins; lies in its working folder until it ends.
+
+    Attributes:
+        id: Our own id of the weights, 32 hexadecimal digits.
+        mlflow_run_id: Id of the run in MLflow; None while no store has answered.
+        parent_run_id: Id of the sweep's run; None outside of sweeps.
+        begin: Start of the training, in Unix seconds.
+        git_commit: Commit of the checkout; None without git.
+        git_dirty: Whether tracked files differ from the commit.
+        data_hash: Hash of `data/` as `data.dvc` pins it; None where nothing is pinned.
+        dvc_experiment: Name of the DVC experiment; None outside of one.
+        name: Name of the run, for people.
+        tracking_uri: Address of the tracking store.
+        fingerprint: Fingerprint of the training's recipe.
+        prepare_fingerprint: Fingerprint of the content of the prepared data.
+        augment_fingerprint: Fingerprint of the content of the augmentation.
+        dataset: The dataset in short.
+        overrides: Overrides of the command line, separated by spaces.
+        config: The whole configuration.
+    """
+
+    FILE: ClassVar[str] = "run.json"
+    STAGE: ClassVar[str] = "train"
+
+    id: str
+    mlflow_run_id: str | None
+    parent_run_id: str | None
+    begin: float
+    git_commit: str | None
+    git_dirty: bool
+    data_hash: str | None
+    dvc_experiment: str | None
+    name: str
+    tracking_uri: str
+    fingerprint: str
+    prepare_fingerprint: str
+    augment_fingerprint: str
+    dataset: RunDataset
+    overrides: str
+    config: dict[str, Any]
+
+
+class Saving(Record):
+    """What early stopping saved.
+
+    Attributes:
+        saved_epochs: Number of epochs that were not trained.
+        saved_seconds: Time that they would have taken.
+    """
+
+    saved_epochs: int
+    saved_seconds: float
+
+
+class RunOutcome(Record):
+    """How a training went.
+
+    Attributes:
+        best_epoch: Epoch whose weights were kept, counted from 1.
+        epochs: Number of epochs that were trained.
+        stop_reason: Why the training ended, as a clause.
+        early_stopping: What early stopping saved.
+        lr: Highest learning rate of the schedule.
+        seconds: Time of all epochs together.
+        times_ms: Unix time of the end of each epoch, in milliseconds.
+        num_parameters: Number of the network's parameters.
+        weights_sha256: SHA-256 of `model.ckpt`.
+    """
+
+    best_epoch: int
+    epochs: int
+    stop_reason: str
+    early_stopping: Saving
+    lr: float
+    seconds: float
+    times_ms: list[int]
+    num_parameters: int
+    weights_sha256: str
+
+
+class RunRecord(RunOrigin, RunOutcome):
+    """A finished training: its origin and its outcome."""
