@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.errors import DataError
 from pipeline.seeds import derive_seed
+from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from pipeline.storage import atomic
 
@@ -47,7 +50,6 @@ def augment(
     seed: int,
     workers: int | None,
     backend: str,
-    fingerprint: str,
 ) -> None:
     """Write the copies of the training images, what made them, and a picture of both.
 
@@ -65,7 +67,6 @@ def augment(
         seed: Decides everything random.
         workers: Processes, at most one for each core; None: as many as pay off.
         backend: Where they run, as `pipeline.storage.processes` takes it; changes no copy.
-        fingerprint: Recorded beside the copies.
 
     Raises:
         ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images; or the
@@ -77,10 +78,10 @@ def augment(
     from pipeline.plotting.preview import preview
     from pipeline.storage.processes import running_on
 
-    dataset = json.loads((prepared / "dataset.json").read_text())
-    about_images = {key: dataset[key] for key in ("size", "channels")}
-    transforms = scaled(transforms, strength, **about_images)
-    pipeline = augmentation(transforms, veto, **about_images, classes=dataset["classes"])
+    dataset = DatasetRecord.read(prepared)
+    size, channels = dataset.size, dataset.channels
+    transforms = scaled(transforms, strength, size=size, channels=channels)
+    pipeline = augmentation(transforms, veto, size=size, channels=channels, classes=dataset.classes)
     num_bytes = (
         copies * int(np.prod(np.load(prepared / "train" / "images.npy", mmap_mode="r").shape)) if transforms else 0
     )
@@ -91,12 +92,20 @@ def augment(
     with running_on(backend if num_copies else "loky", "augment.backend"):
         _write_copies(pipeline, prepared / "train", out / "images.npy", num_copies, seed, workers)
     _write_json(out / "pipeline.json", pipeline.pipeline.to_dict())
-    record = {
-        "name": name, "mode": resolved, "asked": mode, "reason": reason, "copies": num_copies, "strength": strength,
-        "seed": seed, "transforms": transforms, "veto": dict(veto),
-    }  # fmt: skip
-    _write_json(out / "augment.json", {**record, "fingerprint": fingerprint})
-    (out / "preview.png").write_bytes(preview(prepared, out, pipeline, dataset["classes"], record))
+    record = AugmentRecord(
+        name=name,
+        mode=resolved,
+        asked=mode,
+        reason=reason,
+        copies=num_copies,
+        strength=strength,
+        seed=seed,
+        transforms=transforms,
+        veto={transform: list(classes) for transform, classes in veto.items()},
+        images_sha256=lineage.hash_file(out / "images.npy"),
+    )
+    record.write(out)
+    (out / "preview.png").write_bytes(preview(prepared, out, pipeline, dataset.classes, record))
 
 
 def resolve_mode(mode: str, num_bytes: int, max_gigabytes: float) -> tuple[str, str]:
@@ -229,7 +238,6 @@ def main(job: Job) -> None:
         seed=choice.seed,
         workers=choice.workers,
         backend=choice.backend,
-        fingerprint=job.fingerprint,
     )
 
 

@@ -9,50 +9,54 @@ predicted class of each test image), `per_class.csv` (recall and precision of ea
     python -m pipeline.evaluate evaluate.training=multirun/train/…/3      another one
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.metrics import MetricsRecord
+from pipeline.artefacts.run import RunRecord
 from pipeline.evaluation.accuracy import KEY, few
 from pipeline.evaluation.scoring import evaluate
-from pipeline.metrics import history, scores
-from pipeline.stage.inputs import input_folder, read_run
+from pipeline.metrics import scores
+from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
 
 
 def main(job: Job) -> None:
     chosen = job.config.evaluate.training
     training = Path(chosen) if chosen else job.locate("train")
-    prepared = input_folder(read_run(training, KEY), "prepare")
+    prepared = input_folder(RunRecord.read(training, KEY), "prepare")
     settings = job.config.evaluate
     metrics = evaluate(
         training=training, prepared=prepared, batch_size=settings.batch_size, out=job.out, tta=settings.tta
     )
     views = "" if settings.tta == "none" else f" with evaluate.tta={settings.tta}"
-    accuracy = _with_interval(metrics, scores.TEST_ACCURACY, scores.TEST_ACCURACY_LOW, scores.TEST_ACCURACY_HIGH)
+    accuracy = _with_interval(metrics.test_accuracy, metrics.test_accuracy_low, metrics.test_accuracy_high)
     print(
-        f"Test accuracy{views} {accuracy} (95 % interval), loss {metrics[scores.TEST_LOSS]:.3f}; "
-        f"training {metrics[history.CLEAN_ACCURACY]:.3f}, validation {metrics[history.VAL_ACCURACY]:.3f}."
+        f"Test accuracy{views} {accuracy} (95 % interval), loss {metrics.test_loss:.3f}; "
+        f"training {metrics.train_clean_accuracy:.3f}, validation {metrics.val_accuracy:.3f}."
     )
-    dataset = json.loads((prepared / "dataset.json").read_text())
-    for line in about_classes(dataset["classes"], dataset["counts"]["test"], metrics):
+    dataset = DatasetRecord.read(prepared)
+    for line in about_classes(dataset.classes, dataset.counts["test"], metrics):
         print(line)
     _track(job, training, metrics)
 
 
-def about_classes(classes: Sequence[str], counts: Sequence[int], metrics: dict[str, float]) -> list[str]:
-    """What must be said of classes of unequal size, or without test images; nothing where they are about equal.
+def about_classes(classes: Sequence[str], counts: Sequence[int], metrics: MetricsRecord) -> list[str]:
+    """Sentences about classes of unequal size and classes without test images; none where all are about equal.
 
     Args:
-        classes: Their names.
-        counts: Test images of each.
-        metrics: The content of `metrics.json`.
+        classes: Names of the classes.
+        counts: Number of test images of each class.
+        metrics: Scores of the test split.
     """
     lines = []
     if scores.imbalance(counts) >= scores.IMBALANCED:
-        balanced = _with_interval(metrics, scores.TEST_BALANCED, scores.TEST_BALANCED_LOW, scores.TEST_BALANCED_HIGH)
+        balanced = _with_interval(
+            metrics.test_balanced_accuracy, metrics.test_balanced_accuracy_low, metrics.test_balanced_accuracy_high
+        )
         smallest = min(count for count in counts if count)
         lines.append(
             f"Balanced accuracy {balanced}: the mean over classes of {smallest:,} to {max(counts):,} test images."
@@ -63,16 +67,16 @@ def about_classes(classes: Sequence[str], counts: Sequence[int], metrics: dict[s
     return lines
 
 
-def _with_interval(metrics: dict[str, float], key: str, low: str, high: str) -> str:
-    """A metric with its 95 % interval.
+def _with_interval(value: float, low: float, high: float) -> str:
+    """A score with its 95 % interval.
 
-    >>> _with_interval({"a": 0.5, "b": 0.25, "c": 0.75}, "a", "b", "c")
+    >>> _with_interval(0.5, 0.25, 0.75)
     '0.500 [0.250, 0.750]'
     """
-    return f"{metrics[key]:.3f} [{metrics[low]:.3f}, {metrics[high]:.3f}]"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _track(job: Job, training: Path, metrics: dict[str, float]) -> None:
+def _track(job: Job, training: Path, metrics: MetricsRecord) -> None:
     """Add the results to the MLflow run of the training; a store that is away costs a line on the terminal, no more."""
     from pipeline.tracking.publish import attach
     from pipeline.tracking.store import Settings
@@ -80,7 +84,7 @@ def _track(job: Job, training: Path, metrics: dict[str, float]) -> None:
     settings = Settings(**asdict(job.config.tracking))
     if not settings.enabled:
         return
-    measured = {key: value for key, value in metrics.items() if not key.startswith(("train_clean/", "val/"))}
+    measured = {key: value for key, value in metrics.by_name().items() if not key.startswith(("train_clean/", "val/"))}
     try:
         print(attach(settings, training, "evaluate", job.fingerprint, measured, sorted(job.out.iterdir())))
     except Exception as error:

@@ -1,6 +1,6 @@
 """`augment.json`: the augmentation that training follows."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pipeline.artefacts.artefact import Artefact
 
@@ -10,8 +10,8 @@ class AugmentRecord(Artefact):
 
     Attributes:
         name: Name of the preset.
-        mode: Whether the copies lie in `images.npy` or are drawn in training.
-        asked: Mode that the configuration asks for.
+        mode: `materialized`, with the copies in `images.npy`, or `online`, with copies drawn in training.
+        asked: Mode that the configuration asks for; also `auto`.
         reason: Why `mode` was chosen, as a clause that follows "as".
         copies: Number of copies of each image in `images.npy`.
         strength: Factor by which the preset's transforms were scaled.
@@ -25,8 +25,8 @@ class AugmentRecord(Artefact):
     STAGE: ClassVar[str] = "augment"
 
     name: str
-    mode: Literal["materialized", "online"]
-    asked: Literal["auto", "materialized", "online"]
+    mode: str
+    asked: str
     reason: str
     copies: int
     strength: float

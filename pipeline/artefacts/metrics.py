@@ -10,7 +10,7 @@ from pipeline.artefacts.artefact import Artefact
 class MetricsRecord(Artefact):
     """Scores of the weights that were kept. DVC and MLflow show them under the names that the file has.
 
-    Accuracies, precisions, F1 and calibration errors lie in [0, 1], losses are cross-entropies in nats, and `_low` and `_high` are
+    Accuracies, precisions, F1 and calibration errors lie in [0, 1]; losses are cross-entropies in nats; `_low` and `_high` are
     the ends of 95 % intervals.
 
     Attributes:

@@ -64,7 +64,7 @@ def simple_methods(prepared: Path) -> tuple[float, int]:
     """The validation accuracy that they reach on these data and the images that it is a mean of, computed once."""
     from pipeline.evaluation.reference import reference_accuracy
 
-    file = lineage.CACHE / f"reference-{lineage.recorded_fingerprint('prepare', prepared)}.json"
+    file = lineage.CACHE / f"reference-{lineage.content('prepare', prepared)}.json"
     if file.exists():
         accuracy, images = json.loads(file.read_text())
     else:

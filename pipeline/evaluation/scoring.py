@@ -1,7 +1,6 @@
 """Scores a training on the test split."""
 
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.metrics import MetricsRecord
+from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.signals import SignalsRecord
 from pipeline.errors import DataError
 from pipeline.evaluation.accuracy import KEY, best_weights
 from pipeline.metrics import history, scores
 from pipeline.metrics.intervals import newcombe, wilson
-from pipeline.stage.inputs import check_input, read_run
+from pipeline.stage.inputs import check_input
 from pipeline.storage import atomic
 
 NUM_MISTAKES = 24
@@ -22,18 +25,18 @@ CLASS_COLUMNS = (
 )  # fmt: skip
 
 
-def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta: str = "none") -> dict[str, float]:
-    """Evaluate one training.
+def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta: str = "none") -> MetricsRecord:
+    """Score a training on the test split and write the output of the evaluate stage.
 
     Args:
         training: Output of the train stage.
         prepared: Output of the prepare stage that the training was made from.
-        batch_size: Images at a time; changes speed and memory, not the result.
+        batch_size: Number of images at a time; changes speed and memory, not the result.
         out: Folder to fill.
-        tta: Over which views of each test image to average: `none`, `flip` or `flip_shift`.
+        tta: Views of each test image to average over: `none`, `flip` or `flip_shift`.
 
     Returns:
-        The content of `metrics.json`.
+        The scores that `metrics.json` holds.
 
     Raises:
         DataError: The training or its weights are missing, damaged or not of this dataset, or the test split is empty.
@@ -41,10 +44,10 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     from pipeline import model
     from pipeline.plotting import figures
 
-    run = read_run(training, KEY)
+    run = RunRecord.read(training, KEY)
     check_input(run, "prepare", prepared, KEY)
-    classes = json.loads((prepared / "dataset.json").read_text())["classes"]
-    classifier = best_weights(training, run, classes)
+    classes = DatasetRecord.read(prepared).classes
+    network = best_weights(training, run, classes)
     images = np.load(prepared / "test" / "images.npy", mmap_mode="r")
     labels = np.load(prepared / "test" / "labels.npy")
     if len(labels) == 0:
@@ -52,13 +55,13 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
             f"the test split must hold at least one image; got none in {str(prepared)!r}. Set prepare.test_fraction above "
             "0, or add images to the source's own test split."
         )
-    probabilities = model.probabilities(classifier, images, tta=tta, batch_size=batch_size)
+    probabilities = model.probabilities(network, images, tta=tta, batch_size=batch_size)
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(labels)), predicted]
 
-    metrics = _test_metrics(labels, probabilities) | _fit_metrics(training, run)
+    metrics = MetricsRecord(**_test_metrics(labels, probabilities), **_fit_metrics(training, run))
+    metrics.write(out)
     matrix = scores.confusion(labels, probabilities)
-    atomic.write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _write_predictions(out / "predictions.parquet", prepared / "test" / "ids.parquet", labels, predicted, probabilities)
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
     _write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
@@ -95,15 +98,15 @@ def _class_row(score: scores.ClassScore) -> tuple[float, ...]:
     return (score.count, *recall, score.predicted, *precision, score.f1)
 
 
-def _fit_metrics(training: Path, run: dict[str, Any]) -> dict[str, float]:
+def _fit_metrics(training: Path, run: RunRecord) -> dict[str, float]:
     """Scores of the epoch whose weights were kept, and the gap between training and validation accuracy.
 
     The gap's 95 % interval is that of a difference of two proportions (Newcombe 1998, method 10).
     """
     rows = history.read_csv(training / "history.csv")
-    best = next(row for row in rows if row["epoch"] == run["best_epoch"])
-    signals = json.loads((training / "signals.json").read_text())
-    num_probe, num_val = signals["num_probe"], signals["num_val"]
+    best = next(row for row in rows if row["epoch"] == run.best_epoch)
+    signals = SignalsRecord.read(training)
+    num_probe, num_val = signals.num_probe, signals.num_val
     clean, val = best[history.CLEAN_ACCURACY], best[history.VAL_ACCURACY]
     low, high = newcombe(round(clean * num_probe), num_probe, round(val * num_val), num_val)
     kept = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)

@@ -2,11 +2,12 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artefacts.augment import AugmentRecord
 from pipeline.plotting.captions import as_written, caption
 from pipeline.plotting.thumbnails import thumbnails
 from pipeline.seeds import derive_seed
@@ -20,7 +21,7 @@ _INK, _MUTED = "#20262e", "#5b6570"
 
 @as_written()
 def preview(
-    prepared: Path, augmented: Path, pipeline: "Augmentation", classes: list[str], record: dict[str, Any]
+    prepared: Path, augmented: Path, pipeline: "Augmentation", classes: list[str], record: AugmentRecord
 ) -> bytes:
     """The first training image of up to ten classes, each beside its augmented versions, as a PNG.
 
@@ -35,21 +36,21 @@ def preview(
     labels, shown = labels[:ROWS], first[:ROWS]
     names = [caption(classes[label], 14) for label in labels]
     originals = np.load(prepared / "train/images.npy", mmap_mode="r")[shown]
-    what = f"{record['name']} at strength {record['strength']:g}"
+    what = f"{record.name} at strength {record.strength:g}"
     limited = f"\n{len(shown)} of {len(classes)} classes" if len(first) > len(shown) else ""
-    if not record["transforms"]:
+    if not record.transforms:
         return _draw(originals[None], [""], names, f"No augmentation: training sees these originals alone.{limited}")
-    if record["mode"] == "materialized":
+    if record.mode == "materialized":
         versions = np.load(augmented / "images.npy", mmap_mode="r")[:COLUMNS, shown]
         columns = [f"copy {number + 1}" for number in range(len(versions))]
-        title = f"{what}: {record['copies']} of each image, and the original"
+        title = f"{what}: {record.copies} of each image, and the original"
     else:
-        seeds = [derive_seed(record["seed"], f"preview/{number}") for number in range(COLUMNS)]
+        seeds = [derive_seed(record.seed, f"preview/{number}") for number in range(COLUMNS)]
         versions = np.stack([pipeline(originals, labels, number) for number in seeds])
         columns = [f"draw {number + 1}" for number in range(len(versions))]
         title = f"{what}: drawn anew for each image of each epoch"
     title += limited
-    for transform, spared in record["veto"].items():
+    for transform, spared in record.veto.items():
         title += f"\nnever {transform} on {caption(', '.join(map(str, spared)), 80)}"
     cells = np.concatenate([originals[:, None], versions.swapaxes(0, 1)], axis=1)
     return _draw(cells, names, ["original", *columns], title)

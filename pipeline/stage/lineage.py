@@ -115,7 +115,9 @@ def content(stage: str, folder: Path) -> str:
     try:
         return hash_file(folder / RECORDS[stage])[:16]
     except OSError:
-        raise DataError(f"{str(folder)!r} must hold the output of {stage}; found none. Run `dvc repro {stage}`.") from None
+        raise DataError(
+            f"{str(folder)!r} must hold the output of {stage}; found none. Run `dvc repro {stage}`."
+        ) from None
 
 
 def expected_fingerprint(stage: str, config: Config) -> str:

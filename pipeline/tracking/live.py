@@ -1,12 +1,14 @@
-"""A run that is fed while training goes on, from a thread that training never waits for."""
+"""Logs metrics to MLflow from a background thread."""
 
+import json
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tracking import record as records
+from pipeline.artefacts.run import RunOrigin
+from pipeline.tracking import description
 from pipeline.tracking.store import Settings, Store, connect
 
 if TYPE_CHECKING:
@@ -21,14 +23,16 @@ Row = dict[str, float]
 class LiveRun:
     """Opens a run, or the one that a killed training had opened, and sends it the rows of the history.
 
+    The training never waits for the store, and a store that fails never ends the training.
+
     Args:
-        settings: Where to.
-        record: The content of `run.json` so far.
-        on_open: Is told the run's id as soon as it is known, so that it survives a kill.
+        settings: Address and experiment of the store.
+        origin: Origin of the training.
+        on_open: Called with the run's id as soon as it is known, so that the id survives a kill.
     """
 
-    def __init__(self, settings: Settings, record: Mapping[str, Any], on_open: Any) -> None:
-        self.settings, self.record, self.on_open = settings, record, on_open
+    def __init__(self, settings: Settings, origin: RunOrigin, on_open: Callable[[str], None]) -> None:
+        self.settings, self.origin, self.on_open = settings, origin, on_open
         self.run_id: str | None = None
         self.store: Store | None = None
         self.failure: str | None = None
@@ -38,14 +42,14 @@ class LiveRun:
         self._thread.start()
 
     def log_row(self, row: Row, time_ms: int) -> None:
-        """Take a row of the history and the Unix time of its epoch's end; returns at once."""
+        """Queue a row of the history with the Unix time of its epoch's end, in milliseconds. Returns at once."""
         self._rows.put((row, time_ms))
 
     def close(self) -> Store | None:
-        """Wait until all rows are sent, or until the store has failed to answer for some seconds.
+        """Wait until all rows are sent, or until the store has failed to answer for `GRACE_SECONDS`.
 
         Returns:
-            The store when it holds the run and every row, else None; `failure` then says why.
+            The store if it holds the run and every row, else None; `failure` then says why.
         """
         self._give_up_at = time.monotonic() + GRACE_SECONDS
         self._rows.put(None)
@@ -66,7 +70,7 @@ class LiveRun:
 
     def _open(self) -> Store:
         store = connect(self.settings)
-        self.run_id = open_run(store, self.record, self.settings)
+        self.run_id = open_run(store, self.origin, self.settings)
         self.on_open(self.run_id)
         self.store = store
         return store
@@ -84,58 +88,62 @@ class LiveRun:
                 time.sleep(min(RETRY_SECONDS, max(0.0, self._give_up_at - time.monotonic())))
 
 
-def open_run(store: Store, record: Mapping[str, Any], settings: Settings) -> str:
-    """Create the run that `record` describes, or open the one that holds this training already; gives its id."""
-    run_id = find_run(store, record)
+def open_run(store: Store, origin: RunOrigin, settings: Settings) -> str:
+    """Create the run of a training, or reopen the one that holds it already.
+
+    Returns:
+        The run's id.
+    """
+    run_id = find_run(store, origin)
     if run_id is not None:
         store.client.update_run(run_id, status="RUNNING")
     else:
-        begin_ms, tags = int(record["begin"] * 1000), records.tags(record, settings.tags)
-        run_id = str(store.client.create_run(store.experiment_id, begin_ms, tags, record["name"]).info.run_id)
-    describe(store, run_id, record)  # a kill may have come between the two
+        begin_ms, tags = int(origin.begin * 1000), description.tags(origin, settings.tags)
+        run_id = str(store.client.create_run(store.experiment_id, begin_ms, tags, origin.name).info.run_id)
+    describe(store, run_id, origin)  # a kill may have come between creating and describing
     return run_id
 
 
-def find_run(store: Store, record: Mapping[str, Any]) -> str | None:
-    """The id of the run that holds this training in this store, by id or by the mark of its weights; None without one."""
+def find_run(store: Store, origin: RunOrigin) -> str | None:
+    """Find the run of a training by its id, else by the id of its weights. None where this store has no such run."""
     from mlflow.exceptions import MlflowException
 
-    if record["mlflow_run_id"] is not None:
+    if origin.mlflow_run_id is not None:
         try:
-            if store.client.get_run(record["mlflow_run_id"]).info.lifecycle_stage == "active":
-                return str(record["mlflow_run_id"])
+            if store.client.get_run(origin.mlflow_run_id).info.lifecycle_stage == "active":
+                return str(origin.mlflow_run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    found = store.client.search_runs([store.experiment_id], f"tags.`goodfit.id` = '{record['id']}'", max_results=1)
-    return str(found[0].info.run_id) if found else None
+    runs = store.client.search_runs([store.experiment_id], f"tags.`goodfit.id` = '{origin.id}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
-def describe(store: Store, run_id: str, record: Mapping[str, Any]) -> None:
-    """Log the parameters and the dataset of a run; doing it again changes nothing."""
+def describe(store: Store, run_id: str, origin: RunOrigin) -> None:
+    """Log the parameters and the dataset of a run. Repeating it changes nothing."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    parameters = [Param(key, value) for key, value in records.parameters(record).items()]
+    parameters = [Param(key, value) for key, value in description.parameters(origin).items()]
     store.client.log_batch(run_id, params=parameters)
     dataset = Dataset(
-        name=record["dataset"]["name"],
-        digest=record["prepare_fingerprint"],
+        name=origin.dataset.name,
+        digest=origin.prepare_fingerprint,
         source_type="local",
-        source=f'{{"uri": "{record["dataset"]["source"]}"}}',
-        profile=str(record["dataset"]["counts"]),
+        source=json.dumps({"uri": origin.dataset.source}, ensure_ascii=False),
+        profile=str(origin.dataset.counts),
     )
     store.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
 
 def metrics_of(row: Row, time_ms: int) -> list["Metric"]:
-    """A row of the history as MLflow metrics whose step is the epoch."""
+    """Turn a row of the history into MLflow metrics whose step is the epoch."""
     from mlflow.entities import Metric
 
     return [Metric(key, value, time_ms, int(row["epoch"])) for key, value in row.items() if key != "epoch"]
 
 
 def send(store: Store, run_id: str, metrics: list["Metric"]) -> bool:
-    """Log metrics in batches of the size that MLflow takes; sending one again changes nothing. True once all are sent."""
+    """Log metrics in batches of the size that MLflow takes. Sending one again changes nothing. True once all are sent."""
     for begin in range(0, len(metrics), 1000):
         store.client.log_batch(run_id, metrics[begin : begin + 1000])
     return True

@@ -1,10 +1,9 @@
-"""A run in MLflow made whole from the folder that its training left, and what later stages add to it."""
+"""Completes the MLflow run of a training from its folder, and adds the results of later stages."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
+from pipeline.artefacts.run import RunRecord
 from pipeline.metrics.history import read_csv
 from pipeline.tracking.live import describe, find_run, metrics_of, open_run, send
 from pipeline.tracking.store import Settings, Store, connect
@@ -13,31 +12,31 @@ COMPLETE = "goodfit.complete"
 
 
 def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True) -> None:
-    """Copy a finished training into its run and mark it finished; doing it again changes nothing.
+    """Copy a finished training into its run and mark it finished. Repeating it changes nothing.
 
     Args:
-        store: Holds the run.
-        run_id: The run's id.
+        store: Store that holds the run.
+        run_id: Id of the run.
         folder: Output of the train stage.
-        with_model: Log the full MLflow model too; a sweep does so for its winner alone.
+        with_model: Whether to log the full MLflow model too; a sweep logs only its winner's.
     """
     from mlflow.entities import Metric
 
     from pipeline.plotting import figures
 
-    record, rows = read_record(folder), read_csv(folder / "history.csv")
+    record, rows = RunRecord.read(folder), read_csv(folder / "history.csv")
     metrics = [
-        metric for row, time_ms in zip(rows, record["times_ms"], strict=True) for metric in metrics_of(row, time_ms)
+        metric for row, time_ms in zip(rows, record.times_ms, strict=True) for metric in metrics_of(row, time_ms)
     ]
-    once = {"best_epoch": record["best_epoch"], "num_parameters": record["num_parameters"]}
-    metrics += [Metric(key, value, record["times_ms"][-1], record["best_epoch"]) for key, value in once.items()]
+    once = {"best_epoch": record.best_epoch, "num_parameters": record.num_parameters}
+    metrics += [Metric(key, value, record.times_ms[-1], record.best_epoch) for key, value in once.items()]
     send(store, run_id, metrics)
     names = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv")
     for name in (name for name in names if (folder / name).exists()):
         store.client.log_artifact(run_id, str(folder / name), "training")
-    picture = figures.curves(rows, record["best_epoch"])
+    picture = figures.curves(rows, record.best_epoch)
     _log_bytes(store, run_id, picture, "curves.png")
-    store.client.set_tag(run_id, "goodfit.stop_reason", record["stop_reason"])
+    store.client.set_tag(run_id, "goodfit.stop_reason", record.stop_reason)
     if with_model:
         log_model(store, run_id, folder)
     store.client.set_tag(run_id, COMPLETE, "true")
@@ -53,7 +52,16 @@ def attach(
     files: Iterable[Path],
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Add the results of a later stage to the run of the training in `folder`, rebuilding that run where it is missing.
+    """Add the results of a later stage to the run of the training in `folder`. A missing run is rebuilt first.
+
+    Args:
+        settings: Address and experiment of the store.
+        folder: Output of the train stage.
+        stage: Name of the later stage.
+        fingerprint: Fingerprint of its output.
+        metrics: Numbers to log, by name.
+        files: Files to log.
+        tags: Tags to set.
 
     Returns:
         A sentence for the terminal that names the run.
@@ -63,19 +71,19 @@ def attach(
     """
     from mlflow.entities import Metric
 
-    store, record = connect(settings), read_record(folder)
+    store, record = connect(settings), RunRecord.read(folder)
     run_id = find_run(store, record)
     restored = run_id is None
     if run_id is None:
-        origin = {"goodfit.restored_from": str(record["mlflow_run_id"])}
+        origin = {"goodfit.restored_from": str(record.mlflow_run_id)}
         tagged = Settings(settings.enabled, settings.uri, settings.experiment, {**settings.tags, **origin})
-        run_id = open_run(store, {**record, "mlflow_run_id": None}, tagged)
+        run_id = open_run(store, record.model_copy(update={"mlflow_run_id": None}), tagged)
     run = store.client.get_run(run_id)
     if run.data.tags.get(COMPLETE) != "true":
         describe(store, run_id, record)
         publish(store, run_id, folder)
-    time_ms = record["times_ms"][-1]
-    batch = [Metric(key, value, time_ms, record["best_epoch"]) for key, value in metrics.items()]
+    time_ms = record.times_ms[-1]
+    batch = [Metric(key, value, time_ms, record.best_epoch) for key, value in metrics.items()]
     store.client.log_batch(run_id, batch)
     for path in files:
         store.client.log_artifact(run_id, str(path), stage)
@@ -86,7 +94,7 @@ def attach(
 
 
 def log_model(store: Store, run_id: str, folder: Path) -> None:
-    """Log the network with softmax as an MLflow model: exported code without pickle, signature, example, requirements."""
+    """Log the network with softmax as an MLflow model: exported without pickle, with signature, example and requirements."""
     import logging
     import warnings
     from importlib.metadata import version
@@ -100,8 +108,8 @@ def log_model(store: Store, run_id: str, folder: Path) -> None:
 
     network, classes = model.load(folder / "model.ckpt")
     served = torch.nn.Sequential(network, torch.nn.Softmax(dim=1)).eval()
-    dataset = read_record(folder)["dataset"]
-    size, channels = dataset["size"], dataset["channels"]
+    dataset = RunRecord.read(folder).dataset
+    size, channels = dataset.size, dataset.channels
     example = np.random.default_rng(0).integers(0, 256, (2, size, size, channels), dtype=np.uint8)
     with torch.no_grad():
         signature = infer_signature(example, served(torch.from_numpy(example)).numpy())
@@ -118,12 +126,6 @@ def log_model(store: Store, run_id: str, folder: Path) -> None:
             pip_requirements=requirements,
             metadata={"classes": classes},
         )
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The content of a training's `run.json`."""
-    content: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    return content
 
 
 def _log_bytes(store: Store, run_id: str, content: bytes, name: str) -> None:

@@ -1,6 +1,5 @@
-"""The run of a training, from its first row to its end, whichever end that is."""
+"""Follows a training with its MLflow run, from the first epoch to the end."""
 
-import json
 import os
 import sys
 import time
@@ -10,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.run import RunOrigin
 from pipeline.diagnosis.loading import course_so_far
 from pipeline.diagnosis.remarks import Watch
-from pipeline.storage import atomic
 from pipeline.sweep import pruning
+from pipeline.tracking.description import checkout
 from pipeline.tracking.live import LiveRun, Row
 from pipeline.tracking.publish import publish
-from pipeline.tracking.record import origin
 from pipeline.tracking.store import Settings
 
 PARENT_VARIABLE = "GOODFIT_PARENT_RUN"
@@ -24,18 +23,18 @@ PARENT_VARIABLE = "GOODFIT_PARENT_RUN"
 
 
 class Run:
-    """A run of a training; one without a store takes everything and sends nothing."""
+    """The run of a training. One without a store takes everything and sends nothing."""
 
-    def __init__(self, record: dict[str, Any], live: LiveRun | None, working: Path) -> None:
-        self.record, self.live, self.working = record, live, working
+    def __init__(self, origin: RunOrigin, live: LiveRun | None, working: Path) -> None:
+        self.origin, self.live, self.working = origin, live, working
         self._rows: list[Row] = []
         self._watch, self._begin_ms = Watch(), int(time.time() * 1000)
 
     def log_row(self, row: Row, time_ms: int) -> None:
-        """Take a row of the history, and print what can be seen by now; returns at once.
+        """Log a row of the history, and print what the curves show by now. Returns at once.
 
         Raises:
-            Pruned: The training belongs to a sweep that does not think it worth going on.
+            Pruned: The training belongs to a search that gives it up.
         """
         if self.live is not None:
             self.live.log_row(row, time_ms)
@@ -46,7 +45,7 @@ class Run:
         pruning.judge(row)
 
     def settle(self) -> str | None:
-        """Wait for what is on its way; gives the run's id, or None where the store has never answered."""
+        """Wait until all rows are sent. Gives the run's id, or None where the store has never answered."""
         if self.live is not None and self.live.close() is None:
             print(
                 f"tracking: {self.live.settings.resolved_uri()} does not answer ({self.live.failure}); "
@@ -60,7 +59,7 @@ class Run:
         if self.live is None or self.live.store is None or self.live.failure is not None:
             return
         try:
-            publish(self.live.store, str(self.live.run_id), folder, with_model=self.record["parent_run_id"] is None)
+            publish(self.live.store, str(self.live.run_id), folder, with_model=self.origin.parent_run_id is None)
         except Exception as error:  # the store went away: the training must not pay for it
             print(f"tracking: not all was sent ({error}); the next stage sends what is missing", file=sys.stderr)
 
@@ -78,22 +77,22 @@ class Run:
 
 
 @contextmanager
-def tracked(settings: Settings, record: dict[str, Any], working: Path) -> Iterator[Run]:
-    """Open the run of a training; an error leaves it FAILED, a stop by signal or by its sweep's pruning KILLED.
+def tracked(settings: Settings, origin: RunOrigin, working: Path) -> Iterator[Run]:
+    """Open the run of a training. An error leaves it FAILED, a stop by signal or by pruning KILLED.
 
     Args:
-        settings: Where to.
-        record: The content of `run.json` so far, from `begin`.
-        working: The training's working folder, which remembers the run's id over a kill.
+        settings: Address and experiment of the store.
+        origin: Origin of the training, from `begin`.
+        working: Working folder of the training, which remembers the run's id over a kill.
     """
     if not settings.enabled:
-        yield Run(record, None, working)
+        yield Run(origin, None, working)
         return
 
     def remember(run_id: str) -> None:
-        atomic.write_text(working / "run.json", json.dumps({**record, "mlflow_run_id": run_id}))
+        origin.model_copy(update={"mlflow_run_id": run_id}).write(working)
 
-    run = Run(record, LiveRun(settings, record, remember), working)
+    run = Run(origin, LiveRun(settings, origin, remember), working)
     try:
         yield run
     except BaseException as error:
@@ -102,19 +101,22 @@ def tracked(settings: Settings, record: dict[str, Any], working: Path) -> Iterat
         raise
 
 
-def begin(working: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """The start of `run.json`: that of the interrupted training in `working`, or a new one with `content`."""
-    known = working / "run.json"
-    if known.exists():
-        interrupted: dict[str, Any] = json.loads(known.read_text())
-        return interrupted
-    record = {
-        "id": uuid.uuid4().hex,
-        "mlflow_run_id": None,
-        "parent_run_id": os.environ.get(PARENT_VARIABLE),
-        "begin": time.time(),
-        **origin(),
-        **content,
-    }
-    atomic.write_text(known, json.dumps(record))
-    return record
+def begin(working: Path, **known: Any) -> RunOrigin:
+    """The origin of the interrupted training in `working`, or a new one.
+
+    Args:
+        working: Working folder of the training.
+        known: Fields of `RunOrigin` that the caller knows.
+    """
+    if (working / RunOrigin.FILE).exists():
+        return RunOrigin.read(working)
+    origin = RunOrigin(
+        id=uuid.uuid4().hex,
+        mlflow_run_id=None,
+        parent_run_id=os.environ.get(PARENT_VARIABLE),
+        begin=time.time(),
+        **checkout(),
+        **known,
+    )
+    origin.write(working)
+    return origin

@@ -1,43 +1,49 @@
-"""What is measured once, before training: does the network start near chance, and can it fit a single batch?"""
+"""Checks a network before training: it should start near chance, and be able to learn a single batch by heart."""
 
 import copy
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.artefacts.signals import OneBatch, SignalsRecord
 from pipeline.errors import TrainingError
-from pipeline.training.batches import Batch
+from pipeline.seeds import derive_seed
+from pipeline.training.batches import ImageBatches
 
 ONE_BATCH_IMAGES, ONE_BATCH_STEPS, ONE_BATCH_LR = 32, 100, 3e-3
 
 
-def signals(network: nn.Module, batch: Batch, num_classes: int, seed: int) -> dict[str, Any]:
-    """The loss at initialisation beside ln C, and whether the network can learn one batch by heart.
+def measure_signals(network: nn.Module, batches: ImageBatches, num_classes: int, seed: int) -> SignalsRecord:
+    """Measure the loss at initialisation beside ln C, and whether the network can learn one batch by heart.
 
     Both checks are from Karpathy, "A recipe for training neural networks" (2019). The network is left as it was.
 
     Args:
-        network: Freshly initialised.
-        batch: Images uint8 (batch, height, width, channels) and labels int64 (batch,), of the clean training probe.
-        num_classes: C.
-        seed: Of the random draws of dropout, where the network has any.
+        network: Freshly initialised network.
+        batches: Batches of the training; the checks take the first one of the clean training probe.
+        num_classes: Number of classes, C.
+        seed: Seed of the training.
     """
-    images, labels = batch
+    images, labels = batches.probe[0]
     with torch.no_grad():
         initial_loss = float(F.cross_entropy(network.eval()(images), labels))
     network.train()
-    return {
-        "initial_loss": initial_loss,
-        "initial_loss_expected": math.log(num_classes),
-        "one_batch": _one_batch(network, images[:ONE_BATCH_IMAGES], labels[:ONE_BATCH_IMAGES], seed),
-        "num_classes": num_classes,
-    }
+    return SignalsRecord(
+        initial_loss=initial_loss,
+        initial_loss_expected=math.log(num_classes),
+        one_batch=_one_batch(
+            network, images[:ONE_BATCH_IMAGES], labels[:ONE_BATCH_IMAGES], derive_seed(seed, "checks")
+        ),
+        num_classes=num_classes,
+        num_train=len(batches.train.labels),
+        num_probe=len(batches.probe.labels),
+        num_val=len(batches.val.labels),
+    )
 
 
-def _one_batch(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> dict[str, Any]:
+def _one_batch(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> OneBatch:
     """A copy of the network, without dropout, is trained on one batch with AdamW until every label is right."""
     torch.manual_seed(seed)
     student = copy.deepcopy(network).train()
@@ -58,11 +64,11 @@ def _one_batch(network: nn.Module, images: Tensor, labels: Tensor, seed: int) ->
         optimizer.step()
     if not math.isfinite(first_loss):
         raise TrainingError(f"the loss of the untrained network must be finite; got {first_loss}. Look at the images.")
-    return {
-        "num_images": len(labels),
-        "steps": steps,
-        "loss_before": first_loss,
-        "loss_after": loss if math.isfinite(loss) else None,
-        "accuracy_after": accuracy,
-        "passed": accuracy == 1.0,
-    }
+    return OneBatch(
+        num_images=len(labels),
+        steps=steps,
+        loss_before=first_loss,
+        loss_after=loss if math.isfinite(loss) else None,
+        accuracy_after=accuracy,
+        passed=accuracy == 1.0,
+    )

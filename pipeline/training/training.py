@@ -1,7 +1,6 @@
 """One training as the configuration describes it, from the folders of `prepare` and `augment` to a folder of its own."""
 
 import dataclasses
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,10 @@ from typing import Any
 import torch
 
 from pipeline import model
+from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.run import RunOutcome, Saving
+from pipeline.artefacts.signals import SignalsRecord
 from pipeline.config.schema import Config
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import Rule
@@ -20,7 +23,7 @@ from pipeline.training import lr_range, mixing, processes
 from pipeline.training.balance import balanced_weights
 from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.callbacks import OnRow
-from pipeline.training.checks import signals
+from pipeline.training.checks import measure_signals
 from pipeline.training.fit import Outcome, fit
 from pipeline.training.module import Fit
 from pipeline.training.processes import Place
@@ -35,7 +38,7 @@ def train(
     out: Path,
     config: Config,
     on_row: OnRow,
-) -> dict[str, Any]:
+) -> RunOutcome:
     """Train one network and write what it learned.
 
     Args:
@@ -47,7 +50,7 @@ def train(
         on_row: Takes each row of the history once its checkpoint is safe, and when its epoch ended.
 
     Returns:
-        What `run.json` tells of the training's course.
+        How the training went.
 
     Raises:
         ConfigError: There are too few devices, or too few images for as many processes.
@@ -56,37 +59,28 @@ def train(
     """
     with processes.leading(config.train.devices, config.train.accelerator, follow) as team:
         description, network, batches = _build(prepared, augmented, config)
-        if not (working / "signals.json").exists():
-            measured = signals(
-                network, batches.probe[0], description["num_classes"], derive_seed(config.seed, "checks")
-            )
-            measured |= {
-                "num_train": len(batches.train.labels),
-                "num_probe": len(batches.probe.labels),
-                "num_val": len(batches.val.labels),
-            }
-            atomic.write_text(working / "signals.json", json.dumps(measured, indent=2))
+        if not (working / SignalsRecord.FILE).exists():
+            measure_signals(network, batches, description["num_classes"], config.seed).write(working)
         lr = config.optimizer.lr if config.optimizer.lr != "auto" else _found_lr(network, batches, config, working)
         team.begin(prepared, augmented, working, config, lr)
         outcome = _fit(network, description["num_classes"], batches, working, config, lr, team.place, on_row)
-    classes = json.loads((prepared / "dataset.json").read_text())["classes"]
-    model.save(out / "model.ckpt", description, outcome.state, classes)
+    model.save(out / "model.ckpt", description, outcome.state, DatasetRecord.read(prepared).classes)
     (out / "history.csv").write_text(history.to_csv(outcome.rows))
-    for name in ("signals.json", LR_RANGE):
+    for name in (SignalsRecord.FILE, LR_RANGE):
         if (working / name).exists():
             shutil.copy2(working / name, out)
     (out / "weights.csv").write_text(_weights_table(network, outcome.state))
-    return {
-        "best_epoch": outcome.best_epoch,
-        "epochs": len(outcome.rows),
-        "stop_reason": outcome.stop_reason,
-        "early_stopping": {"saved_epochs": outcome.saved_epochs, "saved_seconds": outcome.saved_seconds},
-        "lr": lr,
-        "seconds": sum(row["seconds"] for row in outcome.rows),
-        "times_ms": outcome.times_ms,
-        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "weights_sha256": lineage.hash_file(out / "model.ckpt"),
-    }
+    return RunOutcome(
+        best_epoch=outcome.best_epoch,
+        epochs=len(outcome.rows),
+        stop_reason=outcome.stop_reason,
+        early_stopping=Saving(saved_epochs=outcome.saved_epochs, saved_seconds=outcome.saved_seconds),
+        lr=lr,
+        seconds=sum(row["seconds"] for row in outcome.rows),
+        times_ms=outcome.times_ms,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        weights_sha256=lineage.hash_file(out / "model.ckpt"),
+    )
 
 
 def follow(prepared: Path, augmented: Path, working: Path, config: Config, lr: float, place: Place) -> None:
@@ -99,13 +93,15 @@ def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, A
     """The network's description, the network as it starts, and its batches; the same in every process."""
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    dataset = json.loads((prepared / "dataset.json").read_text())
-    augmentation = json.loads((augmented / "augment.json").read_text())
+    dataset, augmentation = DatasetRecord.read(prepared), AugmentRecord.read(augmented)
     description = {
         **dataclasses.asdict(config.model),
-        "num_classes": len(dataset["classes"]),
+        "num_classes": len(dataset.classes),
         "channels_last": config.train.channels_last,
-        **{key: dataset[key] for key in ("channels", "size", "mean", "std")},
+        "channels": dataset.channels,
+        "size": dataset.size,
+        "mean": dataset.mean,
+        "std": dataset.std,
     }
     torch.manual_seed(derive_seed(config.seed, "weights"))
     network = model.build(**description)
@@ -115,7 +111,7 @@ def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, A
         batch_size=config.train.batch_size,
         seed=config.seed,
         loader_workers=config.train.loader_workers,
-        augment=_online(augmentation, dataset) if augmentation["mode"] == "online" else None,
+        augment=_online(augmentation, dataset) if augmentation.mode == "online" else None,
         balanced=config.train.sampling == "balanced",
     )
     return description, network, batches
@@ -192,9 +188,10 @@ def _weights_table(network: model.Network, state: dict[str, torch.Tensor]) -> st
     return "\n".join(lines) + "\n"
 
 
-def _online(record: dict[str, Any], dataset: dict[str, Any]) -> Augment:
-    """The augmentation of `augment.mode=online`, from `augment.json` and `dataset.json`."""
+def _online(record: AugmentRecord, dataset: DatasetRecord) -> Augment:
+    """The augmentation of `augment.mode=online`."""
     from pipeline.augmentation.veto import augmentation
 
-    about_images = {key: dataset[key] for key in ("size", "channels", "classes")}
-    return augmentation(record["transforms"], record["veto"], **about_images)
+    return augmentation(
+        record.transforms, record.veto, size=dataset.size, channels=dataset.channels, classes=dataset.classes
+    )

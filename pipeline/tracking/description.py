@@ -1,35 +1,27 @@
-"""`run.json`: what a run in MLflow is made from, at its start and whenever it must be rebuilt."""
+"""Describes a training to MLflow: its parameters, its tags, and the checkout that it was made in."""
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.artefacts.run import RunOrigin
 from pipeline.stage import lineage
 
 PARAMETER_SECTIONS = (
-    "seed",
-    "data",
-    "prepare",
-    "augment",
-    "model",
-    "regularization",
-    "optimizer",
-    "scheduler",
-    "train",
-)
+    "seed", "data", "prepare", "augment", "model", "regularization", "optimizer", "scheduler", "train",
+)  # fmt: skip
 SPEED_ONLY = ("augment.workers", "augment.backend")
 """Keys of these sections that change no weight."""
 
 MAX_VALUE_CHARACTERS = 6000
 
 
-def origin() -> dict[str, Any]:
-    """The commit, whether it was changed since, DVC's hash of `data/`, and the DVC experiment."""
-    import os
-
+def checkout() -> dict[str, Any]:
+    """The fields of `RunOrigin` that tell of git and DVC."""
     pinned = lineage.PROJECT / "data.dvc"
     outs = YAML(typ="safe", pure=True).load(pinned.read_text()).get("outs", [{}]) if pinned.exists() else [{}]
     return {
@@ -40,7 +32,7 @@ def origin() -> dict[str, Any]:
     }
 
 
-def parameters(record: Mapping[str, Any]) -> dict[str, str]:
+def parameters(record: RunOrigin) -> dict[str, str]:
     """The configuration that the weights depend on, flattened: `{"model.name": "lenet", …}`."""
     flat: dict[str, str] = {}
 
@@ -53,24 +45,24 @@ def parameters(record: Mapping[str, Any]) -> dict[str, str]:
             flat[path] = text[:MAX_VALUE_CHARACTERS]
 
     for section in PARAMETER_SECTIONS:
-        flatten(section, record["config"][section])
+        flatten(section, record.config[section])
     return {key: value for key, value in flat.items() if key not in SPEED_ONLY}
 
 
-def tags(record: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, str]:
+def tags(record: RunOrigin, own: Mapping[str, str]) -> dict[str, str]:
     """The run's tags, the user's own among them."""
     known = {
-        "goodfit.id": record["id"],
-        "goodfit.fingerprint": record["fingerprint"],
-        "goodfit.prepare_fingerprint": record["prepare_fingerprint"],
-        "goodfit.augment_fingerprint": record["augment_fingerprint"],
-        "goodfit.git_dirty": str(record["git_dirty"]).lower(),
-        "goodfit.data_hash": record["data_hash"],
-        "goodfit.dvc_experiment": record["dvc_experiment"],
-        "goodfit.overrides": record["overrides"] or None,
-        "mlflow.source.git.commit": record["git_commit"],
+        "goodfit.id": record.id,
+        "goodfit.fingerprint": record.fingerprint,
+        "goodfit.prepare_fingerprint": record.prepare_fingerprint,
+        "goodfit.augment_fingerprint": record.augment_fingerprint,
+        "goodfit.git_dirty": str(record.git_dirty).lower(),
+        "goodfit.data_hash": record.data_hash,
+        "goodfit.dvc_experiment": record.dvc_experiment,
+        "goodfit.overrides": record.overrides or None,
+        "mlflow.source.git.commit": record.git_commit,
         "mlflow.source.name": "pipeline.train",
-        "mlflow.parentRunId": record["parent_run_id"],
+        "mlflow.parentRunId": record.parent_run_id,
     }
     return {**{key: value for key, value in known.items() if value is not None}, **own}
 
