@@ -23,7 +23,7 @@ class Artefact(Record):
         FILE: Name of the file in the stage's folder.
         STAGE: Name of the stage that writes it.
         VERSION: Number that grows when the fields change.
-        SHOWS_VERSION: Whether the file holds its version. Metrics of DVC do not, since `dvc exp show` has a column for each key.
+        SHOWS_VERSION: Whether the file holds its version. Metrics of DVC do not: each key is a column of `dvc exp show`.
     """
 
     FILE: ClassVar[str]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.metrics import history
@@ -19,7 +20,7 @@ from pipeline.storage import atomic
 from pipeline.sweep import adoption, importance, leaderboard
 from pipeline.sweep.records import OVER, JobResult, results
 from pipeline.tracking.parent import Parent, parent_run
-from pipeline.tracking.publish import log_model, read_record
+from pipeline.tracking.publish import log_model
 from pipeline.tracking.store import Settings
 
 
@@ -44,7 +45,7 @@ def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
                 parent.add(summarize(folder, jobs, monitor), metrics={"jobs": len(jobs)})
             entries = leaderboard.rank(jobs, monitor)
             if entries:
-                _crown(parent, entries[0], monitor)
+                _log_winner(parent, entries[0], monitor)
                 _print_adoption(folder, entries[0])
 
 
@@ -119,7 +120,7 @@ def _mean_and_spread(entry: leaderboard.Entry, metric: str) -> str:
 def _print_adoption(folder: Path, best: leaderboard.Entry) -> None:
     numbers = sorted(job.number for job in best.jobs)
     names = ("jobs " if len(numbers) > 1 else "job ") + ", ".join(str(number) for number in numbers)
-    winner = read_record(best.jobs[0].folder)["config"]
+    winner = RunRecord.read(best.jobs[0].folder).config
     try:
         command = adoption.command(folder / ".source" / "conf", lineage.PROJECT / "params.yaml", winner)
     except ConfigError as error:  # it was edited since
@@ -131,10 +132,10 @@ def _print_adoption(folder: Path, best: leaderboard.Entry) -> None:
         print(f"the best is {names}; this adopts it:\n{command}")
 
 
-def _crown(parent: Parent, best: leaderboard.Entry, monitor: str) -> None:
+def _log_winner(parent: Parent, best: leaderboard.Entry, monitor: str) -> None:
     """Name the winner in the parent run, and give the winner's run its model, which jobs leave out."""
     spread = best.spread(monitor)
-    winner = read_record(best.jobs[0].folder)["mlflow_run_id"]
+    winner = RunRecord.read(best.jobs[0].folder).mlflow_run_id
     metrics = {monitor: best.mean(monitor), **({} if spread is None else {f"{monitor}_sd": spread})}
     tags = {"goodfit.winner": str(winner), "goodfit.winner_overrides": " ".join(best.overrides)}
     parent.add([], metrics=metrics, tags=tags)
