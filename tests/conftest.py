@@ -1,6 +1,5 @@
 """What tests share: small generated data, and a copy of the project in which commands run as a user runs them."""
 
-import json
 import os
 import re
 import shutil
@@ -12,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.dataset import DatasetRecord
 
 torch.set_num_threads(1)  # small networks on two threads wait for each other whenever anything else runs
 
@@ -37,12 +39,11 @@ def make_prepared(tmp_path: Path) -> Callable[..., Path]:
             np.save(folder / split / "images.npy", images)
             np.save(folder / split / "labels.npy", labels)
             counts[split] = np.bincount(labels, minlength=num_classes).tolist()
-        record = {
-            "name": "squares", "classes": [f"class {index}" for index in range(num_classes)], "size": size,
-            "channels": channels, "counts": counts, "mean": [0.25] * channels, "std": [0.2] * channels,
-            "source": "generated", "licence": "none", "fingerprint": "prepared",
-        }  # fmt: skip
-        (folder / "dataset.json").write_text(json.dumps(record))
+        record = DatasetRecord(
+            name="squares", classes=[f"class {index}" for index in range(num_classes)], size=size, channels=channels,
+            counts=counts, mean=[0.25] * channels, std=[0.2] * channels, source="generated", licence="none", files={},
+        )  # fmt: skip
+        record.write(folder)
         return folder
 
     return make
@@ -59,8 +60,11 @@ def make_augmented(tmp_path: Path) -> Callable[..., Path]:
         copies = [np.minimum(images, 255 - 20 * (copy + 1)) + np.uint8(20 * (copy + 1)) for copy in range(num_copies)]
         np.save(folder / "images.npy", np.stack(copies) if copies else np.empty((0, *images.shape), np.uint8))
         transforms = [{"HorizontalFlip": {"p": 0.5}}]
-        record = {"name": "test", "mode": mode, "copies": num_copies, "seed": 0, "transforms": transforms, "veto": {}}
-        (folder / "augment.json").write_text(json.dumps({**record, "fingerprint": "augmented"}))
+        record = AugmentRecord(
+            name="test", mode=mode, asked=mode, reason="augment.mode says so", copies=num_copies, strength=1.0, seed=0,
+            transforms=transforms, veto={}, images_sha256="",
+        )  # fmt: skip
+        record.write(folder)
         return folder
 
     return make

@@ -11,13 +11,15 @@ from tests.conftest import ROOT
 
 PROBE = '''
 """A stage that only sleeps: its loss follows from model.dropout and the seed, its length from the tags."""
-import json, os, time
+import os, time
 from pathlib import Path
 
 from pipeline.stage.entry import run
+from pipeline.artefacts.run import RunDataset, RunRecord, Saving
 from pipeline.errors import TrainingError
-from pipeline.fit import history
+from pipeline.metrics import history
 from pipeline.sweep import pruning
+from pipeline.sweep.command import multirun
 from pipeline.tracking.sweep import sweep
 
 
@@ -39,12 +41,18 @@ def main(job):
         pruning.judge(rows[-1])
     (job.out / "history.csv").write_text(history.to_csv(rows))
     import dataclasses
-    record = {"best_epoch": len(rows), "mlflow_run_id": None, "config": dataclasses.asdict(config)}
-    (job.out / "run.json").write_text(json.dumps(record))
+    RunRecord(
+        id="probe", mlflow_run_id=None, parent_run_id=None, begin=0.0, git_commit=None, git_dirty=False, data_hash=None,
+        dvc_experiment=None, name="probe", tracking_uri="", fingerprint="f", prepare_fingerprint="p",
+        augment_fingerprint="a", dataset=RunDataset(name="none", source="none", counts={}, size=8, channels=1),
+        overrides="", config=dataclasses.asdict(config), best_epoch=len(rows), epochs=len(rows), stop_reason="it slept",
+        early_stopping=Saving(saved_epochs=0, saved_seconds=0.0), lr=1.0, seconds=0.0, times_ms=[], num_parameters=1,
+        weights_sha256="",
+    ).write(job.out)
 
 
 if __name__ == "__main__":
-    run("probe", main, sweep)
+    run("probe", main, multirun(sweep))
 '''
 
 

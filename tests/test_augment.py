@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import re
@@ -30,7 +31,7 @@ def run(prepared: Path, out: Path, **changes: Any) -> np.ndarray:
     """Run the stage into a new folder, and read the copies that it made."""
     choice: dict[str, Any] = {
         "name": "test", "mode": "materialized", "max_gigabytes": 4.0, "copies": 2, "strength": 1.0, "veto": {},
-        "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0, "workers": 1, "backend": "loky", "fingerprint": "abc",
+        "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0, "workers": 1, "backend": "loky",
     }  # fmt: skip
     out.mkdir()
     augment(prepared, out, **{**choice, **changes})
@@ -59,7 +60,7 @@ def test_each_copy_shows_its_own_image(make_prepared: Prepare, tmp_path: Path) -
 
 def test_the_seed_changes_the_copies_and_nothing_else_does(make_prepared: Prepare, tmp_path: Path) -> None:
     prepared = make_prepared()
-    first, again = run(prepared, tmp_path / "1"), run(prepared, tmp_path / "2", fingerprint="other", name="another")
+    first, again = run(prepared, tmp_path / "1"), run(prepared, tmp_path / "2", name="another")
     other, more = run(prepared, tmp_path / "3", seed=1), run(prepared, tmp_path / "4", copies=3)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert np.array_equal(more[:2], first), "one more copy leaves the others as they were"
@@ -175,9 +176,11 @@ def test_pipeline_json_and_the_recorded_seed_make_the_same_copies_again(make_pre
 
 def test_the_record_tells_the_choice_as_it_was_written(make_prepared: Prepare, tmp_path: Path) -> None:
     run(make_prepared(), tmp_path / "out", transforms=PAD_AND_CROP, seed=3, veto={"Pad": ["class 2"]})
+    content = (tmp_path / "out/images.npy").read_bytes()
     assert json.loads((tmp_path / "out/augment.json").read_text()) == {
-        "name": "test", "mode": "materialized", "asked": "materialized", "reason": "augment.mode says so", "copies": 2,
-        "strength": 1.0, "seed": 3, "transforms": PAD_AND_CROP, "veto": {"Pad": ["class 2"]}, "fingerprint": "abc",
+        "version": 1, "name": "test", "mode": "materialized", "asked": "materialized", "reason": "augment.mode says so",
+        "copies": 2, "strength": 1.0, "seed": 3, "transforms": PAD_AND_CROP, "veto": {"Pad": ["class 2"]},
+        "images_sha256": hashlib.sha256(content).hexdigest(),
     }  # fmt: skip
 
 

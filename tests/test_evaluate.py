@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline import model
+from pipeline.artefacts.metrics import MetricsRecord
 from pipeline.errors import DataError
 from pipeline.evaluate import about_classes, evaluate
 from pipeline.metrics import history, scores
@@ -103,14 +104,14 @@ def test_a_class_without_test_images_is_left_out_of_means_over_classes(made: dic
     assert interval == mean_of_proportions(found, [20, 10])
     assert all(np.isfinite(value) for value in metrics.values())
     assert about_classes(CLASSES, [20, 10, 0], metrics) == [
-        f"Balanced accuracy {metrics[scores.TEST_BALANCED]:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]: "
+        f"Balanced accuracy {metrics.test_balanced_accuracy:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]: "
         "the mean over classes of 10 to 20 test images.",
         "Without test images, and so left out of means over classes: <b>bold & sharp</b>.",
     ]
 
 
 def test_nothing_is_said_of_classes_of_about_equal_size(evaluation: Path) -> None:
-    metrics = json.loads((evaluation / "metrics.json").read_text())
+    metrics = MetricsRecord.read(evaluation)
     assert about_classes(CLASSES, [14, 10, 12], metrics) == []
     assert len(about_classes(CLASSES, [15, 10, 12], metrics)) == 1
 
@@ -122,7 +123,7 @@ def test_pictures_are_written(evaluation: Path) -> None:
 
 def test_batch_size_changes_nothing(made: dict[str, Path], tmp_path: Path) -> None:
     again = evaluate(training=made["training"], prepared=made["prepared"], batch_size=1000, out=tmp_path)
-    assert again == pytest.approx(json.loads((made["evaluation"] / "metrics.json").read_text()), abs=1e-6)
+    assert again.by_name() == pytest.approx(json.loads((made["evaluation"] / "metrics.json").read_text()), abs=1e-6)
 
 
 def test_only_the_test_split_is_read(made: dict[str, Path], tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_only_the_test_split_is_read(made: dict[str, Path], tmp_path: Path) -> N
     for split in ("train", "val", "confirm"):
         shutil.rmtree(prepared / split)
     metrics = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
-    assert metrics["test/accuracy"] > 0
+    assert metrics.test_accuracy > 0
 
 
 def refuse(training: Path, prepared: Path, out: Path, message: str) -> None:

@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,23 +20,17 @@ from pipeline.sweep import records
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.store import Settings
 from tests.conftest import command_runner
+from tests.records import run_origin
 from tests.sweep_probe import wait_until
 from tests.test_train import all_runs, started, wait_for_epoch
 
 NUM_PROCESSES, NUM_EPOCHS = 8, 20
-CONFIG = {section: {} for section in ("data", "prepare", "model", "regularization", "optimizer", "scheduler", "train")}
-RECORD: dict[str, Any] = {
-    "mlflow_run_id": None, "parent_run_id": None, "fingerprint": "f", "prepare_fingerprint": "p",
-    "augment_fingerprint": "a", "git_dirty": False, "git_commit": None, "data_hash": None, "dvc_experiment": None,
-    "overrides": "", "begin": 1.0, "dataset": {"name": "none", "source": "none", "counts": {}},
-    "config": {**CONFIG, "seed": 0, "augment": {"workers": None}},
-}  # fmt: skip
 
 
 def live_run(uri: str, number: int, together: Barrier) -> None:
     """Send a run as a training does, from a process of its own, and end it as a training does."""
     together.wait()
-    run = LiveRun(Settings(True, uri, "stress", {}), {**RECORD, "id": str(number), "name": str(number)}, lambda _: None)
+    run = LiveRun(Settings(True, uri, "stress", {}), run_origin(id=str(number), name=str(number)), lambda _: None)
     for epoch in range(1, NUM_EPOCHS + 1):
         run.log_row({**dict.fromkeys(history.COLUMNS, float(number)), "epoch": epoch}, 1000 + epoch)
     store = run.close()
@@ -71,7 +64,7 @@ def test_eight_processes_on_one_fresh_store_lose_no_run_and_no_metric(tmp_path: 
 
 def test_a_run_whose_id_a_kill_lost_is_found_again_by_its_training(tmp_path: Path) -> None:
     settings = Settings(True, f"sqlite:///{tmp_path}/mlflow.db", "stress", {})
-    named = {**RECORD, "id": "same", "name": "same"}
+    named = run_origin(id="same", name="same")
     lost = LiveRun(settings, named, lambda _: None)
     assert lost.close() is not None
     found = LiveRun(settings, named, lambda _: None)

@@ -12,17 +12,19 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from pipeline.metrics import history
-from pipeline.tracking import record as records
+from pipeline.tracking import description
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.store import Settings, connect
 from tests.conftest import command_runner, environment
 from tests.loopback import free_port
+from tests.records import run_origin
 from tests.test_train import all_runs, started, wait_for_epoch
 
 
@@ -184,7 +186,7 @@ def test_a_store_that_never_answers_is_told_and_held_against_nobody(
     monkeypatch.setattr("pipeline.tracking.live.RETRY_SECONDS", 0.1)
     settings = Settings(True, f"http://127.0.0.1:{free_port()}", "goodfit", {})
     begin = time.monotonic()
-    live = LiveRun(settings, {"mlflow_run_id": None}, lambda run_id: None)
+    live = LiveRun(settings, run_origin(), lambda run_id: None)
     live.log_row({"epoch": 1, "val/loss": 1.0}, 0)
     assert time.monotonic() - begin < 0.5, "logging must not wait for the store"
     assert live.close() is None and live.run_id is None
@@ -192,16 +194,12 @@ def test_a_store_that_never_answers_is_told_and_held_against_nobody(
 
 
 def test_parameters_are_flat_and_tags_leave_out_what_is_unknown() -> None:
-    config = {
-        section: {"name": "x", "list": [1, {"a": None}]} for section in records.PARAMETER_SECTIONS if section != "seed"
-    }
+    sections = [section for section in description.PARAMETER_SECTIONS if section != "seed"]
+    config: dict[str, Any] = {section: {"name": "x", "list": [1, {"a": None}]} for section in sections}
     config["augment"] |= {"workers": None, "backend": "loky"}
-    flat = records.parameters({"config": {**config, "seed": 3}})
+    flat = description.parameters(run_origin(config={**config, "seed": 3}))
     assert flat["seed"] == "3" and flat["model.list"] == '[1, {"a": null}]'
     assert not {"augment.workers", "augment.backend"} & set(flat)
-    record = dict.fromkeys(
-        ("fingerprint", "prepare_fingerprint", "augment_fingerprint", "git_dirty", "data_hash", "dvc_experiment",
-         "overrides", "git_commit", "parent_run_id"),
-    )  # fmt: skip
-    assert records.tags({**record, "id": "a"}, {"team": "b"})["team"] == "b"
-    assert "mlflow.parentRunId" not in records.tags({**record, "id": "a"}, {})
+    tags = description.tags(run_origin(), {"team": "b"})
+    assert tags["team"] == "b" and tags["goodfit.git_dirty"] == "false"
+    assert not {"mlflow.parentRunId", "mlflow.source.git.commit", "goodfit.overrides"} & set(tags)

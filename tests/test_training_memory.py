@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.augment import augment
 from pipeline.config import validation
 from tests.conftest import ROOT, environment
@@ -44,11 +45,11 @@ def prepare(folder: Path, num_train: int) -> Path:
         for index, label in enumerate(labels):
             images[index] = generator.integers(0, 60, (SIZE, SIZE, CHANNELS)) + 60 * (np.arange(3) == label)
         np.save(folder / split / "labels.npy", labels)
-    about = {
-        "name": "colours", "classes": ["red", "green", "blue", "grey"], "size": SIZE, "channels": CHANNELS,
-        "mean": [0.2] * 3, "std": [0.1] * 3, "counts": {"train": np.bincount(labels).tolist()},
-    }  # fmt: skip
-    (folder / "dataset.json").write_text(json.dumps({**about, "fingerprint": "prepared"}))
+    record = DatasetRecord(
+        name="colours", classes=["red", "green", "blue", "grey"], size=SIZE, channels=CHANNELS, mean=[0.2] * 3,
+        std=[0.1] * 3, counts={"train": np.bincount(labels).tolist()}, source="generated", licence="none", files={},
+    )  # fmt: skip
+    record.write(folder)
     return folder
 
 
@@ -78,7 +79,7 @@ def test_memory_stays_flat_while_large_images_are_augmented_and_learnt(tmp_path:
     prepared, augmented = prepare(tmp_path / "prepare", NUM_TRAIN), tmp_path / "augment"
     augmented.mkdir()
     light = validation.read_yaml(ROOT / "conf" / "augment" / "light.yaml")
-    augment(prepared, augmented, **{**light, "max_gigabytes": 0.5}, fingerprint="augmented")
+    augment(prepared, augmented, **{**light, "max_gigabytes": 0.5})
     assert json.loads((augmented / "augment.json").read_text())["mode"] == "online"
     megabytes = train(prepared, augmented, tmp_path / "train", workers)
     quarter = len(megabytes) // 4  # in the first one, workers start; in the last one, nearly all images have been read
