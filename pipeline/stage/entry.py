@@ -1,4 +1,4 @@
-"""How every stage starts: from DVC with `--config build/config.yaml`, or by hand with Hydra's command line.
+"""Starts a stage: from DVC with `--config build/config.yaml`, or by hand with Hydra's command line.
 
 python -m pipeline.train --config build/config.yaml     writes build/train; inputs are DVC's
 python -m pipeline.train model=convnet                  writes outputs/train/<time>; inputs fit this configuration
@@ -23,7 +23,7 @@ from pipeline.stage.signals import messages
 from pipeline.storage import atomic, lock
 
 Main = Callable[[Job], Callable[[], None] | None]
-"""Fills `job.out`; may give what is left to do once that is in its place."""
+"""Fills `job.out`; may return what is left to do once the output is in its place."""
 
 RunJob = Callable[[Any, tuple[str, ...], Path], None]
 """Runs a stage: takes what Hydra composed, the overrides that the user gave, and the folder to fill."""
@@ -37,8 +37,8 @@ def run(stage: str, main: Main, multirun: Multirun) -> None:
 
     Args:
         stage: Name of the stage.
-        main: Does the work of one job.
-        multirun: Runs a sweep, where the command line asks for one.
+        main: Function that does the work of one job.
+        multirun: Function that runs a sweep, if the command line asks for one.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     signals.listen()
@@ -82,7 +82,7 @@ def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
 
 
 def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
-    """Hand the command line to Hydra, with the overrides of `params.yaml` before the user's own."""
+    """Compose with Hydra, the overrides of `params.yaml` before the user's own, and run the job."""
     import hydra
 
     flags = [argument for argument in arguments if argument.startswith("-")]
@@ -107,7 +107,7 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
 
 
 def run_job(stage: str, main: Main) -> RunJob:
-    """What a sweep calls for each of its jobs: `main` on what Hydra composed, in a folder of its own."""
+    """Turn `main` into the function that a sweep calls for each of its jobs."""
     return partial(_run_job, stage, main)
 
 
@@ -117,7 +117,7 @@ def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], 
     config = validation.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
     name = lineage.expected_fingerprint(stage, config) if stage in lineage.UPSTREAM else ""
     if name and lineage.recorded_fingerprint(out) == name:
-        return  # a sweep was killed between this job's last breath and its record
+        return  # a sweep was killed between the end of this job and its record
     locate = partial(lineage.locate, config=config)
     _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides))
     print(f"written to {os.path.relpath(out)}")

@@ -1,4 +1,4 @@
-"""What a stage is given to work with."""
+"""The job of a stage: its configuration, its inputs and its output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ class Job:
     """One run of one stage.
 
     Attributes:
-        config: The whole configuration, validated.
-        out: An empty folder to fill. It takes its final place, whole, when the stage returns, and vanishes when it raises.
-        fingerprint: Names what the stage is about to make: its own keys, its inputs, its source files, its libraries.
-        cache: The project's `build/cache`, for what must outlive a killed run.
-        locate: Gives the folder of an earlier stage (`"fetch"`, `"prepare"`, `"augment"`, `"train"`, `"evaluate"`) that was
-            made with this configuration, and makes it first where there is none.
-        overrides: What the user gave on the command line.
+        config: Whole configuration, validated.
+        out: Empty folder to fill. It moves to its final place when the stage returns, and is removed when the stage raises.
+        fingerprint: Fingerprint of the output to make: of its keys, its inputs, its source files and its libraries.
+        cache: The project's `build/cache`, for files that must outlive a killed run.
+        locate: Gives the folder of an earlier stage, by its name, that was made with this configuration; makes it first
+            where there is none.
+        overrides: Overrides that the user gave on the command line.
     """
 
     config: Config

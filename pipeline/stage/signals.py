@@ -1,4 +1,4 @@
-"""How a process ends: signals become `KeyboardInterrupt`, errors their messages, and both a fitting exit code."""
+"""Ends a process: turns signals into `KeyboardInterrupt`, errors into messages, and both into an exit code."""
 
 import signal
 import sys
@@ -11,19 +11,20 @@ from pipeline.errors import UserError
 from pipeline.storage import atomic
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that ask a process to stop."""
 
 received: list[int] = []
-"""The signals that asked this process to stop."""
+"""Signals that have asked this process to stop."""
 
 
 def listen() -> None:
-    """From now on a signal to stop ends what runs as `KeyboardInterrupt`, which cleans up on its way."""
+    """Make signals to stop raise `KeyboardInterrupt`, so that what runs cleans up."""
     for number in STOPPING:
         signal.signal(number, stop)
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Handles a signal.
+    """Handle a signal to stop.
 
     Raises:
         KeyboardInterrupt: Always.
@@ -34,7 +35,7 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def messages() -> Iterator[None]:
-    """Shows what a user can mend as its message alone, and ends the process with a fitting exit code."""
+    """Show errors that a user can mend as their message alone, and end the process with their exit code."""
     try:
         yield
     except UserError as error:
@@ -51,7 +52,7 @@ def messages() -> Iterator[None]:
 
 
 def show(error: Exception) -> None:
-    """Print an error as its message where a user can mend it, else with its traceback."""
+    """Print an error: as its message if a user can mend it, else with its traceback."""
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
     elif isinstance(error, OSError) and error.errno in atomic.NO_ROOM:

@@ -1,4 +1,4 @@
-"""Arrays on disk, written piece by piece, and read by memory map."""
+"""Writes arrays to disk piece by piece."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,13 +13,13 @@ from pipeline.storage.atomic import room_for
 def write_array(path: Path, dtype: str, shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:
     """Write a `.npy` file whose first axis comes in pieces, so that memory holds one piece at a time.
 
-    Unlike a file that is written through a memory map, this one tells when the disk is full instead of crashing.
+    A full disk raises an error here; under a memory map it would kill the process.
 
     Args:
-        path: The file.
-        dtype: Of the array and of each piece.
-        shape: Of the whole array.
-        pieces: Together of shape `shape`.
+        path: File to write.
+        dtype: Type of the array and of each piece.
+        shape: Shape of the whole array.
+        pieces: Arrays that together have the shape `shape`.
 
     Raises:
         DataError: The disk is full.

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Writes files and folders whole or not at all."""
 
 import errno
 import os
@@ -11,12 +11,16 @@ from pathlib import Path
 from pipeline.errors import DataError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says of a full disk, a used-up quota, and a file beyond the limit of its size."""
+"""Error numbers of a full disk, a used-up quota, and a file beyond the size limit."""
 
 
 @contextmanager
 def room_for(path: Path, num_bytes: int) -> Iterator[None]:
-    """Turn a full disk, met while `path` is written, into a message that says how much room it takes.
+    """Turn a full disk, met while `path` is written, into a message that says how much room is needed.
+
+    Args:
+        path: File that the block writes.
+        num_bytes: Size of the file.
 
     Raises:
         DataError: The disk is full.
@@ -32,7 +36,7 @@ def room_for(path: Path, num_bytes: int) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that no reader, and no later run, ever sees a part of it.
+    """Write `content` to `path`; no reader and no later run ever sees a part of it.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; `path` is then as it was.
@@ -58,9 +62,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """A scratch folder that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """Give a scratch folder, which replaces `path` when the block succeeds and is removed when it fails.
 
-    What a killed process left of an earlier scratch folder for the same `path` is removed first.
+    A scratch folder for the same `path` that a killed process left behind is removed first.
     """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

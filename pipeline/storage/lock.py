@@ -1,4 +1,4 @@
-"""Locks that belong to a process and end with it, and that say which process holds them."""
+"""Locks outputs against other processes; a lock ends with its process and names it."""
 
 import os
 import sys
@@ -13,14 +13,14 @@ from pipeline.errors import BusyError
 
 @contextmanager
 def held(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the output at `path` for the length of the block.
+    """Lock the output at `path` while the block runs.
 
     Args:
-        path: The file or folder that is about to be written; the lock lies beside it.
-        wait: Wait for the process that holds it, instead of refusing.
+        path: File or folder that is about to be written; the lock lies beside it.
+        wait: Whether to wait for a process that holds the lock, instead of refusing.
 
     Raises:
-        BusyError: Another process holds it, and `wait` is false.
+        BusyError: Another process holds the lock, and `wait` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_name(f".{path.name}.holder")
