@@ -1,25 +1,25 @@
-"""The errors a user can cause. Each is shown as its message alone, without a traceback, and ends with exit code 1."""
+"""Errors that a user can cause. Each is shown as its message alone and ends the process with exit code 1."""
 
 
 class UserError(ValueError):
-    """What was expected, what was found, and what to do; written to be read on a terminal."""
+    """Base of the others. Its message says what was expected, what was found, and what to do."""
 
 
 class ConfigError(UserError):
-    """A configuration key that does not exist, or a value that it does not take."""
+    """Raised for a configuration key that does not exist, or a value that it does not take."""
 
 
 class DataError(UserError):
-    """Images or labels that cannot be had, or are not what they should be."""
+    """Raised for files, images or labels that are missing, damaged or not what they should be."""
 
 
 class ShapeError(UserError):
-    """A network whose layers do not fit the size of its images."""
+    """Raised for a network whose layers do not fit the size of its images."""
 
 
 class BusyError(UserError):
-    """Another process is at work on the same output."""
+    """Raised while another process works on the same output."""
 
 
 class TrainingError(UserError):
-    """A training that cannot go on, such as one whose loss is not finite."""
+    """Raised for a training that cannot go on, such as one whose loss is not finite."""

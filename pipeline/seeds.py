@@ -1,10 +1,10 @@
-"""One seed, many independent streams: what depends on chance names its stream, so that no part disturbs another."""
+"""Derives independent seeds from one seed, by name, so that a change of one part of the pipeline leaves the others alone."""
 
 import hashlib
 
 
 def derive_seed(seed: int, name: str) -> int:
-    """The seed of the stream `name`, in [0, 2³²): the first 32 bits of SHA-256 of `seed:name`.
+    """Derive the seed named `name`, in [0, 2³²): the first 32 bits of the SHA-256 of `seed:name`.
 
     >>> derive_seed(0, "split"), derive_seed(1, "split"), derive_seed(0, "limit")
     (2173782163, 1594501796, 3637982578)
