@@ -19,7 +19,6 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.config.schema import Config
@@ -74,7 +73,7 @@ def compare(trainings: Trainings, compose: Compose, parent: Parent) -> None:
     tested = [_test_accuracies(plan, trainings, seeds) for plan in (planned[0], planned[best])]
     study = page.Study(
         dataset=trainings.dataset(planned[0].training(FIRST_SEED)),
-        config=asdict(config),
+        config=config.model_dump(),
         baseline=baseline,
         effects=effects,
         champion=planned[best].name,

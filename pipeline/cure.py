@@ -17,7 +17,6 @@ import argparse
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ class Cure:
             return
         ill = next((each for each in champion if each.diagnosis.verdict == verdict), champion[0])
         champion.sort(key=lambda each: each is not ill)
-        settings = asdict(self.compose(self.overrides))
+        settings = self.compose(self.overrides).model_dump()
         found = treatment.candidates(ill.diagnosis, settings, adopted=self._before, tried=self._tried)
         found = [pair for pair in found if self._composes(pair[1])]
         if not found:
@@ -228,14 +227,14 @@ class Cure:
 def finish(cure: Cure, folder: Path) -> None:
     """Say what came of it, and write the page, the rounds and the patch."""
     conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
-    patch, new = conclusion.patch(conf, file, asdict(cure.compose(cure.overrides)))
+    patch, new = conclusion.patch(conf, file, cure.compose(cure.overrides).model_dump())
     before, after = cure.rounds[0].champion if cure.rounds else cure.champion(), cure.champion()
     more_data = _worth_of_data(cure)
     suspects = None
     if treatment.illness([each.diagnosis.verdict for each in after]) in OF_THE_DATA:
         suspects = conclusion.suspects(input_folder(cure.trainings.record(after[0].overrides), "prepare"))
     ended = page.Ending(
-        asked=asdict(cure.asked),
+        asked=cure.asked.model_dump(),
         reason=cure.ended,
         before=before,
         after=after,

@@ -17,14 +17,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import composition
 from pipeline.config.schema import Config
-from pipeline.config.validation import nearest
+from pipeline.config.section import nearest
 from pipeline.diagnosis import VERDICTS, Course, CourseError, Thresholds, from_rows
 from pipeline.diagnosis.course import NAMES
 from pipeline.diagnosis.loading import read_course
@@ -61,7 +60,7 @@ def _track(job: Job, training: Path, record: dict[str, Any]) -> None:
     from pipeline.tracking.publish import attach
     from pipeline.tracking.store import Settings
 
-    settings = Settings(**asdict(job.config.tracking))
+    settings = Settings(**job.config.tracking.model_dump())
     if not settings.enabled:
         return
     measured = {"diagnosis/confidence": record["confidence"]}
@@ -114,7 +113,7 @@ def _from_store(
     from pipeline.tracking import reading
     from pipeline.tracking.store import Settings
 
-    store, found = Settings(**asdict(config.tracking)), 0
+    store, found = Settings(**config.tracking.model_dump()), 0
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in reading.trainings(store, options.run, Path(scratch)):
             course = read_course(folder, reference=config.diagnose.reference)

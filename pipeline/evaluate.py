@@ -11,7 +11,6 @@ predicted class of each test image), `per_class.csv` (recall and precision of ea
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.artefacts.dataset import DatasetRecord
@@ -81,7 +80,7 @@ def _track(job: Job, training: Path, metrics: MetricsRecord) -> None:
     from pipeline.tracking.publish import attach
     from pipeline.tracking.store import Settings
 
-    settings = Settings(**asdict(job.config.tracking))
+    settings = Settings(**job.config.tracking.model_dump())
     if not settings.enabled:
         return
     measured = {key: value for key, value in metrics.by_name().items() if not key.startswith(("train_clean/", "val/"))}

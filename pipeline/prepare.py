@@ -85,7 +85,7 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path, fingerprint
 
     marks, pairs = decoded.marks(), _pairs(decoded, settings.near_duplicates)
     found = _find(raw, decoded, settings, decoded.first_copies(marks), pairs)
-    issues, stays = checks.settle(found, vars(settings.on_issue), len(raw.labels))
+    issues, stays = checks.settle(found, settings.on_issue.model_dump(), len(raw.labels))
     splits = _split(raw, settings, marks, pairs, np.flatnonzero(stays))
 
     pixels = PixelCounts(channels)

@@ -40,12 +40,11 @@ def main(job):
         print(f"epoch {epoch}", flush=True)
         pruning.judge(rows[-1])
     (job.out / "history.csv").write_text(history.to_csv(rows))
-    import dataclasses
     RunRecord(
         id="probe", mlflow_run_id=None, parent_run_id=None, begin=0.0, git_commit=None, git_dirty=False, data_hash=None,
         dvc_experiment=None, name="probe", tracking_uri="", fingerprint="f", prepare_fingerprint="p",
         augment_fingerprint="a", dataset=RunDataset(name="none", source="none", counts={}, size=8, channels=1),
-        overrides="", config=dataclasses.asdict(config), best_epoch=len(rows), epochs=len(rows), stop_reason="it slept",
+        overrides="", config=config.model_dump(), best_epoch=len(rows), epochs=len(rows), stop_reason="it slept",
         early_stopping=Saving(saved_epochs=0, saved_seconds=0.0), lr=1.0, seconds=0.0, times_ms=[], num_parameters=1,
         weights_sha256="",
     ).write(job.out)

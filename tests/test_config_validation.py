@@ -1,7 +1,11 @@
 from pathlib import Path
 
+import pytest
+import yaml
+
 from pipeline.config import validation
 from pipeline.config.composition import compose
+from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,3 +21,22 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(validation.as_yaml(config))
     assert validation.load(path) == config
+
+
+def test_an_unknown_key_is_named_before_the_missing_one_that_it_stands_for() -> None:
+    values = yaml.safe_load(validation.as_yaml(compose(ROOT / "conf", ROOT / "params.yaml", [])))
+    values["train"]["max_epoch"] = values["train"].pop("max_epochs")
+    with pytest.raises(ConfigError, match=r"train\.max_epoch is not a configuration key.*Did you mean 'max_epochs'\?"):
+        validation.validate(values)
+    del values["train"]["max_epoch"]
+    with pytest.raises(ConfigError, match=r"train\.max_epochs is missing\. Set it in conf/, in params\.yaml or as"):
+        validation.validate(values)
+
+
+@pytest.mark.parametrize("model", ["lenett", {"name": "lenett"}])
+def test_an_option_that_does_not_exist_is_refused(model: object) -> None:
+    values = yaml.safe_load(validation.as_yaml(compose(ROOT / "conf", ROOT / "params.yaml", [])))
+    with pytest.raises(
+        ConfigError, match=r"model\.name must be one of lenet, .*; got 'lenett'\. Did you mean 'lenet'\?"
+    ):
+        validation.validate(values | {"model": model})

@@ -139,7 +139,7 @@ def test_names_that_begin_with_their_class_are_no_shortcut() -> None:
 def test_every_problem_has_a_description_and_a_key() -> None:
     from pipeline.config.schema_data import OnIssue
 
-    assert set(PROBLEMS) == set(OnIssue.__annotations__)
+    assert set(PROBLEMS) == set(OnIssue.model_fields)
     assert all(PROBLEMS.values())
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +107,14 @@ def test_digits_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def job(tmp_path: Path, data: Any) -> Job:
     (tmp_path / "out").mkdir()
-    config = replace(Config(), data=data)
+    config = Config.model_construct(data=data)
     return Job(config, tmp_path / "out", "0123456789abcdef", tmp_path / "cache", lambda stage: tmp_path / stage)
 
 
 def test_main_fetches_what_the_configuration_names(tmp_path: Path) -> None:
     mirror = write_files(tmp_path / "mirror", gzipped(CONTENT))
     data = Published(
-        name="sides", layout="idx", source=str(mirror), mirrors=[], files=sha256s(CONTENT), classes=CLASSES,
+        name="fashion_mnist", layout="idx", source=str(mirror), mirrors=[], files=sha256s(CONTENT), classes=CLASSES,
         licence="MIT", origin="made on the spot",
     )  # fmt: skip
     main(job(tmp_path, data))
@@ -124,7 +123,7 @@ def test_main_fetches_what_the_configuration_names(tmp_path: Path) -> None:
 
 
 def test_main_fetches_digits(tmp_path: Path) -> None:
-    main(job(tmp_path, Digits(name="digits")))
+    main(job(tmp_path, Digits(name="digits", source=None)))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"images.npy", "labels.npy", "source.json"}
 
 

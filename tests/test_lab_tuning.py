@@ -20,7 +20,9 @@ ARMS = {
 
 
 def settings(**arms: list[str]) -> Ablate:
-    return Ablate(only=None, arms=arms, doses={"dropout": ["model.dropout=0.2", "model.dropout=0.5 model.depth=2"]})
+    return Ablate.model_construct(
+        only=None, arms=arms, doses={"dropout": ["model.dropout=0.2", "model.dropout=0.5 model.depth=2"]}
+    )
 
 
 def test_the_best_strength_is_chosen_and_of_equals_the_weaker() -> None:

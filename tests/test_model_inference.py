@@ -1,5 +1,7 @@
 """Looking at images several times."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def moved(images: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
 
 
 def test_the_kinds_are_those_of_the_configuration() -> None:
-    assert Evaluate.__dataclass_fields__["tta"].metadata["expected"] == "one of " + ", ".join(VIEWS)
+    assert get_args(Evaluate.model_fields["tta"].annotation) == tuple(VIEWS)
 
 
 def test_one_look_is_the_networks_own_answer(classifier: Network, images: NDArray[np.uint8]) -> None:

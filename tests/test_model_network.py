@@ -98,7 +98,7 @@ def test_an_exported_network_takes_batches_of_any_size(name: str, channels_last:
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_network_of_the_configuration_can_be_built_with_its_keys(name: str) -> None:
-    options = set(OPTIONS["model"][name].__dataclass_fields__) - {"name"}
+    options = set(OPTIONS["model"][name].model_fields) - {"name"}
     assert options == set(OPTIONS_OF[name])
     assert isinstance(network(name), Network)
 

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -42,7 +43,11 @@ def chosen(folder: Path, *overrides: str) -> Config:
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text("{}")
     config = compose(ROOT / "conf", folder / "params.yaml", ["data=cifar10", "augment=strong", *overrides])
-    return replace(config, data=replace(config.data, files=sha256s(cifar_files())))
+    return with_data(config, files=sha256s(cifar_files()))
+
+
+def with_data(config: Config, **changed: Any) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update=changed)})
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +57,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = Project(root, chosen(root / "configuration"))
     with web_server() as server:
         server.files["cifar-10-binary.tar.gz"] = published()
-        made.config.data.mirrors = [f"{server.url}/cifar-10-binary.tar.gz"]
-        made.run("fetch", fetch.main)
+        mirrored = with_data(made.config, mirrors=[f"{server.url}/cifar-10-binary.tar.gz"])
+        Project(root, mirrored).run("fetch", fetch.main)
     made.run("prepare", prepare.main)
     made.run("augment", augment.main)
     return made

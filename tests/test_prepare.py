@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +27,7 @@ SETTINGS = Prepare(
     size=8, channels=None, fit="pad", max_pixels=10_000, val_fraction=0.1, confirm_fraction=0.1, test_fraction=0.2,
     folds=None, fold=None, group=None, limit=None, random_labels=0.0, seed=0, near_duplicates=True, min_side=2,
     max_aspect=5.0, min_per_class=3, max_imbalance=10.0,
-    on_issue=OnIssue(*["drop"] * 3, *["keep"] * 11), workers=1, backend="loky",
+    on_issue=OnIssue(**dict(zip(OnIssue.model_fields, ["drop"] * 3 + ["keep"] * 11, strict=True))), workers=1, backend="loky",
 )  # fmt: skip
 
 
@@ -51,7 +50,7 @@ def raw_without_test(tmp_path: Path) -> Path:
 def made(source: Path, out: Path, **changed: Any) -> dict[str, Any]:
     """Prepare, and give `dataset.json`."""
     out.mkdir()
-    prepare(source, replace(SETTINGS, **changed), out, out.parent / "cache", "0123456789abcdef")
+    prepare(source, SETTINGS.model_copy(update=changed), out, out.parent / "cache", "0123456789abcdef")
     content: dict[str, Any] = json.loads((out / "dataset.json").read_text())
     return content
 
@@ -210,7 +209,7 @@ def test_errors_of_the_rooms_reach_the_user(raw: Path, tmp_path: Path) -> None:
 
 def test_main_prepares_what_fetch_left(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    config = replace(Config(), prepare=SETTINGS)
+    config = Config.model_construct(prepare=SETTINGS)
     main(Job(config, tmp_path / "out", "fedcba9876543210", tmp_path / "cache", {"fetch": raw}.__getitem__))
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["fingerprint"] == "fedcba9876543210"
 
@@ -279,7 +278,7 @@ def test_problem_that_must_not_be_stops_the_preparation(packed: Path, tmp_path: 
     with pytest.raises(
         DataError, match=r"free of unreadable, as prepare\.on_issue says fail; got 1 × unreadable: a/cut\.png"
     ):
-        made(packed, tmp_path / "out", on_issue=replace(SETTINGS.on_issue, unreadable="fail"))
+        made(packed, tmp_path / "out", on_issue=SETTINGS.on_issue.model_copy(update={"unreadable": "fail"}))
 
 
 def test_copies_stay_in_one_split_or_are_dropped(packed: Path, tmp_path: Path) -> None:
@@ -289,7 +288,7 @@ def test_copies_stay_in_one_split_or_are_dropped(packed: Path, tmp_path: Path) -
     digests = [set(pq.read_table(tmp_path / "kept" / split / "ids.parquet")["sha256"].to_pylist()) for split in SPLITS]
     assert sum(map(len, digests)) == len(set.union(*digests)) == 40
     assert (tmp_path / "kept" / "issues.png").read_bytes()[:4] == b"\x89PNG"
-    dataset = made(packed, tmp_path / "out", on_issue=replace(SETTINGS.on_issue, duplicate="drop"))
+    dataset = made(packed, tmp_path / "out", on_issue=SETTINGS.on_issue.model_copy(update={"duplicate": "drop"}))
     assert sum(map(sum, dataset["counts"].values())) == 40 and dataset["issues"] == {"duplicate": 120}
 
 

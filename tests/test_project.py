@@ -120,12 +120,12 @@ def test_stage_verb_module_and_folder_share_one_name() -> None:
 def test_every_key_that_a_stage_tracks_exists() -> None:
     for stage in ("prepare", "augment", "train", "evaluate", "diagnose", "report"):
         for key in lineage._declared_keys(STAGES[stage]):
-            assert key.split(".")[0] in Config.__dataclass_fields__, f"{stage} tracks {key}"
+            assert key.split(".")[0] in Config.model_fields, f"{stage} tracks {key}"
 
 
 def test_every_section_of_the_configuration_is_tracked_by_a_stage_or_harmless() -> None:
     tracked = {key.split(".")[0] for stage in STAGES.values() for key in lineage._declared_keys(stage)}
-    assert set(Config.__dataclass_fields__) - tracked == {"ablate", "cure", "fail_fast", "learning_curve", "tracking"}
+    assert set(Config.model_fields) - tracked == {"ablate", "cure", "fail_fast", "learning_curve", "tracking"}
 
 
 def test_packages_that_are_imported_are_declared_and_no_others() -> None:

@@ -43,7 +43,7 @@ def test_every_target_of_make_exists() -> None:
 def test_every_key_exists() -> None:
     configurations = [compose(ROOT / "conf", ROOT / "params.yaml", [f"model={name}"]) for name in ("lenet", "convnet")]
     known = set().union(*(flat(yaml.safe_load(validation.as_yaml(config))) for config in configurations))
-    sections = "|".join(Config.__dataclass_fields__)
+    sections = "|".join(Config.model_fields)
     named = set(re.findall(rf"`((?:{sections})(?:\.\w+)+)(?:=[^`]*)?`", README))
     assert len(named) > 10 and named <= known, f"the README names {sorted(named - known)}"
 

@@ -297,7 +297,7 @@ def test_closing_lines_say_how_it_fits_and_where_to_look(
     def locate(stage: str) -> Path:
         raise AssertionError(f"{stage} is named by the configuration")
 
-    main(Job(Config(report=chosen), out, "report-1", tmp_path, locate))
+    main(Job(Config.model_construct(report=chosen), out, "report-1", tmp_path, locate))
     first, second, third, fourth = capsys.readouterr().out.splitlines()
     assert first.startswith("Inconclusive: training 0.875") and second.startswith("Test accuracy: 0.")
     assert third == "Look at build/report/index.html, compare runs with `mlflow ui`, or try:"

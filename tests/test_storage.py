@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,7 +90,7 @@ def test_the_hash_of_a_folder_depends_on_names_and_bytes(tmp_path: Path) -> None
 def test_how_many_processes_make_copies_and_where_changes_no_fingerprint() -> None:
     config = compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", ["augment=light"])
     elsewhere, other = (
-        replace(config, augment=replace(config.augment, **changes))
+        config.model_copy(update={"augment": config.augment.model_copy(update=changes)})
         for changes in ({"workers": 8, "backend": "ray"}, {"copies": 8})
     )
     first = lineage.fingerprint("augment", config, {"prepare": "0123456789abcdef"})

@@ -1,6 +1,5 @@
 """The command that adopts a winner: DVC itself applies it to params.yaml, which then composes to what the winner was."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def adopt(params: Path, winner: dict[str, Any]) -> str | None:
 
 
 def chosen(params: Path, overrides: list[str]) -> dict[str, Any]:
-    return dataclasses.asdict(compose(CONF, params, overrides))
+    return compose(CONF, params, overrides).model_dump()
 
 
 def decisive(config: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augmentation.transforms import augment_batch, build, name_and_arguments
-from pipeline.config.validation import nearest
+from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
 from pipeline.seeds import derive_seed
 

@@ -1,248 +1,255 @@
 """The type and the range of every configuration key. Defaults live in `conf/`, never here.
 
-A group that has options (`data`, `augment`, `model`, `optimizer`, `scheduler`) is a mapping whose `name` chooses
-the dataclass that checks the rest of it (`OPTIONS`). All other groups have exactly one form.
+Each class is one section. A group with options (`data`, `model`, `optimizer`, `scheduler`) is a union of classes, from which
+its key `name` chooses.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, Self, get_args
 
-from omegaconf import MISSING
+from pydantic import Field, model_validator
 
-from pipeline.config.ranges import above, at_least, checked, fraction, one_of, positive
-from pipeline.config.schema_data import Digits, Folder, Prepare, Published
-
-
-@dataclass
-class Augment:
-    name: str = MISSING
-    mode: str = one_of("auto", "materialized", "online")
-    max_gigabytes: float = above(0)
-    copies: int = at_least(1)
-    strength: float = checked("a number in [0, 10]", lambda value: 0 <= value <= 10)
-    transforms: list[Any] = MISSING
-    veto: dict[str, list[Any]] = MISSING
-    seed: int = at_least(0)
-    workers: int | None = at_least(1)
-    backend: str = one_of("loky", "ray", "dask")
+from pipeline.config.schema_data import Data, Prepare
+from pipeline.config.section import (
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+    options,
+    refused,
+)
+from pipeline.errors import ConfigError
+from pipeline.metrics.history import METRICS
 
 
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
+class Augment(Section):
+    name: str
+    mode: Literal["auto", "materialized", "online"]
+    max_gigabytes: Positive
+    copies: Count
+    strength: float = Field(ge=0, le=10)
+    transforms: list[Any]
+    veto: dict[str, list[Any]]
+    seed: Natural
+    workers: Count | None
+    backend: Literal["loky", "ray", "dask"]
 
 
-@dataclass
-class LeNet:
-    name: str = MISSING
-    width: float = above(0)
-    depth: int = at_least(0)
-    activation: str = one_of(*ACTIVATIONS)
-    pooling: str = one_of("max", "average")
-    conv_dropout: float = fraction()
-    dropout: float = fraction()
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+
+Pooling = Literal["max", "average"]
 
 
-@dataclass
-class ConvNet:
-    name: str = MISSING
-    width: int = at_least(1)
-    depth: int = at_least(1)
-    kernel_size: int = at_least(1)
-    stride: int = at_least(1)
-    padding: int | None = at_least(0)
-    dilation: int = at_least(1)
-    pooling: str = one_of("max", "average")
-    pool_size: int = at_least(1)
-    normalization: str = one_of("batch", "group", "none")
-    activation: str = one_of(*ACTIVATIONS)
-    head: str = one_of("average", "flatten")
-    hidden: int = at_least(0)
-    conv_dropout: float = fraction()
-    dropout: float = fraction()
+class LeNet(Section):
+    name: Literal["lenet"]
+    width: Positive
+    depth: Natural
+    activation: Activation
+    pooling: Pooling
+    conv_dropout: Fraction
+    dropout: Fraction
 
 
-@dataclass
-class ResNet:
-    name: str = MISSING
-    width: int = at_least(1)
-    depth: int = at_least(1)
-    stages: int = at_least(1)
-    normalization: str = one_of("batch", "group")
-    activation: str = one_of(*ACTIVATIONS)
-    conv_dropout: float = fraction()
-    dropout: float = fraction()
+class ConvNet(Section):
+    name: Literal["convnet"]
+    width: Count
+    depth: Count
+    kernel_size: Count
+    stride: Count
+    padding: Natural | None
+    dilation: Count
+    pooling: Pooling
+    pool_size: Count
+    normalization: Literal["batch", "group", "none"]
+    activation: Activation
+    head: Literal["average", "flatten"]
+    hidden: Natural
+    conv_dropout: Fraction
+    dropout: Fraction
 
 
-@dataclass
-class Timm:
-    name: str = MISSING
-    architecture: str = MISSING
-    pretrained: bool = MISSING
-    conv_dropout: float = fraction()
-    dropout: float = fraction()
+class ResNet(Section):
+    name: Literal["resnet"]
+    width: Count
+    depth: Count
+    stages: Count
+    normalization: Literal["batch", "group"]
+    activation: Activation
+    conv_dropout: Fraction
+    dropout: Fraction
 
 
-@dataclass
-class Regularization:
-    l1: float = at_least(0)
-    l1_as: str = one_of("proximal", "subgradient")
-    l2: float = at_least(0)
-    l2_as: str = one_of("decay", "penalty")
-    label_smoothing: float = fraction()
-    mixup: float = at_least(0)
-    cutmix: float = at_least(0)
-    erasing: float = checked("a number in [0, 1]", lambda value: 0 <= value <= 1)
+class Timm(Section):
+    name: Literal["timm"]
+    architecture: str
+    pretrained: bool
+    conv_dropout: Fraction
+    dropout: Fraction
 
 
-@dataclass
-class SGD:
-    name: str = MISSING
-    lr: float | str = checked("a number > 0 or auto", lambda value: value == "auto" or positive(value))
-    momentum: float = fraction()
-    nesterov: bool = MISSING
+class Regularization(Section):
+    l1: NonNegative
+    l1_as: Literal["proximal", "subgradient"]
+    l2: NonNegative
+    l2_as: Literal["decay", "penalty"]
+    label_smoothing: Fraction
+    mixup: NonNegative
+    cutmix: NonNegative
+    erasing: Probability
 
 
-@dataclass
-class AdamW:
-    name: str = MISSING
-    lr: float | str = checked("a number > 0 or auto", lambda value: value == "auto" or positive(value))
-    beta1: float = fraction()
-    beta2: float = fraction()
+LearningRate = Positive | Literal["auto"]
 
 
-@dataclass
-class Constant:
-    name: str = MISSING
-    warmup_fraction: float = fraction()
+class SGD(Section):
+    name: Literal["sgd"]
+    lr: LearningRate
+    momentum: Fraction
+    nesterov: bool
 
 
-@dataclass
-class OneCycle:
-    name: str = MISSING
-    warmup_fraction: float = fraction()
+class AdamW(Section):
+    name: Literal["adamw"]
+    lr: LearningRate
+    beta1: Fraction
+    beta2: Fraction
 
 
-@dataclass
-class Cosine:
-    name: str = MISSING
-    warmup_fraction: float = fraction()
-    final_fraction: float = fraction()
+class Constant(Section):
+    name: Literal["constant"]
+    warmup_fraction: Fraction
 
 
-@dataclass
-class EarlyStopping:
-    patience: int | None = at_least(1)
-    min_delta: float = at_least(0)
-    warmup_epochs: int = at_least(0)
-    restore_best: bool = MISSING
+class OneCycle(Section):
+    name: Literal["one_cycle"]
+    warmup_fraction: Fraction
 
 
-@dataclass
-class Train:
-    max_epochs: int = at_least(1)
-    batch_size: int = at_least(1)
-    class_weights: str = one_of("none", "balanced")
-    sampling: str = one_of("shuffled", "balanced")
-    monitor: str = MISSING
-    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
-    ema_decay: float = fraction()
-    gradient_clip_norm: float | None = above(0)
-    accelerator: str = one_of("auto", "cpu", "gpu", "mps")
-    devices: int = at_least(1)
-    precision: str = one_of("32-true", "bf16-mixed", "16-mixed")
-    channels_last: bool = MISSING
-    threads: int | None = at_least(1)
-    loader_workers: int = at_least(0)
+class Cosine(Section):
+    name: Literal["cosine"]
+    warmup_fraction: Fraction
+    final_fraction: Fraction
 
 
-@dataclass
-class Evaluate:
-    batch_size: int = at_least(1)
-    tta: str = one_of("none", "flip", "flip_shift")
-    training: str | None = MISSING
+class EarlyStopping(Section):
+    patience: Count | None
+    min_delta: NonNegative
+    warmup_epochs: Natural
+    restore_best: bool
 
 
-@dataclass
-class Diagnose:
-    training: str | None = MISSING
-    reference: float | None = checked("a number in (0, 1)", lambda value: 0 < value < 1)
-    thresholds: dict[str, float] = MISSING
+class Train(Section):
+    max_epochs: Count
+    batch_size: Count
+    class_weights: Literal["none", "balanced"]
+    sampling: Literal["shuffled", "balanced"]
+    monitor: str
+    early_stopping: EarlyStopping
+    ema_decay: Fraction
+    gradient_clip_norm: Positive | None
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: Count
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    channels_last: bool
+    threads: Count | None
+    loader_workers: Natural
+
+    @model_validator(mode="after")
+    def _check_monitor(self) -> Self:
+        if self.monitor not in METRICS:
+            raise refused("train.monitor", "one of " + ", ".join(METRICS), self.monitor, METRICS)
+        return self
+
+    @model_validator(mode="after")
+    def _check_balance(self) -> Self:
+        if self.sampling == self.class_weights == "balanced":
+            raise ConfigError(
+                "train.class_weights must be none with train.sampling=balanced, which shows each class equally often "
+                "already; got 'balanced'. Set one of them back in params.yaml or on the command line."
+            )
+        return self
 
 
-@dataclass
-class Report:
-    training: str | None = MISSING
-    evaluation: str | None = MISSING
-    diagnosis: str | None = MISSING
+class Evaluate(Section):
+    batch_size: Count
+    tta: Literal["none", "flip", "flip_shift"]
+    training: str | None
 
 
-@dataclass
-class Ablate:
-    seeds: int = at_least(2)
-    budget_minutes: float | None = above(0)
-    only: list[str] | None = MISSING
-    arms: dict[str, list[str]] = MISSING
-    tune: bool = MISSING
-    tune_seeds: int = at_least(1)
-    doses: dict[str, list[str]] = MISSING
-    tuned: str | None = MISSING
+class Diagnose(Section):
+    training: str | None
+    reference: Annotated[float, Field(gt=0, lt=1)] | None
+    thresholds: dict[str, float]
 
 
-@dataclass
-class Cure:
-    seeds: int = at_least(1)
-    confirm_seeds: int = at_least(3)
-    max_runs: int = at_least(1)
-    max_minutes: float | None = above(0)
-    apply: bool = MISSING
+class Report(Section):
+    training: str | None
+    evaluation: str | None
+    diagnosis: str | None
 
 
-@dataclass
-class LearningCurve:
-    fractions: list[float] = MISSING
-    seeds: int = at_least(2)
-    same_steps: bool = MISSING
+class Ablate(Section):
+    seeds: int = Field(ge=2)
+    budget_minutes: Positive | None
+    only: list[str] | None
+    arms: dict[str, list[str]]
+    tune: bool
+    tune_seeds: Count
+    doses: dict[str, list[str]]
+    tuned: str | None
 
 
-@dataclass
-class Tracking:
-    enabled: bool = MISSING
-    uri: str | None = MISSING
-    experiment: str = MISSING
-    tags: dict[str, str] = MISSING
+class Cure(Section):
+    seeds: Count
+    confirm_seeds: int = Field(ge=3)
+    max_runs: Count
+    max_minutes: Positive | None
+    apply: bool
 
 
-@dataclass
-class Config:
-    """The whole configuration; groups with options hold one of the dataclasses of `OPTIONS`."""
-
-    seed: int = at_least(0)
-    fail_fast: bool = MISSING
-    data: Any = MISSING
-    prepare: Prepare = field(default_factory=Prepare)
-    augment: Augment = field(default_factory=Augment)
-    model: Any = MISSING
-    regularization: Regularization = field(default_factory=Regularization)
-    optimizer: Any = MISSING
-    scheduler: Any = MISSING
-    train: Train = field(default_factory=Train)
-    evaluate: Evaluate = field(default_factory=Evaluate)
-    diagnose: Diagnose = field(default_factory=Diagnose)
-    report: Report = field(default_factory=Report)
-    ablate: Ablate = field(default_factory=Ablate)
-    cure: Cure = field(default_factory=Cure)
-    learning_curve: LearningCurve = field(default_factory=LearningCurve)
-    tracking: Tracking = field(default_factory=Tracking)
+class LearningCurve(Section):
+    fractions: list[float]
+    seeds: int = Field(ge=2)
+    same_steps: bool
 
 
-OPTIONS: dict[str, dict[str, type]] = {
-    "data": {"fashion_mnist": Published, "cifar10": Published, "digits": Digits, "folder": Folder},
-    "model": {"lenet": LeNet, "convnet": ConvNet, "resnet": ResNet, "timm": Timm},
-    "optimizer": {"sgd": SGD, "adamw": AdamW},
-    "scheduler": {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine},
-}
+class Tracking(Section):
+    enabled: bool
+    uri: str | None
+    experiment: str
+    tags: dict[str, str]
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    seed: Natural
+    fail_fast: bool
+    data: Data
+    prepare: Prepare
+    augment: Augment
+    model: Annotated[LeNet | ConvNet | ResNet | Timm, Field(discriminator="name")]
+    regularization: Regularization
+    optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
+    scheduler: Annotated[Constant | OneCycle | Cosine, Field(discriminator="name")]
+    train: Train
+    evaluate: Evaluate
+    diagnose: Diagnose
+    report: Report
+    ablate: Ablate
+    cure: Cure
+    learning_curve: LearningCurve
+    tracking: Tracking
+
+
+OPTIONS = {group: options(field) for group, field in Config.model_fields.items() if field.discriminator}
+"""The sections of each group with options, by name."""
 
 FREE_MAPS = (
     "tracking.tags", "data.files", "data.columns", "data.storage_options", "augment.veto", "ablate.arms", "ablate.doses",
     "diagnose.thresholds",
 )  # fmt: skip
-"""Mappings whose keys are the user's own."""
+"""Mappings with keys of the user's choice."""

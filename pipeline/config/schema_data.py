@@ -1,106 +1,121 @@
-"""The sections of the schema that say which images there are and what becomes of them: `data` and `prepare`."""
+"""The sections of the schema that describe the images and their preparation: `data` and `prepare`."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from omegaconf import MISSING
+from pydantic import Field, model_validator
 
-from pipeline.config.ranges import above, at_least, checked, fraction, one_of
-
-
-@dataclass
-class Published:
-    """Images as their authors published them: files that are known by their SHA-256, and where they can be had."""
-
-    name: str = MISSING
-    layout: str = one_of("idx", "cifar")
-    source: str | None = MISSING
-    mirrors: list[str] = MISSING
-    files: dict[str, str] = MISSING
-    classes: list[str] = MISSING
-    licence: str = MISSING
-    origin: str = MISSING
+from pipeline.config.section import Count, Fraction, Natural, Positive, Probability, Section, refused
 
 
-LAYOUTS = ("folders", "splits", "table", "parquet", "idx", "cifar", "arrays")
+class Published(Section):
+    """A dataset as its authors published it: files with known SHA-256, and mirrors that serve them."""
+
+    name: Literal["fashion_mnist", "cifar10"]
+    layout: Literal["idx", "cifar"]
+    source: str | None
+    mirrors: list[str]
+    files: dict[str, str]
+    classes: list[str]
+    licence: str
+    origin: str
 
 
-@dataclass
-class Folder:
+class Folder(Section):
     """The user's own images: a folder, an archive, a table or a bucket."""
 
-    name: str = MISSING
-    source: str | None = MISSING
-    layout: str | None = one_of(*LAYOUTS)
-    table: str | None = MISSING
-    columns: dict[str, str] = MISSING
-    classes: list[str] | None = MISSING
-    title: str | None = MISSING
-    licence: str = MISSING
-    max_file_megabytes: float = above(0)
-    max_gigabytes: float = above(0)
-    storage_options: dict[str, Any] = MISSING
+    name: Literal["folder"]
+    source: str = Field(min_length=1, description="the path or the address of your images")
+    layout: Literal["folders", "splits", "table", "parquet", "idx", "cifar", "arrays"] | None
+    table: str | None
+    columns: dict[str, str]
+    classes: list[str] | None
+    title: str | None
+    licence: str
+    max_file_megabytes: Positive
+    max_gigabytes: Positive
+    storage_options: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        if not set(self.columns) <= set(COLUMNS):
+            raise refused("data.columns", "a mapping of " + ", ".join(COLUMNS), self.columns, COLUMNS)
+        return self
 
 
-@dataclass
-class Digits:
+COLUMNS = ("path", "label", "split", "group", "image")
+"""Columns of a table of images that `data.columns` may name."""
+
+
+class Digits(Section):
     """scikit-learn's 1,797 images of digits, 8×8 grey, 10 classes; needs no network."""
 
-    name: str = MISSING
+    name: Literal["digits"]
+    source: None = Field(
+        description="null with data=digits, which reads scikit-learn's images; data=folder reads yours"
+    )
 
 
-def _drop_or_fail() -> Any:
-    return one_of("drop", "fail")
+Data = Annotated[Published | Digits | Folder, Field(discriminator="name")]
+
+DropOrFail = Literal["drop", "fail"]
+DropKeepOrFail = Literal["drop", "keep", "fail"]
+KeepOrFail = Literal["keep", "fail"]
 
 
-def _drop_keep_or_fail() -> Any:
-    return one_of("drop", "keep", "fail")
+class OnIssue(Section):
+    """Action for each problem of the images; `pipeline.data.checks` explains the problems."""
+
+    unreadable: DropOrFail
+    not_an_image: DropOrFail
+    bomb: DropOrFail
+    tiny: DropKeepOrFail
+    aspect: DropKeepOrFail
+    blank: DropKeepOrFail
+    duplicate: DropKeepOrFail
+    near_duplicate: DropKeepOrFail
+    conflicting_labels: DropKeepOrFail
+    leak: DropKeepOrFail
+    rare_class: KeepOrFail
+    imbalance: KeepOrFail
+    one_split: KeepOrFail
+    shortcut: KeepOrFail
 
 
-def _keep_or_fail() -> Any:
-    return one_of("keep", "fail")
+class Prepare(Section):
+    size: int = Field(ge=4)
+    channels: Literal[1, 3] | None
+    fit: Literal["pad", "crop", "stretch"]
+    max_pixels: Count
+    val_fraction: float = Field(gt=0, le=0.5)
+    confirm_fraction: Fraction
+    test_fraction: Fraction
+    folds: Annotated[int, Field(ge=2)] | None
+    fold: Natural | None
+    group: str | None
+    limit: Count | None
+    random_labels: Probability
+    seed: Natural
+    near_duplicates: bool
+    min_side: Count
+    max_aspect: float = Field(ge=1)
+    min_per_class: Count
+    max_imbalance: float = Field(ge=1)
+    on_issue: OnIssue
+    workers: Count | None
+    backend: Literal["loky", "ray", "dask"]
 
+    @model_validator(mode="after")
+    def _check_fractions(self) -> Self:
+        held_out = self.val_fraction + self.confirm_fraction
+        if held_out >= 1:
+            raise refused("prepare.val_fraction + prepare.confirm_fraction", "a number < 1", held_out)
+        return self
 
-@dataclass
-class OnIssue:
-    """What becomes of images with a problem; `pipeline.data.checks` tells what each means."""
-
-    unreadable: str = _drop_or_fail()
-    not_an_image: str = _drop_or_fail()
-    bomb: str = _drop_or_fail()
-    tiny: str = _drop_keep_or_fail()
-    aspect: str = _drop_keep_or_fail()
-    blank: str = _drop_keep_or_fail()
-    duplicate: str = _drop_keep_or_fail()
-    near_duplicate: str = _drop_keep_or_fail()
-    conflicting_labels: str = _drop_keep_or_fail()
-    leak: str = _drop_keep_or_fail()
-    rare_class: str = _keep_or_fail()
-    imbalance: str = _keep_or_fail()
-    one_split: str = _keep_or_fail()
-    shortcut: str = _keep_or_fail()
-
-
-@dataclass
-class Prepare:
-    size: int = at_least(4)
-    channels: int | None = checked("1 or 3", lambda value: value in (1, 3))
-    fit: str = one_of("pad", "crop", "stretch")
-    max_pixels: int = at_least(1)
-    val_fraction: float = checked("a number in (0, 0.5]", lambda value: 0 < value <= 0.5)
-    confirm_fraction: float = fraction()
-    test_fraction: float = fraction()
-    folds: int | None = at_least(2)
-    fold: int | None = at_least(0)
-    group: str | None = MISSING
-    limit: int | None = at_least(1)
-    random_labels: float = checked("a number in [0, 1]", lambda value: 0 <= value <= 1)
-    seed: int = at_least(0)
-    near_duplicates: bool = MISSING
-    min_side: int = at_least(1)
-    max_aspect: float = at_least(1)
-    min_per_class: int = at_least(1)
-    max_imbalance: float = at_least(1)
-    on_issue: OnIssue = field(default_factory=OnIssue)
-    workers: int | None = at_least(1)
-    backend: str = one_of("loky", "ray", "dask")
+    @model_validator(mode="after")
+    def _check_folds(self) -> Self:
+        folds, fold = self.folds, self.fold
+        if folds is None and fold is not None:
+            raise refused("prepare.fold", "null without prepare.folds", fold)
+        if folds is not None and fold is not None and fold >= folds:  # a sweep over `fold` composes without `fold`, too
+            raise refused("prepare.fold", f"a whole number in 0..{folds - 1}, as prepare.folds={folds}", fold)
+        return self

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 from pipeline.config.schema import Config
-from pipeline.config.validation import nearest
+from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
 from pipeline.lab.session import Compose
 from pipeline.metrics.ablation import BASELINE
@@ -56,7 +56,7 @@ def plans(arms: Mapping[str, Iterable[str]], compose: Compose, only: Iterable[st
         ConfigError: An arm does not exist, does not compose, multiplies what is no number, or names an arm that there is not.
     """
     baseline = compose(list(TO_THE_END))
-    values = asdict(baseline)
+    values = baseline.model_dump()
     planned = [Plan(BASELINE, (), _rule(baseline))]
     for name in arms if only is None else only:
         if name not in arms:
@@ -102,4 +102,4 @@ def _resolved(override: str, baseline: Mapping[str, Any]) -> str:
 
 
 def _rule(config: Config) -> Rule:
-    return Rule(config.train.monitor, **asdict(config.train.early_stopping))
+    return Rule(config.train.monitor, **config.train.early_stopping.model_dump())

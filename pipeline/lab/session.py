@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import composition
@@ -80,7 +80,7 @@ def asked(
         def compose(more: Iterable[str]) -> Config:
             return composition.compose(conf, file, [*common, *more])
 
-        settings = Settings(**asdict(compose([]).tracking))
+        settings = Settings(**compose([]).tracking.model_dump())
         trainings = Trainings(command, folder, common, train)
         with parent_run(settings, folder, command, common) as parent:
             yield Question(trainings, compose, parent)

@@ -1,6 +1,6 @@
 """Any network of timm, by name; the package is an extra."""
 
-from pipeline.config.validation import nearest
+from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
 from pipeline.model.network import Network, Normalize
 

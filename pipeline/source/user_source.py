@@ -1,6 +1,5 @@
 """The user's own source: where it is, and whether it has changed since it was last read."""
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -15,7 +14,7 @@ from pipeline.source.unpack import MirrorError
 
 def asked(data: Folder) -> str:
     """Names what the configuration asks for, whatever the source holds."""
-    return _digest(dataclasses.asdict(data))
+    return _digest(data.model_dump())
 
 
 def max_bytes(data: Folder) -> int:

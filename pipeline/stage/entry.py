@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import params, validation
+from pipeline.config import composition, validation
 from pipeline.config.schema import Config
 from pipeline.stage import lineage, signals
 from pipeline.stage.job import Job
@@ -87,7 +87,7 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
 
     flags = [argument for argument in arguments if argument.startswith("-")]
     mine = [argument for argument in arguments if not argument.startswith("-")]
-    overrides = params.hydra_overrides(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", mine)
+    overrides = composition.hydra_overrides(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", mine)
     num_from_file = len(overrides) - len(mine)
 
     def task(composed: Any) -> None:

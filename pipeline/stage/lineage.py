@@ -5,7 +5,6 @@ decide what to run; a stage that is run by hand reads it here, so that it never 
 configuration.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -29,6 +28,7 @@ from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.source import SourceRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
+from pipeline.config.schema_data import Data, Folder
 from pipeline.errors import DataError, UserError
 from pipeline.storage import atomic
 
@@ -74,12 +74,12 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
         upstream: The fingerprint of each input.
     """
     if stage == "fetch":  # what the data are, not where from: every mirror serves the same bytes
-        place = {"mirrors"} | ({"source"} if getattr(config.data, "files", None) else set())
-        data = {key: value for key, value in dataclasses.asdict(config.data).items() if key not in place}
+        place = {"mirrors"} if isinstance(config.data, Folder) else {"mirrors", "source"}
+        data = {key: value for key, value in config.data.model_dump().items() if key not in place}
         found = _version(config.data)
-        return (found is None and pinned(config.data)) or _digest({"data": data, "version": found})
+        return (isinstance(config.data, Folder) and found is None and pinned(config.data)) or _digest({"data": data, "version": found})
     declaration = _declarations()[stage]
-    values = dataclasses.asdict(config)
+    values = config.model_dump()
     return _digest({
         "stage": stage,
         "config": {key: _value_at(values, key) for key in _declared_keys(declaration)},
@@ -154,12 +154,12 @@ def locate(stage: str, config: Config) -> Path:
     return folder
 
 
-def is_there(data: Any) -> bool:
+def is_there(data: Folder) -> bool:
     """Whether the user's own source can be had on this machine."""
     return _version(data) is not None
 
 
-def pinned(data: Any) -> str | None:
+def pinned(data: Folder) -> str | None:
     """The fingerprint of what `data.dvc` pins, where that was made from the same source; for a machine that lacks this."""
     from pipeline.source import user_source
 
@@ -191,15 +191,14 @@ def is_whole(folder: Path) -> bool:
 
 @cache
 def _version_of(asked: str) -> str | None:
-    from pipeline.config.schema_data import Folder
     from pipeline.source import user_source
 
-    return user_source.version(Folder(**json.loads(asked)), ROOT)
+    return user_source.version(Folder.model_validate_json(asked), ROOT)
 
 
-def _version(data: Any) -> str | None:
+def _version(data: Data) -> str | None:
     """Of the user's own source, looked at once in a process; an empty text of datasets whose files are known beforehand."""
-    return _version_of(json.dumps(dataclasses.asdict(data))) if hasattr(data, "storage_options") else ""
+    return _version_of(data.model_dump_json()) if isinstance(data, Folder) else ""
 
 
 def hash_file(path: Path) -> str:

@@ -1,12 +1,11 @@
 """The command that makes `params.yaml` say what the best job of a sweep said."""
 
-import dataclasses
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import composition, params, validation
+from pipeline.config import composition, validation
 from pipeline.config.schema import OPTIONS
 
 KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
@@ -46,11 +45,11 @@ def applied(conf: Path, params_file: Path, winner: dict[str, Any]) -> str:
 def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[str]:
     """What `-S` has to set, one after the other, so that `params_file` composes to `winner`."""
     written = validation.read_yaml(params_file)
-    now = dataclasses.asdict(composition.compose(conf, params_file, []))
+    now = composition.compose(conf, params_file, []).model_dump()
     groups = [group for group in (*OPTIONS, "augment") if winner[group]["name"] != now[group]["name"]]
     chosen = [f"{group}={winner[group]['name']}" for group in groups]
     if chosen:
-        now = dataclasses.asdict(composition.compose(conf, params_file, chosen))
+        now = composition.compose(conf, params_file, chosen).model_dump()
     changes = [f"++{choice}" for choice in chosen]
     for section in winner:
         if section in KEPT:
@@ -59,11 +58,11 @@ def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[s
         if is_group and (section in groups or not isinstance(written.get(section), dict)):
             # A bare name, or nothing: a key alone would become a mapping without a name.
             own = {key: value for key, value in winner[section].items() if value != now[section][key]}
-            pairs = "".join(f",{key}:{params.quote(value)}" for key, value in own.items())
+            pairs = "".join(f",{key}:{composition.quote(value)}" for key, value in own.items())
             changes += [f"++{section}={{name:{winner[section]['name']}{pairs}}}"] if own else []
         else:
             differing = _differing(section, winner[section], now[section])
-            changes += [f"++{path}={params.quote(value)}" for path, value in differing if path not in FOLDS]
+            changes += [f"++{path}={composition.quote(value)}" for path, value in differing if path not in FOLDS]
     return changes
 
 

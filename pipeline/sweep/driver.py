@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.config import composition, params
+from pipeline.config import composition
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, UserError
 from pipeline.stage import lineage, signals
@@ -160,7 +160,7 @@ def _plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob, resul
     fixed = [override for override in overrides if not parse([override])[0].is_sweep_override()]
     config = composition.compose(conf, file, fixed)
     from_file, given = by_origin(conf, file, overrides)
-    own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={params.quote(str(folder))}", "hydra.mode=MULTIRUN"]
+    own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={composition.quote(str(folder))}", "hydra.mode=MULTIRUN"]
     arguments = [*from_file, *given, *own]
     with _hydra(stage, folder):
         hydra: Any = GlobalHydra.instance().hydra

@@ -4,13 +4,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import params
+from pipeline.config import composition
 from pipeline.errors import ConfigError
 
 
 def by_origin(conf: Path, file: Path, overrides: list[str]) -> tuple[list[str], list[str]]:
     """The overrides of `params.yaml` as Hydra hands them to jobs, less those that the user's replace; and the user's."""
-    together = params.hydra_overrides(conf, file, overrides)
+    together = composition.hydra_overrides(conf, file, overrides)
     parsed, num_from_file = parse(together), len(together) - len(overrides)
     keys = {override.get_key_element() for override in parsed[num_from_file:]}
     from_file = [override for override in parsed[:num_from_file] if override.get_key_element() not in keys]

@@ -34,7 +34,7 @@ def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
         config: The configuration that all jobs start from; its section `tracking` counts.
     """
     monitor = config.train.monitor
-    with parent_run(Settings(**asdict(config.tracking)), folder, "sweep", overrides) as parent:
+    with parent_run(Settings(**config.tracking.model_dump()), folder, "sweep", overrides) as parent:
         try:
             yield
         finally:

@@ -1,6 +1,5 @@
 """Runs the job of the stage `train`: a training, tracked in MLflow, that goes on after a kill."""
 
-import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ def main(job: Job) -> Callable[[], None]:
 
     prepared, augmented = job.locate("prepare"), job.locate("augment")
     working = job.cache / f"train-{job.fingerprint}"
-    settings = Settings(**dataclasses.asdict(job.config.tracking))
+    settings = Settings(**job.config.tracking.model_dump())
     with lock.held(working):
         origin = _origin(job, prepared, augmented, working, settings.resolved_uri())
         with _forgotten_if_pruned(working), tracked(settings, origin, working) as run:
@@ -60,5 +59,5 @@ def _origin(job: Job, prepared: Path, augmented: Path, working: Path, uri: str) 
         augment_fingerprint=lineage.content("augment", augmented),
         dataset=RunDataset(**{name: getattr(dataset, name) for name in RunDataset.model_fields}),
         overrides=" ".join(job.overrides),
-        config=dataclasses.asdict(job.config),
+        config=job.config.model_dump(),
     )

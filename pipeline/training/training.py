@@ -1,6 +1,5 @@
 """One training as the configuration describes it, from the folders of `prepare` and `augment` to a folder of its own."""
 
-import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
@@ -95,7 +94,7 @@ def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, A
         torch.set_num_threads(config.train.threads)
     dataset, augmentation = DatasetRecord.read(prepared), AugmentRecord.read(augmented)
     description = {
-        **dataclasses.asdict(config.model),
+        **config.model.model_dump(),
         "num_classes": len(dataset.classes),
         "channels_last": config.train.channels_last,
         "channels": dataset.channels,
@@ -130,8 +129,8 @@ def _fit(
     weighted = config.train.class_weights == "balanced"
     module = Fit(
         network,
-        optimizer=dataclasses.asdict(config.optimizer) | {"lr": lr},
-        scheduler=dataclasses.asdict(config.scheduler),
+        optimizer=config.optimizer.model_dump() | {"lr": lr},
+        scheduler=config.scheduler.model_dump(),
         class_weights=balanced_weights(batches.train.labels, num_classes) if weighted else None,
         **_regularization(config, num_classes),
     )
@@ -141,7 +140,7 @@ def _fit(
         working,
         seed=config.seed,
         max_epochs=config.train.max_epochs,
-        rule=Rule(config.train.monitor, **dataclasses.asdict(config.train.early_stopping)),
+        rule=Rule(config.train.monitor, **config.train.early_stopping.model_dump()),
         ema_decay=config.train.ema_decay,
         gradient_clip_norm=config.train.gradient_clip_norm,
         accelerator=config.train.accelerator,
@@ -153,7 +152,7 @@ def _fit(
 
 def _regularization(config: Config, num_classes: int) -> dict[str, Any]:
     """What `Fit` takes: the section `regularization`, with its mixtures as one function."""
-    settings = dataclasses.asdict(config.regularization)
+    settings = config.regularization.model_dump()
     strengths = {name: settings.pop(name) for name in ("mixup", "cutmix", "erasing")}
     mixes = any(strengths.values())
     return settings | {"mix": partial(mixing.mix, num_classes=num_classes, **strengths) if mixes else None}
@@ -166,7 +165,7 @@ def _found_lr(network: model.Network, batches: ImageBatches, config: Config, wor
             network,
             batches.train,
             batch_size=config.train.batch_size,
-            optimizer=dataclasses.asdict(config.optimizer),
+            optimizer=config.optimizer.model_dump(),
             seed=derive_seed(config.seed, "learning rate range"),
         )
         atomic.write_text(working / LR_RANGE, lr_range.to_csv(steps))

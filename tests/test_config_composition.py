@@ -1,14 +1,15 @@
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from pipeline.config import validation
-from pipeline.config.composition import compose
-from pipeline.config.params import hydra_overrides, option_names
+from pipeline.config.composition import LISTED, compose, hydra_overrides, option_names
 from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +77,60 @@ def test_an_experiment_chosen_on_the_command_line_wins_over_params_yaml(tmp_path
     assert (config.data.name, config.train.max_epochs, config.train.batch_size) == ("digits", 2, 8)
 
 
+def test_an_experiment_in_params_yaml_yields_to_what_is_changed_there(tmp_path: Path) -> None:
+    experiment: dict[str, Any] = {"experiment": "underfit_small", "train": {"max_epochs": 20, "batch_size": 256}}
+    config = compose(CONF, write_params(tmp_path, experiment), [])
+    assert (config.train.max_epochs, config.train.batch_size, config.prepare.limit) == (20, 100, 2000)
+    experiment["train"]["batch_size"] = 8
+    assert compose(CONF, write_params(tmp_path, experiment | {"prepare": {"limit": 9}}), []).prepare.limit == 9
+    assert compose(CONF, write_params(tmp_path, experiment), []).train.batch_size == 8
+
+
+def test_dvc_edits_the_source_of_the_images_in_params_yaml(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    for name in ("folder", "fashion_mnist"):
+        params.write_text((ROOT / "params.yaml").read_text())
+        apply_overrides(str(params), ["data.source=photos", f"data.name={name}"])
+        config = compose(CONF, params, [])
+        assert (config.data.name, config.data.source) == (name, "photos")
+    assert compose(CONF, params, ["data=digits"]).data.source is None
+
+
+def test_params_yaml_lists_defaults_that_no_option_decides() -> None:
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    listed = dict(_leaves_of(content))
+    assert set(LISTED) < set(listed) and len(listed) >= 12
+    groups = option_names(CONF)
+    assert {key for key in listed if key.split(".")[0] in groups} == {"experiment", "data.source"} | {
+        f"{group}.name" for group in ("data", "augment", "model", "optimizer", "scheduler")
+    }
+    defaults = dict(_leaves_of(YAML(typ="safe").load((CONF / "config.yaml").read_text())))
+    assert {key: listed[key] for key in LISTED} == {key: defaults[key] for key in LISTED}
+
+
+@pytest.mark.parametrize("experiment", option_names(CONF)["experiment"])
+def test_an_experiment_composes_to_the_same_with_and_without_the_keys_that_params_yaml_lists(
+    experiment: str, tmp_path: Path
+) -> None:
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    short = {key: value for key, value in content.items() if key not in ("prepare", "evaluate")}
+    short["train"], short["regularization"] = {"max_epochs": 20}, {"l1": 0.0, "l2": 0.0}
+    shorter = compose(CONF, write_params(tmp_path, short), [f"experiment={experiment}"])
+    assert compose(CONF, ROOT / "params.yaml", [f"experiment={experiment}"]) == shorter
+    if shorter.model.name == "convnet":  # its keys do not fit the network of params.yaml
+        content, short = content | {"model": "convnet"}, short | {"model": "convnet"}
+    expected = compose(CONF, write_params(tmp_path, short | {"experiment": experiment}), [])
+    assert compose(CONF, write_params(tmp_path, content | {"experiment": experiment}), []) == expected
+
+
+def _leaves_of(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def test_a_bare_string_chooses_an_option(tmp_path: Path) -> None:
     assert compose(CONF, write_params(tmp_path, {"model": "convnet"}), []).model.name == "convnet"
 
@@ -129,6 +184,21 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
         ("augment.max_gigabytes=0", r"augment\.max_gigabytes must be a number > 0; got 0"),
         ("train=3", r"train must be a mapping of max_epochs, .*; got 3"),
         ("data=folder", r"data\.source must be the path or the address of your images; got None\."),
+        (
+            "data=digits; data.source=photos",
+            r"data\.source must be null with data=digits, which .*; data=folder reads yours; got 'photos'\.",
+        ),
+        ("data.source=???", r"data\.source is missing\. Set it in conf/, in params\.yaml or as data\.source=… on"),
+        (
+            "train.early_stopping.patience=0",
+            r"train\.early_stopping\.patience must be a whole number >= 1 or null; got 0",
+        ),
+        ("train.channels_last=1", r"train\.channels_last must be true or false; got 1\."),
+        ("optimizer.lr=true", r"optimizer\.lr must be a number > 0 or auto; got True"),
+        ("learning_curve.fractions=[a]", r"learning_curve\.fractions must be a list of numbers; got \['a'\]"),
+        ("ablate.arms={x: 1}", r"ablate\.arms must be a mapping of texts to lists of texts; got {.*'x': 1}"),
+        ("diagnose.reference=1", r"diagnose\.reference must be a number in \(0, 1\) or null; got 1\."),
+        ("seed='3'", r"seed must be a whole number >= 0; got '3'"),
         (
             "data=folder; data.source=x; +data.columns.paht=file",
             r"data\.columns must be a mapping of path, label, split, group, image;",
