@@ -214,6 +214,7 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
         ),
         ("prepare.on_issue.unreadable=keep", r"prepare\.on_issue\.unreadable must be one of drop, fail; got 'keep'"),
         ("prepare.on_issue.imbalance=drop", r"prepare\.on_issue\.imbalance must be one of keep, fail; got 'drop'"),
+        ("prepare.channels=true", r"prepare\.channels must be 1 or 3 or null; got True"),
         ("prepare.channels=2", r"prepare\.channels must be 1 or 3 or null; got 2"),
         ("prepare.confirm_fraction=0.9", r"val_fraction \+ prepare\.confirm_fraction must be a number < 1; got 1"),
     ],

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.section import Count, Fraction, Natural, Positive, Probability, Section, refused
 
@@ -83,7 +83,7 @@ class OnIssue(Section):
 
 class Prepare(Section):
     size: int = Field(ge=4)
-    channels: Literal[1, 3] | None
+    channels: int | None = Field(description="1 or 3 or null")
     fit: Literal["pad", "crop", "stretch"]
     max_pixels: Count
     val_fraction: float = Field(gt=0, le=0.5)
@@ -103,6 +103,13 @@ class Prepare(Section):
     on_issue: OnIssue
     workers: Count | None
     backend: Literal["loky", "ray", "dask"]
+
+    @field_validator("channels")
+    @classmethod
+    def _check_channels(cls, channels: int | None) -> int | None:  # Literal[1, 3] would accept true as 1
+        if channels not in (None, 1, 3):
+            raise refused("prepare.channels", "1 or 3 or null", channels)
+        return channels
 
     @model_validator(mode="after")
     def _check_fractions(self) -> Self:

@@ -141,8 +141,7 @@ def expected(kind: Any, constraints: Iterable[Any] = ()) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(expected(argument) for argument in arguments)
     if origin is Literal:
-        several = len(arguments) > 1 and isinstance(arguments[0], str)
-        return "one of " + ", ".join(arguments) if several else " or ".join(map(str, arguments))
+        return "one of " + ", ".join(arguments) if len(arguments) > 1 else str(arguments[0])
     if origin is list:
         return "a list" if arguments[0] is Any else f"a list of {_plural(arguments[0])}"
     if origin is dict:

@@ -77,7 +77,8 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
         place = {"mirrors"} if isinstance(config.data, Folder) else {"mirrors", "source"}
         data = {key: value for key, value in config.data.model_dump().items() if key not in place}
         found = _version(config.data)
-        return (isinstance(config.data, Folder) and found is None and pinned(config.data)) or _digest({"data": data, "version": found})
+        kept = pinned(config.data) if found is None and isinstance(config.data, Folder) else None
+        return kept or _digest({"data": data, "version": found})
     declaration = _declarations()[stage]
     values = config.model_dump()
     return _digest({
