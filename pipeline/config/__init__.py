@@ -1,1 +1,1 @@
-"""Configuration: its schema, how it is composed, and the errors a user sees."""
+"""The configuration: its schema, its composition, and the messages for wrong keys."""

@@ -86,7 +86,7 @@ def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[s
 
 
 def option_names(conf: Path) -> dict[str, list[str]]:
-    """The options of each group, found by looking: `{"model": ["convnet", "lenet"], …}`."""
+    """The options that `conf/` has for each group: `{"model": ["convnet", "lenet"], …}`."""
     folders = (path for path in sorted(conf.rglob("*")) if path.is_dir())
     options = {path.relative_to(conf).as_posix(): sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
     return {group: names for group, names in options.items() if names}
