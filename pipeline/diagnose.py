@@ -58,9 +58,8 @@ def main(job: Job) -> None:
 
 def _track(job: Job, training: Path, record: dict[str, Any]) -> None:
     from pipeline.tracking.publish import attach
-    from pipeline.tracking.store import Settings
 
-    settings = Settings(**job.config.tracking.model_dump())
+    settings = job.config.tracking
     if not settings.enabled:
         return
     measured = {"diagnosis/confidence": record["confidence"]}
@@ -111,9 +110,8 @@ def _from_store(
     options: argparse.Namespace, config: Config, thresholds: Thresholds
 ) -> Iterator[tuple[str, Course, dict[str, Any]]]:
     from pipeline.tracking import reading
-    from pipeline.tracking.store import Settings
 
-    store, found = Settings(**config.tracking.model_dump()), 0
+    store, found = config.tracking, 0
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in reading.trainings(store, options.run, Path(scratch)):
             course = read_course(folder, reference=config.diagnose.reference)

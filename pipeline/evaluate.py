@@ -78,9 +78,8 @@ def _with_interval(value: float, low: float, high: float) -> str:
 def _track(job: Job, training: Path, metrics: MetricsRecord) -> None:
     """Add the results to the MLflow run of the training; a store that is away costs a line on the terminal, no more."""
     from pipeline.tracking.publish import attach
-    from pipeline.tracking.store import Settings
 
-    settings = Settings(**job.config.tracking.model_dump())
+    settings = job.config.tracking
     if not settings.enabled:
         return
     measured = {key: value for key, value in metrics.by_name().items() if not key.startswith(("train_clean/", "val/"))}

@@ -15,10 +15,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 
+from pipeline.config.schema import Tracking
 from pipeline.metrics import history
 from pipeline.sweep import records
 from pipeline.tracking.live import LiveRun
-from pipeline.tracking.store import Settings
 from tests.conftest import command_runner
 from tests.records import run_origin
 from tests.sweep_probe import wait_until
@@ -30,7 +30,11 @@ NUM_PROCESSES, NUM_EPOCHS = 8, 20
 def live_run(uri: str, number: int, together: Barrier) -> None:
     """Send a run as a training does, from a process of its own, and end it as a training does."""
     together.wait()
-    run = LiveRun(Settings(True, uri, "stress", {}), run_origin(id=str(number), name=str(number)), lambda _: None)
+    run = LiveRun(
+        Tracking(enabled=True, uri=uri, experiment="stress", tags={}),
+        run_origin(id=str(number), name=str(number)),
+        lambda _: None,
+    )
     for epoch in range(1, NUM_EPOCHS + 1):
         run.log_row({**dict.fromkeys(history.COLUMNS, float(number)), "epoch": epoch}, 1000 + epoch)
     store = run.close()
@@ -63,7 +67,7 @@ def test_eight_processes_on_one_fresh_store_lose_no_run_and_no_metric(tmp_path: 
 
 
 def test_a_run_whose_id_a_kill_lost_is_found_again_by_its_training(tmp_path: Path) -> None:
-    settings = Settings(True, f"sqlite:///{tmp_path}/mlflow.db", "stress", {})
+    settings = Tracking(enabled=True, uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="stress", tags={})
     named = run_origin(id="same", name="same")
     lost = LiveRun(settings, named, lambda _: None)
     assert lost.close() is not None

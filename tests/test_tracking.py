@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from pipeline.config.schema import Tracking
 from pipeline.metrics import history
 from pipeline.tracking import description
 from pipeline.tracking.live import LiveRun
-from pipeline.tracking.store import Settings, connect
+from pipeline.tracking.store import connect
 from tests.conftest import command_runner, environment
 from tests.loopback import free_port
 from tests.records import run_origin
@@ -56,7 +57,7 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_kill_while_the_store_is_being_made_leaves_none_and_the_next_makes_it_whole(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
-    settings = Settings(True, f"sqlite:///{database}", "goodfit", {})
+    settings = Tracking(enabled=True, uri=f"sqlite:///{database}", experiment="goodfit", tags={})
     making = f"from pipeline.tracking.store import *; connect({settings!r})"
     with started(Path.cwd(), sys.executable, "-c", making) as process:
         deadline = time.monotonic() + 60
@@ -184,7 +185,7 @@ def test_a_store_that_never_answers_is_told_and_held_against_nobody(
 ) -> None:
     monkeypatch.setattr("pipeline.tracking.live.GRACE_SECONDS", 0.5)
     monkeypatch.setattr("pipeline.tracking.live.RETRY_SECONDS", 0.1)
-    settings = Settings(True, f"http://127.0.0.1:{free_port()}", "goodfit", {})
+    settings = Tracking(enabled=True, uri=f"http://127.0.0.1:{free_port()}", experiment="goodfit", tags={})
     begin = time.monotonic()
     live = LiveRun(settings, run_origin(), lambda run_id: None)
     live.log_row({"epoch": 1, "val/loss": 1.0}, 0)

@@ -13,7 +13,6 @@ from pipeline.storage import lock
 from pipeline.sweep import driver, records
 from pipeline.sweep.job import RunJob
 from pipeline.tracking.parent import Parent, parent_run
-from pipeline.tracking.store import Settings
 
 LAUNCHER = "hydra/launcher=joblib"
 
@@ -80,7 +79,7 @@ def asked(
         def compose(more: Iterable[str]) -> Config:
             return composition.compose(conf, file, [*common, *more])
 
-        settings = Settings(**compose([]).tracking.model_dump())
+        settings = compose([]).tracking
         trainings = Trainings(command, folder, common, train)
         with parent_run(settings, folder, command, common) as parent:
             yield Question(trainings, compose, parent)

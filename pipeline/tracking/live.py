@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.run import RunOrigin
+from pipeline.config.schema import Tracking
 from pipeline.tracking import description
-from pipeline.tracking.store import Settings, Store, connect
+from pipeline.tracking.store import Store, connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -31,7 +32,7 @@ class LiveRun:
         on_open: Called with the run's id as soon as it is known, so that the id survives a kill.
     """
 
-    def __init__(self, settings: Settings, origin: RunOrigin, on_open: Callable[[str], None]) -> None:
+    def __init__(self, settings: Tracking, origin: RunOrigin, on_open: Callable[[str], None]) -> None:
         self.settings, self.origin, self.on_open = settings, origin, on_open
         self.run_id: str | None = None
         self.store: Store | None = None
@@ -88,7 +89,7 @@ class LiveRun:
                 time.sleep(min(RETRY_SECONDS, max(0.0, self._give_up_at - time.monotonic())))
 
 
-def open_run(store: Store, origin: RunOrigin, settings: Settings) -> str:
+def open_run(store: Store, origin: RunOrigin, settings: Tracking) -> str:
     """Create the run of a training, or reopen the one that holds it already.
 
     Returns:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipeline.config.schema import Tracking
 from pipeline.storage import atomic
-from pipeline.tracking.store import Settings, Store, connect
+from pipeline.tracking.store import Store, connect
 from pipeline.tracking.training import PARENT_VARIABLE
 
 PARENT_FILE = ".parent_run"
@@ -75,7 +76,7 @@ class Parent:
 
 
 @contextmanager
-def parent_run(settings: Settings, folder: Path, kind: str, overrides: Sequence[str]) -> Iterator[Parent]:
+def parent_run(settings: Tracking, folder: Path, kind: str, overrides: Sequence[str]) -> Iterator[Parent]:
     """Within the block, trainings are children of one run; without a store that answers, they are nobody's.
 
     Args:
@@ -100,7 +101,7 @@ def parent_run(settings: Settings, folder: Path, kind: str, overrides: Sequence[
                 print(f"tracking: the parent run could not be marked {status} ({error})", file=sys.stderr)
 
 
-def _opened(settings: Settings, folder: Path, kind: str, overrides: Sequence[str]) -> Parent:
+def _opened(settings: Tracking, folder: Path, kind: str, overrides: Sequence[str]) -> Parent:
     if not settings.enabled:
         return Parent(None, None)
     try:
@@ -113,7 +114,7 @@ def _opened(settings: Settings, folder: Path, kind: str, overrides: Sequence[str
         return Parent(None, None)
 
 
-def _new(store: Store, settings: Settings, folder: Path, kind: str, overrides: Sequence[str]) -> str:
+def _new(store: Store, settings: Tracking, folder: Path, kind: str, overrides: Sequence[str]) -> str:
     tags = {f"goodfit.{kind}": " ".join(overrides), "goodfit.sweep_folder": str(folder), **settings.tags}
     run = store.client.create_run(store.experiment_id, int(time.time() * 1000), tags, f"{kind}-{folder.name}")
     atomic.write_text(folder / PARENT_FILE, run.info.run_id)

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.artefacts.run import RunRecord
+from pipeline.config.schema import Tracking
 from pipeline.metrics.history import read_csv
 from pipeline.tracking.live import describe, find_run, metrics_of, open_run, send
-from pipeline.tracking.store import Settings, Store, connect
+from pipeline.tracking.store import Store, connect
 
 COMPLETE = "goodfit.complete"
 
@@ -44,7 +45,7 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
 
 
 def attach(
-    settings: Settings,
+    settings: Tracking,
     folder: Path,
     stage: str,
     fingerprint: str,
@@ -76,7 +77,7 @@ def attach(
     restored = run_id is None
     if run_id is None:
         origin = {"goodfit.restored_from": str(record.mlflow_run_id)}
-        tagged = Settings(settings.enabled, settings.uri, settings.experiment, {**settings.tags, **origin})
+        tagged = settings.model_copy(update={"tags": {**settings.tags, **origin}})
         run_id = open_run(store, record.model_copy(update={"mlflow_run_id": None}), tagged)
     run = store.client.get_run(run_id)
     if run.data.tags.get(COMPLETE) != "true":

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.schema import Tracking
 from pipeline.errors import DataError
-from pipeline.tracking.store import Settings, Store, connect
+from pipeline.tracking.store import Store, address, connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 FILES = ("run.json", "signals.json", "history.csv")
 
 
-def trainings(settings: Settings, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
+def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
     """The finished training of a run, or those of a sweep's children; none where another tool logged them.
 
     Args:
@@ -40,7 +41,7 @@ def trainings(settings: Settings, run_id: str, scratch: Path) -> Iterator[tuple[
         yield str(each.info.run_name), folder
 
 
-def histories(settings: Settings, run_id: str, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
+def histories(settings: Tracking, run_id: str, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
     """What a run, or each of its children, logged step by step, whatever tool it was.
 
     Args:
@@ -65,7 +66,7 @@ def histories(settings: Settings, run_id: str, keys: Iterable[str]) -> Iterator[
         yield str(each.info.run_name), [{key: points[step] for key, points in series.items()} for step in steps]
 
 
-def _open(settings: Settings, run_id: str) -> tuple[Store, list["Run"]]:
+def _open(settings: Tracking, run_id: str) -> tuple[Store, list["Run"]]:
     """The store, and the children of the run, or the run itself where it has none."""
     from mlflow.exceptions import MlflowException
 
@@ -77,6 +78,6 @@ def _open(settings: Settings, run_id: str) -> tuple[Store, list["Run"]]:
         )
     except MlflowException as error:
         raise DataError(
-            f"--run must be a run of {settings.resolved_uri()}; got {run_id!r}: {' '.join(str(error).split())}"
+            f"--run must be a run of {address(settings)}; got {run_id!r}: {' '.join(str(error).split())}"
         ) from None
     return store, list(children) or [run]

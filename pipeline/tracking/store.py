@@ -1,4 +1,4 @@
-"""The tracking store: found, made once, and opened so that it can be slow or away without holding anything up."""
+"""Opens the tracking store, and makes it once; a slow or missing store holds nothing up."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.schema import Tracking
 from pipeline.stage import lineage
 from pipeline.storage import lock
 
@@ -16,37 +17,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Where runs go: the section `tracking` of the configuration."""
-
-    enabled: bool
-    uri: str | None
-    experiment: str
-    tags: dict[str, str]
-
-    def resolved_uri(self) -> str:
-        """The store's address: `tracking.uri`, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the project's root."""
-        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.ROOT / 'mlflow.db'}"
-
-
-@dataclass(frozen=True)
 class Store:
+    """A tracking store that answers.
+
+    Attributes:
+        client: MLflow's client of it.
+        experiment_id: Id of the experiment.
+        uri: Address of the store.
+    """
+
     client: "MlflowClient"
     experiment_id: str
     uri: str
 
 
-def connect(settings: Settings) -> Store:
-    """Open the store and the experiment; make both where they are missing, one process at a time.
+def address(settings: Tracking) -> str:
+    """The address of the store: `tracking.uri`, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the project's root."""
+    return settings.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.ROOT / 'mlflow.db'}"
+
+
+def connect(settings: Tracking) -> Store:
+    """Open the store and the experiment. Missing ones are made, by one process at a time.
 
     Raises:
-        Exception: Whatever mlflow raises when the store cannot be reached, after seconds rather than minutes.
+        Exception: Any error of mlflow for a store that cannot be reached, after seconds rather than minutes.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = settings.resolved_uri()
+    uri = address(settings)
     if not uri.startswith("sqlite:///"):
         return _open(uri, settings.experiment, None)
     database = Path(uri.removeprefix("sqlite:///"))
@@ -58,7 +58,7 @@ def connect(settings: Settings) -> Store:
 
 
 def _make(database: Path) -> None:
-    """Let mlflow make its tables in a draft, which becomes the database once it is whole: a kill leaves no half of one."""
+    """Let mlflow make its tables in a draft, which becomes the database once it is whole, so that a kill leaves no half."""
     from mlflow import MlflowClient
 
     draft, copy = (database.with_name(f".{database.name}.{name}") for name in ("draft", "copy"))

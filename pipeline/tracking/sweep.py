@@ -21,7 +21,6 @@ from pipeline.sweep import adoption, importance, leaderboard
 from pipeline.sweep.records import OVER, JobResult, results
 from pipeline.tracking.parent import Parent, parent_run
 from pipeline.tracking.publish import log_model
-from pipeline.tracking.store import Settings
 
 
 @contextmanager
@@ -34,7 +33,7 @@ def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
         config: The configuration that all jobs start from; its section `tracking` counts.
     """
     monitor = config.train.monitor
-    with parent_run(Settings(**config.tracking.model_dump()), folder, "sweep", overrides) as parent:
+    with parent_run(config.tracking, folder, "sweep", overrides) as parent:
         try:
             yield
         finally:

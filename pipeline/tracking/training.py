@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artefacts.run import RunOrigin
+from pipeline.config.schema import Tracking
 from pipeline.diagnosis.loading import course_so_far
 from pipeline.diagnosis.remarks import Watch
 from pipeline.sweep import pruning
 from pipeline.tracking.description import checkout
 from pipeline.tracking.live import LiveRun, Row
 from pipeline.tracking.publish import publish
-from pipeline.tracking.store import Settings
+from pipeline.tracking.store import address
 
 PARENT_VARIABLE = "GOODFIT_PARENT_RUN"
 """Carries the id of a sweep's parent run to its jobs."""
@@ -48,7 +49,7 @@ class Run:
         """Wait until all rows are sent. Gives the run's id, or None where the store has never answered."""
         if self.live is not None and self.live.close() is None:
             print(
-                f"tracking: {self.live.settings.resolved_uri()} does not answer ({self.live.failure}); "
+                f"tracking: {address(self.live.settings)} does not answer ({self.live.failure}); "
                 "the training is whole, and the next stage sends what is missing",
                 file=sys.stderr,
             )
@@ -77,7 +78,7 @@ class Run:
 
 
 @contextmanager
-def tracked(settings: Settings, origin: RunOrigin, working: Path) -> Iterator[Run]:
+def tracked(settings: Tracking, origin: RunOrigin, working: Path) -> Iterator[Run]:
     """Open the run of a training. An error leaves it FAILED, a stop by signal or by pruning KILLED.
 
     Args:

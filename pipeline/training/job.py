@@ -19,15 +19,15 @@ def main(job: Job) -> Callable[[], None]:
     Returns:
         Removes the checkpoints, once the output is in its place.
     """
-    from pipeline.tracking.store import Settings
+    from pipeline.tracking.store import address
     from pipeline.tracking.training import tracked
     from pipeline.training.training import train
 
     prepared, augmented = job.locate("prepare"), job.locate("augment")
     working = job.cache / f"train-{job.fingerprint}"
-    settings = Settings(**job.config.tracking.model_dump())
+    settings = job.config.tracking
     with lock.held(working):
-        origin = _origin(job, prepared, augmented, working, settings.resolved_uri())
+        origin = _origin(job, prepared, augmented, working, address(settings))
         with _forgotten_if_pruned(working), tracked(settings, origin, working) as run:
             outcome = train(prepared, augmented, working, job.out, job.config, run.log_row)
             fields = {**dict(origin), **dict(outcome), "mlflow_run_id": run.settle()}
