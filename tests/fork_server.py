@@ -1,0 +1,109 @@
+"""Runs the pipeline's commands in forks of one process that has imported the slow libraries.
+
+A command then costs its own work, and not the seconds in which torch, Lightning and MLflow are imported, once for each stage of
+a `dvc repro`. `fork_server` gives environment variables that put a program `python` first on the PATH. It hands
+`python -m pipeline.…` to the server, with its folder, environment, input and output, and ends with its exit code; any other use
+of it is Python's own.
+
+For commands that run to their end: a signal to that program does not reach the command.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SLOW_IMPORTS = (
+    "albumentations",
+    "hydra",
+    "matplotlib.figure",
+    "mlflow.pytorch",
+    "pytorch_lightning",
+    "sklearn",
+    "scipy.stats",
+)
+"""Libraries that most commands import, none of which starts a thread."""
+
+CLIENT = """#!{python} -SE
+import json, os, socket, sys
+if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith("pipeline."):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({address!r})
+request = json.dumps([os.getcwd(), dict(os.environ), sys.argv[2:]]).encode()
+socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
+connection.sendall(request)
+sys.exit(int(connection.makefile().read() or 1))
+"""
+
+
+@contextmanager
+def fork_server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A running server; gives the variables with which commands use it, stopped at the end of the block."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, address = Path(name), f"{name}/socket"
+        (folder / "python").write_text(CLIENT.format(python=sys.executable, address=address))
+        (folder / "python").chmod(0o755)
+        with subprocess.Popen([sys.executable, __file__, address], env=environment) as server:
+            try:
+                while not Path(address).exists():
+                    assert server.poll() is None, "the server of forks did not start"
+                    time.sleep(0.05)
+                yield {"PATH": name + os.pathsep + environment["PATH"]}
+            finally:
+                server.kill()
+
+
+def _serve(address: str) -> None:
+    for name in SLOW_IMPORTS:
+        importlib.import_module(name)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{address}.new")
+    listener.listen()
+    os.rename(f"{address}.new", address)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # answered requests leave no process behind
+    while True:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
+            _answer(connection)
+            return
+        connection.close()
+
+
+def _answer(connection: socket.socket) -> None:
+    """Run one command in a child, and send its exit code."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    request = connection.makefile("rb").read(int.from_bytes(head, "big"))
+    folder, variables, (module, *arguments) = json.loads(request)
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    connection.close()
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.path.insert(0, folder)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # the folder of tests, which commands do not see
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    _serve(sys.argv[1])
