@@ -1,4 +1,4 @@
-"""The curves of a training with the evidence of its diagnosis marked, as PNG on white paper."""
+"""Draws the curves of a training with the evidence of its diagnosis."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.diagnosis import Course
-from pipeline.plotting.figures import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
+from pipeline.plotting.style import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
 
 
 def curve(course: Course, record: dict[str, Any]) -> bytes:
-    """Loss and accuracy of training and validation, with the epoch that counts, the gap there, and its interval.
+    """Loss and accuracy of training and validation, with the kept epoch and the gap there with its interval, as PNG.
 
     Args:
-        course: Of the training.
-        record: Its diagnosis, as `diagnosis.json` holds it.
+        course: Course of the training.
+        record: Content of `diagnosis.json`.
     """
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
