@@ -21,7 +21,7 @@ from rivals import RIVALS
 from store import Trained
 
 from pipeline.diagnosis import VERDICTS, Thresholds, diagnose
-from pipeline.diagnosis.case import Case
+from pipeline.diagnosis.measurements import Measurements
 from pipeline.metrics.intervals import wilson
 
 WORTH = 0.02
@@ -82,8 +82,8 @@ def certify(trained: Iterable[Trained]) -> dict[Place, Certificate]:
 
 def _accuracies(trained: Trained) -> tuple[float, float]:
     """Of training and of validation, of the weights that are used; guessing where the loss left the finite numbers."""
-    case = Case(trained.course(), Thresholds())
-    return (0.1, 0.1) if case.diverged else (case.train.value, case.val.value)
+    measured = Measurements(trained.course(), Thresholds())
+    return (0.1, 0.1) if measured.diverged else (measured.train.value, measured.val.value)
 
 
 def _holds(claim: str, learned: dict[str, list[float]], raises: dict[str, list[float]]) -> bool:

@@ -1,4 +1,4 @@
-"""Sees whether a training fits, says why not, and what to change; knows neither torch nor mlflow."""
+"""Diagnoses whether a training fits, names causes, and prescribes changes; imports neither torch nor mlflow."""
 
 from pipeline.diagnosis.course import Course, CourseError, from_rows
 from pipeline.diagnosis.prescriptions import Prescription, prescribe
