@@ -1,4 +1,4 @@
-"""The rule of early stopping on scripted losses; nothing is trained here."""
+"""Tests early stopping on scripted losses, without training."""
 
 from itertools import pairwise
 
@@ -38,7 +38,7 @@ def test_nothing_stops_before_there_is_something_to_compare() -> None:
     assert stopping_epoch([], patience=1) is None and stopping_epoch([1.0], patience=1) is None
 
 
-def test_looking_back_names_where_each_patience_would_have_stopped_and_what_it_would_have_kept() -> None:
+def test_hindsight_names_where_each_patience_would_have_stopped_and_what_it_would_have_kept() -> None:
     stops = stops_in_hindsight(FALLS_AND_RISES)
     assert stops == [Stop(1, 4, 3, 1.0), Stop(2, 5, 3, 1.0), Stop(3, 9, 6, 0.9), Stop(5, 11, 6, 0.9)]
     assert stops_in_hindsight([-value for value in FALLS_AND_RISES], rising=True)[2] == Stop(3, 9, 6, -0.9)

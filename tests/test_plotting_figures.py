@@ -1,4 +1,4 @@
-"""The pictures: what is drawn is what was measured."""
+"""Tests that figures show what was measured."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ from pipeline.diagnosis.verdict import OVERCONFIDENT, Diagnosis
 MOST = 3
 """Largest number of prescriptions of a diagnosis."""
 
-Settings = Mapping[str, Any]
+Configuration = Mapping[str, Any]
 """Configuration of a training as nested mappings; a missing key has its default."""
 
 
@@ -33,7 +33,7 @@ class Prescription:
 
 
 def prescribe(
-    diagnosis: Diagnosis, settings: Settings | None = None, *, most: int | None = MOST
+    diagnosis: Diagnosis, settings: Configuration | None = None, *, most: int | None = MOST
 ) -> tuple[Prescription, ...]:
     """Prescribe changes, the most promising first; none for a good fit, nor for a verdict on the data.
 
@@ -47,7 +47,10 @@ def prescribe(
     return tuple(islice(prescriptions, most))
 
 
-_Remedy = Callable[[Settings], Prescription | None]
+_AUGMENTATIONS = ("none", "light", "standard", "strong")
+"""Presets of augmentation, from the weakest to the strongest."""
+
+_Remedy = Callable[[Configuration], Prescription | None]
 
 
 def _remedies(diagnosis: Diagnosis) -> Iterator[_Remedy]:
@@ -85,10 +88,9 @@ def _when_not_learning(causes: tuple[str, ...]) -> Iterator[_Remedy]:
     yield from (_range_test_lr, _much_higher_lr, _lower_lr)
 
 
-def _augment_more(settings: Settings) -> Prescription | None:
-    order = ("none", "light", "standard", "strong")
+def _augment_more(settings: Configuration) -> Prescription | None:
     name = _get(settings, "augment.name", "none")
-    stronger = order[order.index(name) + 1 :] if name in order else ()
+    stronger = _AUGMENTATIONS[_AUGMENTATIONS.index(name) + 1 :] if name in _AUGMENTATIONS else ()
     if stronger:
         first = "standard" if "standard" in stronger else stronger[0]
         rest = tuple(preset for preset in stronger if preset != first)
@@ -99,16 +101,15 @@ def _augment_more(settings: Settings) -> Prescription | None:
     )
 
 
-def _augment_less(settings: Settings) -> Prescription | None:
-    order = ("none", "light", "standard", "strong")
+def _augment_less(settings: Configuration) -> Prescription | None:
     name = _get(settings, "augment.name", "none")
-    if name not in order or name == "none":
+    if name not in _AUGMENTATIONS or name == "none":
         return None
-    weaker = order[: order.index(name)][::-1]
+    weaker = _AUGMENTATIONS[: _AUGMENTATIONS.index(name)][::-1]
     return Prescription("augment the images less", tuple(f"augment={preset}" for preset in weaker))
 
 
-def _more_decay(settings: Settings) -> Prescription:
+def _more_decay(settings: Configuration) -> Prescription:
     now = _get(settings, "regularization.l2", 0.0)
     values = (0.1, 1.0, 0.01) if now == 0 else (10 * now, 30 * now, 3 * now)
     if _get(settings, "optimizer.name", "adamw") == "sgd" and now == 0:
@@ -116,27 +117,27 @@ def _more_decay(settings: Settings) -> Prescription:
     return Prescription("decay the weights more (L2)", tuple(f"regularization.l2={value:g}" for value in values))
 
 
-def _less_decay(settings: Settings) -> Prescription | None:
+def _less_decay(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.l2", 0.0)
     if not now:
         return None
     return Prescription("decay the weights less (L2)", (f"regularization.l2={now / 10:g}", "regularization.l2=0"))
 
 
-def _more_l1(settings: Settings) -> Prescription:
+def _more_l1(settings: Configuration) -> Prescription:
     now = _get(settings, "regularization.l1", 0.0)
     values = (10 * now, 3 * now, 30 * now) if now else (1e-4, 1e-3, 1e-5)
     return Prescription("thin the weights out (L1)", tuple(f"regularization.l1={value:g}" for value in values))
 
 
-def _less_l1(settings: Settings) -> Prescription | None:
+def _less_l1(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.l1", 0.0)
     if not now:
         return None
     return Prescription("weaken L1", ("regularization.l1=0", f"regularization.l1={now / 10:g}"))
 
 
-def _more_dropout(settings: Settings) -> Prescription | None:
+def _more_dropout(settings: Configuration) -> Prescription | None:
     for key, layers in (("model.dropout", "head"), ("model.conv_dropout", "convolutions")):
         now = _get(settings, key, 0.0)
         values = [value for value in (0.5, 0.3, 0.7) if value > now + 0.05]
@@ -149,7 +150,7 @@ def _more_dropout(settings: Settings) -> Prescription | None:
     return None
 
 
-def _less_dropout(settings: Settings) -> Prescription | None:
+def _less_dropout(settings: Configuration) -> Prescription | None:
     head, channels = (_get(settings, key, 0.0) for key in ("model.dropout", "model.conv_dropout"))
     if not head and not channels:
         return None
@@ -157,33 +158,33 @@ def _less_dropout(settings: Settings) -> Prescription | None:
     return Prescription("drop out less", (f"{key}=0", f"{key}={now / 2:g}"))
 
 
-def _smooth_labels(settings: Settings) -> Prescription | None:
+def _smooth_labels(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.label_smoothing", 0.0)
     values = tuple(f"regularization.label_smoothing={value}" for value in (0.1, 0.05, 0.2) if value > now)
     return Prescription("smooth the labels", values) if values else None
 
 
-def _narrower(settings: Settings) -> Prescription | None:
+def _narrower(settings: Configuration) -> Prescription | None:
     return _scaled(settings, "model.width", (0.5, 0.75, 0.25), "a simpler model: fewer channels")
 
 
-def _wider(settings: Settings) -> Prescription | None:
+def _wider(settings: Configuration) -> Prescription | None:
     return _scaled(settings, "model.width", (2, 4, 1.5), "a larger model: more channels")
 
 
-def _deeper(settings: Settings) -> Prescription | None:
+def _deeper(settings: Configuration) -> Prescription | None:
     now = _get(settings, "model.depth", None)
     return None if now is None else Prescription("a larger model: deeper", (f"model.depth={now + 1}",))
 
 
-def _larger_images(settings: Settings) -> Prescription | None:
+def _larger_images(settings: Configuration) -> Prescription | None:
     now = _get(settings, "prepare.size", None)
     if _get(settings, "prepare.fit", "stretch") == "pad":
         return None  # padding to a larger size adds no detail
     return None if now is None else Prescription("larger images", (f"prepare.size={round(now * 1.5)}",))
 
 
-def _early_stopping(settings: Settings) -> Prescription | None:
+def _early_stopping(settings: Configuration) -> Prescription | None:
     if _get(settings, "train.early_stopping.patience", None) is not None and _get(
         settings, "train.early_stopping.restore_best", True
     ):
@@ -196,65 +197,65 @@ def _early_stopping(settings: Settings) -> Prescription | None:
     )
 
 
-def _more_epochs(settings: Settings) -> Prescription:
+def _more_epochs(settings: Configuration) -> Prescription:
     epochs = _get(settings, "train.max_epochs", 20)
     return Prescription("train longer", tuple(f"train.max_epochs={times * epochs}" for times in (2, 3, 4)))
 
 
-def _higher_lr(settings: Settings) -> Prescription | None:
+def _higher_lr(settings: Configuration) -> Prescription | None:
     return _scaled_rates(settings, (3, 10, 2), "a higher learning rate")
 
 
-def _much_higher_lr(settings: Settings) -> Prescription | None:
+def _much_higher_lr(settings: Configuration) -> Prescription | None:
     return _scaled_rates(settings, (100, 10, 1000), "a much higher learning rate")
 
 
-def _lower_lr(settings: Settings) -> Prescription | None:
+def _lower_lr(settings: Configuration) -> Prescription | None:
     return _scaled_rates(settings, (0.1, 0.3, 0.03), "a lower learning rate")
 
 
-def _range_test_lr(settings: Settings) -> Prescription | None:
+def _range_test_lr(settings: Configuration) -> Prescription | None:
     if _get(settings, "optimizer.lr", 0.0) == "auto":
         return None
     return Prescription("a learning rate from a range test", ("optimizer.lr=auto",))
 
 
-def _clip(settings: Settings) -> Prescription | None:
+def _clip(settings: Configuration) -> Prescription | None:
     if _get(settings, "train.gradient_clip_norm", None) is not None:
         return None
     return Prescription("clip the gradients", ("train.gradient_clip_norm=1", "train.gradient_clip_norm=0.1"))
 
 
-def _warm_up(settings: Settings) -> Prescription | None:
+def _warm_up(settings: Configuration) -> Prescription | None:
     if _get(settings, "scheduler.warmup_fraction", 0.0) >= 0.1:
         return None
     return Prescription("warm the learning rate up", ("scheduler.warmup_fraction=0.1", "scheduler.warmup_fraction=0.2"))
 
 
-def _larger_batches(settings: Settings) -> Prescription:
+def _larger_batches(settings: Configuration) -> Prescription:
     now = _get(settings, "train.batch_size", 256)
     return Prescription("larger batches", (f"train.batch_size={4 * now}", f"train.batch_size={2 * now}"))
 
 
-def _average_weights(settings: Settings) -> Prescription | None:
+def _average_weights(settings: Configuration) -> Prescription | None:
     if _get(settings, "train.ema_decay", 0.0):
         return None
     return Prescription("average the weights", ("train.ema_decay=0.99", "train.ema_decay=0.999"))
 
 
-def _group_norm(settings: Settings) -> Prescription | None:
+def _group_norm(settings: Configuration) -> Prescription | None:
     if _get(settings, "model.normalization", "batch") != "batch":
         return None
     return Prescription("normalise by groups, which knows no running statistics", ("model.normalization=group",))
 
 
-def _other_activation(settings: Settings) -> Prescription | None:
+def _other_activation(settings: Configuration) -> Prescription | None:
     if _get(settings, "model.activation", "relu") != "relu":
         return None
     return Prescription("an activation that cannot die", ("model.activation=leaky_relu", "model.activation=gelu"))
 
 
-def _scaled(settings: Settings, key: str, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+def _scaled(settings: Configuration, key: str, factors: tuple[float, ...], remedy: str) -> Prescription | None:
     now = _get(settings, key, None)
     if now is None:
         return None
@@ -263,14 +264,14 @@ def _scaled(settings: Settings, key: str, factors: tuple[float, ...], remedy: st
     return Prescription(remedy, different) if different else None
 
 
-def _scaled_rates(settings: Settings, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+def _scaled_rates(settings: Configuration, factors: tuple[float, ...], remedy: str) -> Prescription | None:
     now = _get(settings, "optimizer.lr", 0.003)
     if now == "auto":
         return None
     return Prescription(remedy, tuple(f"optimizer.lr={now * factor:g}" for factor in factors))
 
 
-def _get(settings: Settings, key: str, default: Any) -> Any:
+def _get(settings: Configuration, key: str, default: Any) -> Any:
     """The value of a dotted key; `default` if it is missing."""
     value: Any = settings
     for part in key.split("."):

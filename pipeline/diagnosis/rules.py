@@ -24,7 +24,7 @@ SMALLEST_HALF = 0.005
 
 @dataclass(frozen=True)
 class VerdictRule:
-    """A condition for a verdict.
+    """A rule: a condition, and the verdict that it gives.
 
     Attributes:
         name: Name of the rule; a verdict may have several rules.
@@ -42,16 +42,18 @@ def _diverged(measured: Measurements) -> float:
 
 
 def _leak_suspected(measured: Measurements) -> float | None:
+    """Validation images are among the training images."""
     duplicates = measured.course.duplicates
     return None if duplicates is None else _above(duplicates, measured.thresholds.duplicates)
 
 
 def _eval_mismatch(measured: Measurements) -> float | None:
+    """On training images, training mode surely beats evaluation mode."""
     return None if measured.mode_gap is None else _surely_above(measured.mode_gap, measured.thresholds.mismatch)
 
 
 def _stuck(measured: Measurements) -> float:
-    """Training accuracy is at the level of the majority class, in both modes."""
+    """Training accuracy is surely at the level of the majority class, in both modes."""
     learned = measured.course.base + measured.thresholds.skill
     accuracies = [accuracy for accuracy in (measured.train_end, measured.learning_end) if accuracy is not None]
     return min(-_surely_above(accuracy, learned) for accuracy in accuracies)
@@ -76,12 +78,14 @@ def _not_learning(measured: Measurements) -> float:
 
 
 def _no_signal(measured: Measurements) -> float:
+    """Training accuracy is far above the majority class, validation accuracy surely is not."""
     t, base = measured.thresholds, measured.course.base
     learned = _above(measured.train_end.value - base, t.no_signal_train)
     return min(learned, _surely_below(measured.val_end, base + t.no_signal_val))
 
 
 def _unstable(measured: Measurements) -> float | None:
+    """Training accuracy jumps often in the last half of the epochs, at least twice down."""
     if measured.course.num_epochs < measured.thresholds.min_epochs:
         return None
     share_of_jumps, num_down = measured.jumps
@@ -89,10 +93,12 @@ def _unstable(measured: Measurements) -> float | None:
 
 
 def _split_mismatch(measured: Measurements) -> float:
+    """Validation accuracy is surely above training accuracy."""
     return _surely_above(measured.lead, measured.thresholds.ahead)
 
 
 def _still_learning(measured: Measurements) -> float:
+    """Both losses still fall, validation loss is lowest late, and both have room to fall."""
     t, course = measured.thresholds, measured.course
     if course.num_epochs < t.min_epochs:
         return min(_still_falling(course.train_loss, t.last_step), _still_falling(course.val_loss, t.last_step))
@@ -107,7 +113,7 @@ def _still_learning(measured: Measurements) -> float:
 
 
 def _still_falling(loss: np.ndarray, smallest: float) -> float:
-    """For few epochs: the loss fell in each of the last three steps, and in the last by a share of the whole fall."""
+    """With few epochs: the loss fell in each of the last three steps, in the last by more than a share of its whole fall."""
     steps = np.diff(loss)
     if not len(steps) or not (steps[-3:] < 0).all():
         return -1.0
@@ -115,6 +121,7 @@ def _still_falling(loss: np.ndarray, smallest: float) -> float:
 
 
 def _underfitting(measured: Measurements) -> float | None:
+    """Training accuracy is surely below the reference: their intervals do not overlap."""
     if measured.reference is None:
         return None
     half = max(measured.train.half, measured.reference.half, SMALLEST_HALF)
@@ -122,14 +129,16 @@ def _underfitting(measured: Measurements) -> float | None:
 
 
 def _gap(measured: Measurements) -> float:
+    """The gap is large, or surely large relative to what was learned."""
     t = measured.thresholds
     absolute = min(_above(measured.gap.value, t.gap), _surely_above(measured.gap, t.sure_gap))
-    skill = max(measured.train.value - measured.course.base, 1e-9)
-    relative = _surely_above(measured.gap, t.relative_gap * skill)
+    learned = max(measured.train.value - measured.course.base, 1e-9)
+    relative = _surely_above(measured.gap, t.relative_gap * learned)
     return max(absolute, relative)
 
 
 def _overtrained(measured: Measurements) -> float | None:
+    """Up to the kept epoch, validation loss rose by more than noise, and validation accuracy fell."""
     if measured.course.num_epochs < measured.thresholds.min_epochs:
         return None
     return min(
@@ -139,6 +148,7 @@ def _overtrained(measured: Measurements) -> float | None:
 
 
 def _good_fit(measured: Measurements) -> float | None:
+    """The gap is surely small, validation surely learned, and its loss has settled or has no room to fall."""
     t = measured.thresholds
     if measured.course.num_epochs < t.min_epochs:
         return None
@@ -187,14 +197,17 @@ def in_order(measured: Measurements) -> tuple[VerdictRule, ...]:
 
 
 def _surely_above(estimate: Estimate, threshold: float) -> float:
+    """Margin of: the lower bound of the interval is above the threshold."""
     return _clipped((estimate.low - threshold) / max(estimate.half, SMALLEST_HALF))
 
 
 def _surely_below(estimate: Estimate, threshold: float) -> float:
+    """Margin of: the upper bound of the interval is below the threshold."""
     return _clipped((threshold - estimate.high) / max(estimate.half, SMALLEST_HALF))
 
 
 def _above(value: float, threshold: float) -> float:
+    """Margin of: the value is above the threshold."""
     return _clipped((value - threshold) / threshold)
 
 

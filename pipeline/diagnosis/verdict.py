@@ -13,7 +13,7 @@ VERDICTS = (
     rules.SPLIT_MISMATCH, rules.STILL_LEARNING, rules.UNDERFITTING, rules.OVERFITTING, rules.GOOD_FIT, rules.INCONCLUSIVE,
 )  # fmt: skip
 
-OF_THE_DATA = (rules.LEAK_SUSPECTED, rules.NO_SIGNAL, rules.SPLIT_MISMATCH)
+DATA_VERDICTS = (rules.LEAK_SUSPECTED, rules.NO_SIGNAL, rules.SPLIT_MISMATCH)
 """Verdicts on the data, which no change of the training cures."""
 
 OVERCONFIDENT = "overconfident"
