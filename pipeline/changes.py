@@ -1,11 +1,10 @@
-"""Compare two versions of the prepared data: which images were added, removed, relabelled, or moved to another split.
+"""Compare two versions of the prepared data: images added, removed, relabelled, or moved to another split.
 
-Reads `build/prepare/` of both, from the workspace and from what DVC keeps for a commit; the test split too, to show what is in
-it. Writes `build/changes/index.html`.
-
-    python -m pipeline.changes                 the last commit and the workspace
-    python -m pipeline.changes v1.0            a tag, branch, commit or DVC experiment, and the workspace
-    python -m pipeline.changes v1.0 v2.0       two of these
+Reads:   build/prepare/ of both versions, all splits, from the workspace or from DVC's cache for a commit
+Writes:  build/changes/index.html
+Command: python -m pipeline.changes                 the last commit and the workspace
+         python -m pipeline.changes v1.0            a tag, branch, commit or DVC experiment, and the workspace
+         python -m pipeline.changes v1.0 v2.0       two of these
 """
 
 import argparse
@@ -25,17 +24,17 @@ WORKSPACE = "the workspace"
 
 
 def at(rev: str | None, root: Path) -> Version:
-    """The prepared data of a revision, or of the workspace where it is None.
+    """Read the prepared data of a revision; None: those of the workspace.
 
     Raises:
-        ConfigError: There is no such revision.
-        DataError: It has no prepared data, or these are not to be had here.
+        ConfigError: The revision does not exist.
+        DataError: The revision has no prepared data, or they are neither in DVC's cache nor in a remote.
     """
     return in_workspace(root) if rev is None else at_revision(rev, root)
 
 
 def in_workspace(root: Path) -> Version:
-    """The prepared data as they lie in `build/prepare`.
+    """Read the prepared data in `build/prepare`.
 
     Raises:
         DataError: There are none.
@@ -54,11 +53,11 @@ def in_workspace(root: Path) -> Version:
 
 
 def at_revision(rev: str, root: Path) -> Version:
-    """The prepared data that DVC keeps for a revision, in its cache or in a remote.
+    """Read the prepared data of a revision from DVC's cache or from a remote.
 
     Raises:
-        ConfigError: There is no such revision.
-        DataError: It has no prepared data, or these are not to be had here.
+        ConfigError: The revision does not exist.
+        DataError: The revision has no prepared data, or they are neither in DVC's cache nor in a remote.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -71,7 +70,7 @@ def at_revision(rev: str, root: Path) -> Version:
         return file
 
     try:
-        there = files.isdir(PREPARED)
+        exists = files.isdir(PREPARED)
         commit = files.repo.get_rev()
     except SCMError as error:
         raise ConfigError(
@@ -79,7 +78,7 @@ def at_revision(rev: str, root: Path) -> Version:
             "the commits."
         ) from None
     title = commit[:7] if commit.startswith(rev) else f"{rev} ({commit[:7]})"
-    if not there:
+    if not exists:
         raise DataError(
             f"{title} must have prepared data; its dvc.lock has none of {PREPARED}. Name a commit that was made after "
             "`dvc repro`."
@@ -94,7 +93,7 @@ def at_revision(rev: str, root: Path) -> Version:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    from pipeline.page import changes
+    from pipeline.page import changes as page
 
     parser = argparse.ArgumentParser(
         prog=f"python -m pipeline.{COMMAND}",
@@ -105,10 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("new", nargs="?", metavar="REV", help="the later version; default: the workspace")
     options = parser.parse_args(arguments)
     old, new = at(options.old, lineage.ROOT), at(options.new, lineage.ROOT)
-    counts, found = count(old, new), compare(old.images, new.images)
-    changes.print_table(old, new, counts, found)
+    counts, differences = count(old, new), compare(old.images, new.images)
+    page.print_table(old, new, counts, differences)
     out = lineage.ROOT / "build" / COMMAND / "index.html"
-    atomic.write_text(out, changes.render(old, new, counts, found))
+    atomic.write_text(out, page.render(old, new, counts, differences))
     print(f"Look at {os.path.relpath(out)}")
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.schema import Config
-from pipeline.diagnosis import GOOD_FIT, OF_THE_DATA, OVERFITTING, Course, diagnose
+from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING, Course, diagnose
 from pipeline.errors import ConfigError
 from pipeline.evaluation.accuracy import accuracy_on
 from pipeline.evaluation.course import chosen_thresholds, course_of
@@ -92,7 +92,7 @@ class Cure:
         print(f"diagnosis: {champion[0].diagnosis.sentence}{others}")
         if all(each.diagnosis.verdict == GOOD_FIT for each in champion):
             self.ended = f"it fits, on each of {len(champion)} seeds"
-        elif verdict in OF_THE_DATA:
+        elif verdict in DATA_VERDICTS:
             self.ended = f"{verdict.replace('_', ' ')} is a fault of the data, which no change of the training cures"
         if self.ended:
             return
@@ -231,7 +231,7 @@ def finish(cure: Cure, folder: Path) -> None:
     before, after = cure.rounds[0].champion if cure.rounds else cure.champion(), cure.champion()
     more_data = _worth_of_data(cure)
     suspects = None
-    if treatment.illness([each.diagnosis.verdict for each in after]) in OF_THE_DATA:
+    if treatment.illness([each.diagnosis.verdict for each in after]) in DATA_VERDICTS:
         suspects = conclusion.suspects(input_folder(cure.trainings.record(after[0].overrides), "prepare"))
     ended = page.Ending(
         asked=cure.asked.model_dump(),

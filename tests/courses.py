@@ -1,4 +1,4 @@
-"""Made-up courses of trainings, one for each way in which one can go."""
+"""Makes synthetic courses of trainings, at least one for each verdict."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ Series = np.ndarray
 
 
 def course(train: Series, val: Series, **changes: Any) -> Course:
-    """A course with these accuracies, and losses that go with them."""
+    """A course with these accuracies and losses that match them."""
     known: dict[str, Any] = {
         "train_loss": 2.3 * (1 - train) + 0.05,
         "train_accuracy": train,
@@ -110,4 +110,4 @@ EXAMPLES: dict[str, tuple[Callable[..., Course], str]] = {
     "too long": (overtrained, "overfitting"),
     "fits": (good_fit, "good_fit"),
 }
-"""How it goes, and the verdict that it must get."""
+"""Synthetic courses, each with the verdict that it must get."""

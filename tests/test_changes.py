@@ -1,4 +1,4 @@
-"""The command that compares two versions of the prepared data: its page, its table, its errors, and the whole in a project."""
+"""Tests the command that compares two versions of the prepared data: page, table, errors, and a run in a project."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""`python -m pipeline.diagnose`: our own trainings, those of other tools, and what it refuses."""
+"""Tests the command diagnose: trainings of this pipeline, histories of other tools, and error messages."""
 
 import json
 from pathlib import Path

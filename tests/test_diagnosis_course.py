@@ -1,4 +1,4 @@
-"""Histories of any tool become a course, or are refused in one sentence."""
+"""Tests reading a course from the histories of several tools, and the messages for those that cannot be read."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is prescribed follows from the verdict and from what the training already does."""
+"""Tests that prescriptions follow from the verdict and from the configuration of the training."""
 
 from typing import Any
 

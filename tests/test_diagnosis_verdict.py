@@ -1,4 +1,4 @@
-"""The verdicts on made-up courses, and what must not change them."""
+"""Tests the verdicts on synthetic courses, and their invariances."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -16,9 +16,9 @@ from tests.courses import EXAMPLES
 
 @pytest.mark.parametrize(("make", "verdict"), EXAMPLES.values(), ids=EXAMPLES)
 def test_each_way_to_go_gets_its_verdict(make: Callable[..., Course], verdict: str) -> None:
-    found = diagnose(make())
-    assert found.verdict == verdict, found
-    assert 0 < found.confidence <= 1
+    diagnosis = diagnose(make())
+    assert diagnosis.verdict == verdict, diagnosis
+    assert 0 < diagnosis.confidence <= 1
 
 
 def test_every_verdict_has_an_example_but_the_one_that_is_left() -> None:
@@ -62,20 +62,20 @@ def test_a_gap_is_that_of_the_weights_that_are_used() -> None:
 
 def test_too_long_a_training_is_cured_by_keeping_the_best_epoch() -> None:
     made = courses.overtrained()
-    found = diagnose(made)
-    assert (found.rule, found.causes) == ("overtrained", ("overtrained",))
+    diagnosis = diagnose(made)
+    assert (diagnosis.rule, diagnosis.causes) == ("overtrained", ("overtrained",))
     assert diagnose(replace(made, kept_epoch=6)).verdict == "good_fit"
 
 
 def test_a_loss_that_rises_while_accuracy_holds_is_flagged_not_condemned() -> None:
-    found = diagnose(courses.overconfident())
-    assert found.verdict == "good_fit" and "overconfident" in found.flags
+    diagnosis = diagnose(courses.overconfident())
+    assert diagnosis.verdict == "good_fit" and "overconfident" in diagnosis.flags
     assert "overconfident" not in diagnose(courses.good_fit()).flags
 
 
 def test_without_a_reference_a_poor_fit_is_not_called_underfitting() -> None:
-    found = diagnose(replace(courses.underfitting(), reference=None))
-    assert "underfitting" in found.not_judged and found.verdict == "good_fit"
+    diagnosis = diagnose(replace(courses.underfitting(), reference=None))
+    assert "underfitting" in diagnosis.not_judged and diagnosis.verdict == "good_fit"
 
 
 def test_what_holds_a_network_back_is_told_from_what_it_cannot_do() -> None:
@@ -103,9 +103,9 @@ def test_few_images_make_the_same_gap_inconclusive_and_it_says_how_many_would_do
     narrow = {"num_train": 60, "num_val": 60}
     many, few = courses.course(*_gap_of(0.07)), courses.course(*_gap_of(0.07), **narrow)
     assert diagnose(many).verdict == "overfitting"
-    found = diagnose(few)
-    assert found.verdict == "inconclusive" and "validation images" in found.settled_by
-    needed = int(found.settled_by.split()[1].replace(",", ""))
+    diagnosis = diagnose(few)
+    assert diagnosis.verdict == "inconclusive" and "validation images" in diagnosis.settled_by
+    needed = int(diagnosis.settled_by.split()[1].replace(",", ""))
     assert diagnose(replace(few, num_train=2 * needed, num_val=2 * needed)).verdict in ("overfitting", "good_fit")
 
 
@@ -115,9 +115,9 @@ def _gap_of(gap: float) -> tuple[np.ndarray, np.ndarray]:
 
 def test_few_epochs_block_only_what_needs_many() -> None:
     assert diagnose(courses.overfitting(5)).verdict == "overfitting"
-    found = diagnose(courses.good_fit(9))
-    assert found.verdict == "inconclusive" and "10 epochs" in found.settled_by
-    assert {"unstable", "overtrained", "good_fit"} <= set(found.not_judged)
+    diagnosis = diagnose(courses.good_fit(9))
+    assert diagnosis.verdict == "inconclusive" and "10 epochs" in diagnosis.settled_by
+    assert {"unstable", "overtrained", "good_fit"} <= set(diagnosis.not_judged)
 
 
 def test_signals_that_nobody_measured_are_listed_not_passed() -> None:
@@ -188,9 +188,9 @@ def test_whatever_the_numbers_there_is_one_verdict(
         images,
         classes,
     )
-    found = diagnose(made)
-    assert found.verdict in VERDICTS and 0 <= found.confidence <= 1
-    assert found.sentence.startswith(found.verdict.replace("_", " "))
+    diagnosis = diagnose(made)
+    assert diagnosis.verdict in VERDICTS and 0 <= diagnosis.confidence <= 1
+    assert diagnosis.sentence.startswith(diagnosis.verdict.replace("_", " "))
 
 
 def test_thresholds_are_what_decides() -> None:

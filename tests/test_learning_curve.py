@@ -1,4 +1,4 @@
-"""A learning curve over data, as a user runs it."""
+"""Tests the command learning_curve as a user runs it."""
 
 import csv
 import json

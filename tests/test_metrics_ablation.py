@@ -1,4 +1,4 @@
-"""Arms beside a baseline: which epoch counts, which differences are claimed, and how a null reads."""
+"""Tests the comparison of arms with a baseline: the kept epoch, the differences, and the sentence without an effect."""
 
 from collections.abc import Sequence
 

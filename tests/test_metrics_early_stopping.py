@@ -1,4 +1,4 @@
-"""The rule of early stopping on scripted losses; nothing is trained here."""
+"""Tests early stopping on scripted losses, without training."""
 
 from itertools import pairwise
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.metrics.early_stopping import PATIENCES, Stop, looking_back, stopping_epoch
+from pipeline.metrics.early_stopping import PATIENCES, Stop, stopping_epoch, stops_in_hindsight
 
 FALLS_AND_RISES = [3.0, 2.0, 1.0, 1.1, 1.2, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4]
 
@@ -38,10 +38,10 @@ def test_nothing_stops_before_there_is_something_to_compare() -> None:
     assert stopping_epoch([], patience=1) is None and stopping_epoch([1.0], patience=1) is None
 
 
-def test_looking_back_names_where_each_patience_would_have_stopped_and_what_it_would_have_kept() -> None:
-    stops = looking_back(FALLS_AND_RISES)
+def test_hindsight_names_where_each_patience_would_have_stopped_and_what_it_would_have_kept() -> None:
+    stops = stops_in_hindsight(FALLS_AND_RISES)
     assert stops == [Stop(1, 4, 3, 1.0), Stop(2, 5, 3, 1.0), Stop(3, 9, 6, 0.9), Stop(5, 11, 6, 0.9)]
-    assert looking_back([-value for value in FALLS_AND_RISES], rising=True)[2] == Stop(3, 9, 6, -0.9)
+    assert stops_in_hindsight([-value for value in FALLS_AND_RISES], rising=True)[2] == Stop(3, 9, 6, -0.9)
 
 
 LOSSES = st.lists(st.integers(0, 9).map(float), max_size=30)
@@ -64,6 +64,6 @@ def test_more_patience_never_stops_earlier_nor_keeps_a_worse_epoch(losses: list[
     never = len(losses) + 1
     sooner, later = (stopping_epoch(losses, patience=number) or never for number in (patience, patience + 1))
     assert sooner <= later
-    stops = looking_back(losses)
+    stops = stops_in_hindsight(losses)
     assert [stop.patience for stop in stops] == list(PATIENCES[: len(stops)])
     assert all(first.best_value >= second.best_value for first, second in pairwise(stops))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
 
@@ -43,6 +44,12 @@ def test_newcombe_gives_the_published_values(
 def test_the_gap_of_few_images_is_known_only_roughly(n_probe: int, n_val: int, half_width: float) -> None:
     low, high = newcombe(round(0.95 * n_probe), n_probe, round(0.85 * n_val), n_val)
     assert (high - low) / 2 == pytest.approx(half_width, abs=5e-4)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (1, 3), (81, 263), (297, 298), (59_000, 60_000)])
+def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
+    expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    assert wilson(successes, n) == pytest.approx((expected.low, expected.high), rel=0, abs=1e-15)
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -1,4 +1,4 @@
-"""Paired differences: intervals that cover, p values that are exact, and what an experiment could have found."""
+"""Tests paired differences: coverage of the intervals, exact p values, and detectable effects."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""The law by which errors fall with more data, against exact ones and against noise."""
+"""Tests the fit and the forecast of the power law, on exact errors and on noisy ones."""
 
 import numpy as np
 import pytest

@@ -59,9 +59,7 @@ def test_a_class_that_neither_occurs_nor_is_predicted_changes_no_mean() -> None:
     ):
         assert score(labels, wider) == score(labels, probabilities)
     nothing = scores.per_class(labels, wider)[3]
-    assert (
-        nothing == ClassScore(count=0, predicted=0, found=0) and nothing.recall == nothing.precision == nothing.f1 == 0
-    )
+    assert nothing == ClassScore(count=0, predicted=0, correct=0, recall=0, precision=0, f1=0)
     assert nothing.recall_interval() == nothing.precision_interval() == (0, 1)
     assert scores.confusion(labels, wider).shape == (5, 5)
 
@@ -76,8 +74,8 @@ def test_a_class_without_images_that_is_predicted_is_left_out_too() -> None:
 def test_intervals_of_a_class_are_those_of_its_shares() -> None:
     labels, probabilities = drawn(3)
     for score in scores.per_class(labels, probabilities):
-        assert score.recall_interval() == wilson(score.found, score.count)
-        assert score.precision_interval() == wilson(score.found, score.predicted)
+        assert score.recall_interval() == wilson(score.correct, score.count)
+        assert score.precision_interval() == wilson(score.correct, score.predicted)
         assert score.recall_interval()[0] < score.recall < score.recall_interval()[1]
     low, high = scores.balanced_accuracy_interval(labels, probabilities)
     assert low < scores.balanced_accuracy(labels, probabilities) < high

@@ -1,4 +1,4 @@
-"""Class names in pictures: any letters, any length, and signs that Matplotlib would read as formulas."""
+"""Tests class names in figures: any script, any length, and signs that Matplotlib would read as formulas."""
 
 from pathlib import Path
 

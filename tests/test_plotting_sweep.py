@@ -1,4 +1,4 @@
-"""The pictures of a sweep: drawn for any values, and with every axis where its values say."""
+"""Tests the figures of a sweep for any values, and the scale of each axis."""
 
 import io
 

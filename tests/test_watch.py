@@ -1,4 +1,4 @@
-"""What is said of a training while it runs: by the watch on made-up courses, and by the callback in a bare Lightning module."""
+"""Tests the remarks on a running training: on synthetic courses, and from the callback in a plain Lightning module."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -57,11 +57,11 @@ def test_guessing_and_a_loss_that_is_no_number_are_told() -> None:
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*many workers", "ignore:.*logging interval")
-"""Lightning's own."""
+"""Warnings of Lightning itself."""
 
 
 class Anybodys(pl.LightningModule):
-    """A module that logs as most do."""
+    """A module that logs metrics as most modules do."""
 
     def __init__(self, *, accuracy: bool = True) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Anybodys(pl.LightningModule):
 
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., tuple[WatchFit, list[str]]]:
-    """Trains on noise, which is learned by heart, and gives the callback and what it said."""
+    """Trains until random images are memorised; returns the callback and its lines."""
 
     def run(**options: bool) -> tuple[WatchFit, list[str]]:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The images of the study: three data sets, split by seed, and what some regimes do to them."""
+"""Draws the images of the study: three data sets, split by seed, and changed as some regimes require."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +17,7 @@ NUM_CLASSES = 10
 
 @dataclass(frozen=True)
 class DataSet:
-    """How a data set is used: images of validation, images that most regimes train on, and of them in a batch."""
+    """Number of validation images, of training images of most regimes, and of images in a batch."""
 
     num_val: int
     num_train: int
@@ -42,15 +42,16 @@ class Split:
 
 
 def split(name: str, num_train: int, seed: int, change: str) -> Split | None:
-    """Draw a split, as many training images of each class alike, and change it; None where four times as many are asked for
-    and there are not even twice as many.
+    """Draw a split with equally many training images of each class, and change it.
 
     Args:
-        name: Of the data set.
-        num_train: Images to train on; 0: the data set's usual number; `FOUR_TIMES`: four times that, or as
-            many as there are.
-        seed: Of the draw. Fewer images are some of the more that the same seed draws.
+        name: Name of the data set.
+        num_train: Number of training images; 0: the usual number of the data set; `FOUR_TIMES`: four times that, or all.
+        seed: Seed of the draw. With the same seed, a smaller set is part of a larger one.
         change: Name of one of the functions below; empty: none.
+
+    Returns:
+        The split; None if `FOUR_TIMES` is asked for and there are fewer than twice the usual number.
     """
     images, labels = _images(name)
     about = DATA_SETS[name]

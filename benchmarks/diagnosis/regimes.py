@@ -1,13 +1,13 @@
-"""The regimes of the study: trainings that are made to fit well or badly, in known ways.
+"""Defines the regimes of the study: trainings that are made to fit well or badly, in known ways.
 
-What a regime is meant to be is only a claim. `variants` gives the trainings that certify it: the same seeds with one thing
-made better, which must raise the validation accuracy where the claim says so, and must not where it says that all is well.
+The intended verdict of a regime is only a claim. `variants` gives the trainings that certify it: the same seeds with one
+change, which must raise the validation accuracy, or must not if the claim is a good fit.
 """
 
 from dataclasses import dataclass, field, replace
 
 FOUR_TIMES = -4
-"""As a number of images: four times as many as the data set's other regimes have."""
+"""Number of images that stands for four times the usual number of the data set."""
 
 MORE_DATA, REGULARISED, LARGER, LONGER, CALMER = "more data", "regularised", "larger", "longer", "calmer"
 
@@ -17,14 +17,14 @@ class Regime:
     """One way to train.
 
     Attributes:
-        name: Of the regime.
-        verdict: What it is meant to be.
-        epochs: Of the training.
-        overrides: Of `params.yaml` beside this file.
-        images: To train on, as many as of each class alike; 0: as many as the data set's other regimes have.
-        change: Of the images or the labels: a function of `drawing.py`.
-        flaw: Of the network: a function of `flaws.py`.
-        larger: Overrides that give the network back what it lacks; empty: twice the width.
+        name: Name of the regime.
+        verdict: Intended verdict.
+        epochs: Number of epochs.
+        overrides: Overrides of `params.yaml` beside this file.
+        images: Number of training images, equally many of each class; 0: the usual number of the data set.
+        change: Name of a function of `drawing.py` that changes images or labels; empty: none.
+        flaw: Name of a function of `flaws.py` that changes the network; empty: none.
+        larger: Overrides that restore the capacity of the network; empty: twice the width.
     """
 
     name: str
@@ -84,8 +84,8 @@ REGIMES = (
 
 
 def variants(regime: Regime) -> dict[str, Regime]:
-    """The trainings that certify what a regime is meant to be, by name; none where the fault was put in by hand."""
-    found = {
+    """The trainings that certify the intended verdict, by name; none for a fault that is built in."""
+    available = {
         MORE_DATA: replace(regime, images=4 * regime.images or FOUR_TIMES),
         REGULARISED: replace(
             regime, overrides=(*regime.overrides, "augment=light", "model.dropout=0.4", "regularization.l2=0.3")
@@ -105,11 +105,11 @@ def variants(regime: Regime) -> dict[str, Regime]:
         "still_learning": (LONGER,),
         "unstable": (CALMER,),
     }.get(regime.verdict, ())
-    return {name: found[name] for name in wanted}
+    return {name: available[name] for name in wanted}
 
 
 def _calmer(override: str) -> str:
-    """A tenth of the rate; other overrides as they are."""
+    """A tenth of the learning rate; other overrides stay as they are."""
     key, value = override.split("=", 1)
     return f"{key}={float(value) / 10:g}" if key == "optimizer.lr" else override
 

@@ -1,6 +1,6 @@
-"""Rules by which other tools tell overfitting, on the same histories. Each says yes or no; the sources say how it is computed.
+"""Detects overfitting by the rules of other tools, as their sources compute them.
 
-Where a rule watches every step or every epoch, it says yes once it has fired at any of them, as the tool would have.
+A rule that watches every step or epoch counts as positive if it would have fired at any of them.
 """
 
 from collections.abc import Callable

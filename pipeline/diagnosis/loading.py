@@ -1,63 +1,85 @@
-"""The course of one of our own trainings, read from its folder and from the data that it was made from."""
+"""Reads the course of a training of this pipeline, and the history that another tool wrote as CSV."""
 
-import json
+import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.signals import SignalsRecord
 from pipeline.diagnosis.course import Course, from_rows
 from pipeline.metrics import history
 
 
 def read_course(training: Path, prepared: Path | None = None, **known: Any) -> Course:
-    """The course of a finished training.
+    """Read the course of a finished training.
 
     Args:
         training: Output of the train stage.
-        prepared: Output of the prepare stage that it was made from; without it nobody looks for images in both splits.
+        prepared: Output of the prepare stage that the training used; None: do not look for images in both splits.
         known: Further attributes of `Course`, such as `reference`.
 
     Raises:
         CourseError: The history lacks a column.
+        DataError: A record of the training is missing or damaged.
     """
-    run, signals = (json.loads((training / name).read_text()) for name in ("run.json", "signals.json"))
-    shares = class_shares(run["dataset"]["counts"]["val"])
+    run, signals = RunRecord.read(training), SignalsRecord.read(training)
+    shares = class_shares(run.dataset.counts["val"])
     about: dict[str, Any] = {
         "majority": float(shares.max()),
         "chance_loss": float(-(shares * np.log(shares)).sum()),
-        "kept_epoch": run["best_epoch"],
-        "num_learning": signals["num_train"],
-        "initial_loss": signals["initial_loss"],
-        "learns_one_batch": signals["one_batch"]["passed"],
+        "kept_epoch": run.best_epoch,
+        "num_learning": signals.num_train,
+        "initial_loss": signals.initial_loss,
+        "learns_one_batch": signals.one_batch.passed,
     }
     if prepared is not None:
         about["duplicates"] = duplicates(prepared)
     return from_rows(
         history.read_csv(training / "history.csv"),
-        num_train=signals["num_probe"],
-        num_val=signals["num_val"],
-        num_classes=signals["num_classes"],
+        num_train=signals.num_probe,
+        num_val=signals.num_val,
+        num_classes=signals.num_classes,
         **(about | known),
     )
 
 
 def course_so_far(working: Path, rows: list[dict[str, float]]) -> Course:
-    """The course of a training that still runs.
+    """Read the course of a training that still runs.
 
     Args:
-        working: Its working folder.
-        rows: Of its history.
+        working: Working folder of the training.
+        rows: Rows of its history so far.
     """
-    signals = json.loads((working / "signals.json").read_text())
+    signals = SignalsRecord.read(working)
     return from_rows(
-        rows, num_train=signals["num_probe"], num_val=signals["num_val"], num_classes=signals["num_classes"],
-        num_learning=signals["num_train"],
+        rows, num_train=signals.num_probe, num_val=signals.num_val, num_classes=signals.num_classes,
+        num_learning=signals.num_train,
     )  # fmt: skip
 
 
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read a CSV with a row for each epoch; a cell without a number, such as fastai's time, becomes NaN.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeDecodeError: The file is not UTF-8.
+        csv.Error: The file is not CSV.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return [{key.strip(): _number(text) for key, text in row.items() if key} for row in csv.DictReader(file)]
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
 def class_shares(counts: list[int]) -> np.ndarray:
-    """The shares of the classes that occur, float64, from the images of each.
+    """The shares of the classes that occur, float64, from the number of images of each class.
 
     >>> class_shares([3, 0, 1]).tolist()
     [0.75, 0.25]
@@ -68,12 +90,12 @@ def class_shares(counts: list[int]) -> np.ndarray:
 
 
 def duplicates(prepared: Path) -> float:
-    """The share of validation images whose pixels, as they came, are also those of a training image."""
+    """The share of validation images whose original pixels equal those of a training image."""
     import pyarrow.parquet as pq
 
     train, val = (
         pq.read_table(prepared / split / "ids.parquet", columns=["sha256"])["sha256"].to_pylist()
         for split in ("train", "val")
     )
-    known = set(train)
-    return sum(digest in known for digest in val) / max(len(val), 1)
+    of_training = set(train)
+    return sum(digest in of_training for digest in val) / max(len(val), 1)

@@ -1,4 +1,4 @@
-"""What to change after a verdict: overrides in the order in which they are worth a try, each in several strengths."""
+"""Prescribes changes for a verdict: overrides in several strengths, the most promising first."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from pipeline.diagnosis import rules
 from pipeline.diagnosis.verdict import OVERCONFIDENT, Diagnosis
 
 MOST = 3
-"""Prescriptions that a verdict is given at once."""
+"""Largest number of prescriptions of a diagnosis."""
 
-Settings = Mapping[str, Any]
-"""The configuration of the training, as nested mappings; without keys that it does not have, the defaults count."""
+Configuration = Mapping[str, Any]
+"""Configuration of a training as nested mappings; a missing key has its default."""
 
 
 @dataclass(frozen=True)
 class Prescription:
-    """One change.
+    """One change of a training.
 
     Attributes:
-        remedy: What it is, in a few words.
-        strengths: Overrides of which to choose one; the first is the one to begin with.
+        remedy: Description in a few words.
+        strengths: Overrides to choose from, one for each strength; the first is tried first.
     """
 
     remedy: str
@@ -33,21 +33,24 @@ class Prescription:
 
 
 def prescribe(
-    diagnosis: Diagnosis, settings: Settings | None = None, *, most: int | None = MOST
+    diagnosis: Diagnosis, settings: Configuration | None = None, *, most: int | None = MOST
 ) -> tuple[Prescription, ...]:
-    """Changes, the most promising first; none for a good fit, and for what no change of training cures.
+    """Prescribe changes, the most promising first; none for a good fit, nor for a verdict on the data.
 
     Args:
-        diagnosis: As `diagnose` gives it.
-        settings: Of the training; None: of another tool, of which the defaults are assumed.
-        most: How many at most; None: all there are.
+        diagnosis: Diagnosis of the training.
+        settings: Configuration of the training; None: that of another tool, for which the defaults are assumed.
+        most: Largest number of prescriptions; None: all.
     """
     known = settings or {}
-    found = (prescription for remedy in _remedies(diagnosis) if (prescription := remedy(known)) is not None)
-    return tuple(islice(found, most))
+    prescriptions = (prescription for remedy in _remedies(diagnosis) if (prescription := remedy(known)) is not None)
+    return tuple(islice(prescriptions, most))
 
 
-_Remedy = Callable[[Settings], Prescription | None]
+_AUGMENTATIONS = ("none", "light", "standard", "strong")
+"""Presets of augmentation, from the weakest to the strongest."""
+
+_Remedy = Callable[[Configuration], Prescription | None]
 
 
 def _remedies(diagnosis: Diagnosis) -> Iterator[_Remedy]:
@@ -55,99 +58,99 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[_Remedy]:
     if verdict == rules.OVERFITTING and causes == ("overtrained",):
         yield from (_early_stopping, _more_decay)
     elif verdict == rules.OVERFITTING:
-        yield from (_augment_more, _more_decay, _more_dropout, _smooth_labels, _narrower, _l1, _early_stopping)
+        yield from (_augment_more, _more_decay, _more_dropout, _smooth_labels, _narrower, _more_l1, _early_stopping)
     elif verdict == rules.UNDERFITTING:
         if "regularised" in causes:
-            yield from (_no_l1, _less_decay, _no_dropout, _augment_less)
-        yield from (_wider, _deeper, _larger_images, _found_lr)
+            yield from (_less_l1, _less_decay, _less_dropout, _augment_less)
+        yield from (_wider, _deeper, _larger_images, _range_test_lr)
     elif verdict == rules.STILL_LEARNING:
         yield from (_more_epochs, _higher_lr)
     elif verdict in (rules.UNSTABLE, rules.DIVERGED):
         yield _lower_lr
         if verdict == rules.DIVERGED:
-            yield _found_lr
-        yield from (_clip, _warm_up, _larger_batches, _average)
+            yield _range_test_lr
+        yield from (_clip, _warm_up, _larger_batches, _average_weights)
     elif verdict == rules.NOT_LEARNING:
-        yield from _awakening(causes)
+        yield from _when_not_learning(causes)
     elif verdict == rules.EVAL_MISMATCH:
         yield from (_group_norm, _larger_batches)
     elif OVERCONFIDENT in diagnosis.flags:
         yield from (_smooth_labels, _more_decay)
 
 
-def _awakening(causes: tuple[str, ...]) -> Iterator[_Remedy]:
+def _when_not_learning(causes: tuple[str, ...]) -> Iterator[_Remedy]:
     if "penalty" in causes:
-        yield from (_no_l1, _less_decay)
+        yield from (_less_l1, _less_decay)
     if "dead_relu" in causes or "initialisation" in causes:
-        yield from (_leaky, _lower_lr)
+        yield from (_other_activation, _lower_lr)
     if "no_updates" in causes:
         yield _much_higher_lr
-    yield from (_found_lr, _much_higher_lr, _lower_lr)
+    yield from (_range_test_lr, _much_higher_lr, _lower_lr)
 
 
-def _augment_more(settings: Settings) -> Prescription | None:
-    order = ("none", "light", "standard", "strong")
+def _augment_more(settings: Configuration) -> Prescription | None:
     name = _get(settings, "augment.name", "none")
-    stronger = order[order.index(name) + 1 :] if name in order else ()
+    stronger = _AUGMENTATIONS[_AUGMENTATIONS.index(name) + 1 :] if name in _AUGMENTATIONS else ()
     if stronger:
         first = "standard" if "standard" in stronger else stronger[0]
-        rest = tuple(each for each in stronger if each != first)
-        return Prescription("augment the images more", tuple(f"augment={each}" for each in (first, *rest)))
+        rest = tuple(preset for preset in stronger if preset != first)
+        return Prescription("augment the images more", tuple(f"augment={preset}" for preset in (first, *rest)))
     strength = _get(settings, "augment.strength", 1.0)
     return (
         Prescription("augment the images more", (f"augment.strength={strength * 1.5:g}",)) if strength < 1.5 else None
     )
 
 
-def _augment_less(settings: Settings) -> Prescription | None:
-    order = ("none", "light", "standard", "strong")
+def _augment_less(settings: Configuration) -> Prescription | None:
     name = _get(settings, "augment.name", "none")
-    if name not in order or name == "none":
+    if name not in _AUGMENTATIONS or name == "none":
         return None
-    weaker = order[: order.index(name)][::-1]
-    return Prescription("augment the images less", tuple(f"augment={each}" for each in weaker))
+    weaker = _AUGMENTATIONS[: _AUGMENTATIONS.index(name)][::-1]
+    return Prescription("augment the images less", tuple(f"augment={preset}" for preset in weaker))
 
 
-def _more_decay(settings: Settings) -> Prescription:
+def _more_decay(settings: Configuration) -> Prescription:
     now = _get(settings, "regularization.l2", 0.0)
-    doses = (0.1, 1.0, 0.01) if now == 0 else (10 * now, 30 * now, 3 * now)
+    values = (0.1, 1.0, 0.01) if now == 0 else (10 * now, 30 * now, 3 * now)
     if _get(settings, "optimizer.name", "adamw") == "sgd" and now == 0:
-        doses = (5e-4, 5e-3, 5e-5)
-    return Prescription("decay the weights more (L2)", tuple(f"regularization.l2={dose:g}" for dose in doses))
+        values = (5e-4, 5e-3, 5e-5)
+    return Prescription("decay the weights more (L2)", tuple(f"regularization.l2={value:g}" for value in values))
 
 
-def _less_decay(settings: Settings) -> Prescription | None:
+def _less_decay(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.l2", 0.0)
     if not now:
         return None
     return Prescription("decay the weights less (L2)", (f"regularization.l2={now / 10:g}", "regularization.l2=0"))
 
 
-def _l1(settings: Settings) -> Prescription:
+def _more_l1(settings: Configuration) -> Prescription:
     now = _get(settings, "regularization.l1", 0.0)
-    doses = (10 * now, 3 * now, 30 * now) if now else (1e-4, 1e-3, 1e-5)
-    return Prescription("thin the weights out (L1)", tuple(f"regularization.l1={dose:g}" for dose in doses))
+    values = (10 * now, 3 * now, 30 * now) if now else (1e-4, 1e-3, 1e-5)
+    return Prescription("thin the weights out (L1)", tuple(f"regularization.l1={value:g}" for value in values))
 
 
-def _no_l1(settings: Settings) -> Prescription | None:
+def _less_l1(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.l1", 0.0)
     if not now:
         return None
     return Prescription("weaken L1", ("regularization.l1=0", f"regularization.l1={now / 10:g}"))
 
 
-def _more_dropout(settings: Settings) -> Prescription | None:
-    for key, where in (("model.dropout", "head"), ("model.conv_dropout", "convolutions")):
+def _more_dropout(settings: Configuration) -> Prescription | None:
+    for key, layers in (("model.dropout", "head"), ("model.conv_dropout", "convolutions")):
         now = _get(settings, key, 0.0)
-        doses = [dose for dose in (0.5, 0.3, 0.7) if dose > now + 0.05]
-        if doses and where == "head":
-            return Prescription("drop out more in the head", tuple(f"{key}={dose}" for dose in doses))
+        values = [value for value in (0.5, 0.3, 0.7) if value > now + 0.05]
+        if values and layers == "head":
+            return Prescription("drop out more in the head", tuple(f"{key}={value}" for value in values))
         if now < 0.3:
-            return Prescription("drop out channels", tuple(f"{key}={dose}" for dose in (0.1, 0.2, 0.3) if dose > now))
+            return Prescription(
+                "drop out channels", tuple(f"{key}={value}" for value in (0.1, 0.2, 0.3) if value > now)
+            )
     return None
 
 
-def _no_dropout(settings: Settings) -> Prescription | None:
+def _less_dropout(settings: Configuration) -> Prescription | None:
     head, channels = (_get(settings, key, 0.0) for key in ("model.dropout", "model.conv_dropout"))
     if not head and not channels:
         return None
@@ -155,33 +158,33 @@ def _no_dropout(settings: Settings) -> Prescription | None:
     return Prescription("drop out less", (f"{key}=0", f"{key}={now / 2:g}"))
 
 
-def _smooth_labels(settings: Settings) -> Prescription | None:
+def _smooth_labels(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.label_smoothing", 0.0)
-    doses = tuple(f"regularization.label_smoothing={dose}" for dose in (0.1, 0.05, 0.2) if dose > now)
-    return Prescription("smooth the labels", doses) if doses else None
+    values = tuple(f"regularization.label_smoothing={value}" for value in (0.1, 0.05, 0.2) if value > now)
+    return Prescription("smooth the labels", values) if values else None
 
 
-def _narrower(settings: Settings) -> Prescription | None:
+def _narrower(settings: Configuration) -> Prescription | None:
     return _scaled(settings, "model.width", (0.5, 0.75, 0.25), "a simpler model: fewer channels")
 
 
-def _wider(settings: Settings) -> Prescription | None:
+def _wider(settings: Configuration) -> Prescription | None:
     return _scaled(settings, "model.width", (2, 4, 1.5), "a larger model: more channels")
 
 
-def _deeper(settings: Settings) -> Prescription | None:
+def _deeper(settings: Configuration) -> Prescription | None:
     now = _get(settings, "model.depth", None)
     return None if now is None else Prescription("a larger model: deeper", (f"model.depth={now + 1}",))
 
 
-def _larger_images(settings: Settings) -> Prescription | None:
+def _larger_images(settings: Configuration) -> Prescription | None:
     now = _get(settings, "prepare.size", None)
     if _get(settings, "prepare.fit", "stretch") == "pad":
-        return None  # a wider frame shows nothing more
+        return None  # padding to a larger size adds no detail
     return None if now is None else Prescription("larger images", (f"prepare.size={round(now * 1.5)}",))
 
 
-def _early_stopping(settings: Settings) -> Prescription | None:
+def _early_stopping(settings: Configuration) -> Prescription | None:
     if _get(settings, "train.early_stopping.patience", None) is not None and _get(
         settings, "train.early_stopping.restore_best", True
     ):
@@ -194,65 +197,65 @@ def _early_stopping(settings: Settings) -> Prescription | None:
     )
 
 
-def _more_epochs(settings: Settings) -> Prescription:
+def _more_epochs(settings: Configuration) -> Prescription:
     epochs = _get(settings, "train.max_epochs", 20)
     return Prescription("train longer", tuple(f"train.max_epochs={times * epochs}" for times in (2, 3, 4)))
 
 
-def _higher_lr(settings: Settings) -> Prescription | None:
-    return _rates(settings, (3, 10, 2), "a higher learning rate")
+def _higher_lr(settings: Configuration) -> Prescription | None:
+    return _scaled_rates(settings, (3, 10, 2), "a higher learning rate")
 
 
-def _much_higher_lr(settings: Settings) -> Prescription | None:
-    return _rates(settings, (100, 10, 1000), "a much higher learning rate")
+def _much_higher_lr(settings: Configuration) -> Prescription | None:
+    return _scaled_rates(settings, (100, 10, 1000), "a much higher learning rate")
 
 
-def _lower_lr(settings: Settings) -> Prescription | None:
-    return _rates(settings, (0.1, 0.3, 0.03), "a lower learning rate")
+def _lower_lr(settings: Configuration) -> Prescription | None:
+    return _scaled_rates(settings, (0.1, 0.3, 0.03), "a lower learning rate")
 
 
-def _found_lr(settings: Settings) -> Prescription | None:
+def _range_test_lr(settings: Configuration) -> Prescription | None:
     if _get(settings, "optimizer.lr", 0.0) == "auto":
         return None
     return Prescription("a learning rate from a range test", ("optimizer.lr=auto",))
 
 
-def _clip(settings: Settings) -> Prescription | None:
+def _clip(settings: Configuration) -> Prescription | None:
     if _get(settings, "train.gradient_clip_norm", None) is not None:
         return None
     return Prescription("clip the gradients", ("train.gradient_clip_norm=1", "train.gradient_clip_norm=0.1"))
 
 
-def _warm_up(settings: Settings) -> Prescription | None:
+def _warm_up(settings: Configuration) -> Prescription | None:
     if _get(settings, "scheduler.warmup_fraction", 0.0) >= 0.1:
         return None
     return Prescription("warm the learning rate up", ("scheduler.warmup_fraction=0.1", "scheduler.warmup_fraction=0.2"))
 
 
-def _larger_batches(settings: Settings) -> Prescription:
+def _larger_batches(settings: Configuration) -> Prescription:
     now = _get(settings, "train.batch_size", 256)
     return Prescription("larger batches", (f"train.batch_size={4 * now}", f"train.batch_size={2 * now}"))
 
 
-def _average(settings: Settings) -> Prescription | None:
+def _average_weights(settings: Configuration) -> Prescription | None:
     if _get(settings, "train.ema_decay", 0.0):
         return None
     return Prescription("average the weights", ("train.ema_decay=0.99", "train.ema_decay=0.999"))
 
 
-def _group_norm(settings: Settings) -> Prescription | None:
+def _group_norm(settings: Configuration) -> Prescription | None:
     if _get(settings, "model.normalization", "batch") != "batch":
         return None
     return Prescription("normalise by groups, which knows no running statistics", ("model.normalization=group",))
 
 
-def _leaky(settings: Settings) -> Prescription | None:
+def _other_activation(settings: Configuration) -> Prescription | None:
     if _get(settings, "model.activation", "relu") != "relu":
         return None
     return Prescription("an activation that cannot die", ("model.activation=leaky_relu", "model.activation=gelu"))
 
 
-def _scaled(settings: Settings, key: str, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+def _scaled(settings: Configuration, key: str, factors: tuple[float, ...], remedy: str) -> Prescription | None:
     now = _get(settings, key, None)
     if now is None:
         return None
@@ -261,18 +264,18 @@ def _scaled(settings: Settings, key: str, factors: tuple[float, ...], remedy: st
     return Prescription(remedy, different) if different else None
 
 
-def _rates(settings: Settings, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+def _scaled_rates(settings: Configuration, factors: tuple[float, ...], remedy: str) -> Prescription | None:
     now = _get(settings, "optimizer.lr", 0.003)
     if now == "auto":
         return None
     return Prescription(remedy, tuple(f"optimizer.lr={now * factor:g}" for factor in factors))
 
 
-def _get(settings: Settings, key: str, default: Any) -> Any:
-    """The value of a dotted key."""
-    found: Any = settings
+def _get(settings: Configuration, key: str, default: Any) -> Any:
+    """The value of a dotted key; `default` if it is missing."""
+    value: Any = settings
     for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
+        if not isinstance(value, Mapping) or part not in value:
             return default
-        found = found[part]
-    return found
+        value = value[part]
+    return value

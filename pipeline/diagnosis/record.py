@@ -1,10 +1,11 @@
-"""`diagnosis.json`: a diagnosis as it is stored, and the lines in which it is told."""
+"""Turns a diagnosis into its record, and the record into lines for a terminal."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
 
+from pipeline.artefacts.diagnosis import DiagnosisRecord, Interval, Prescribed
 from pipeline.diagnosis import rules
-from pipeline.diagnosis.estimates import Estimate
+from pipeline.diagnosis.measurements import Estimate
 from pipeline.diagnosis.prescriptions import Prescription
 from pipeline.diagnosis.verdict import OVERCONFIDENT, Diagnosis
 
@@ -22,7 +23,7 @@ MEANING = {
     rules.GOOD_FIT: "The distance between training and validation is small, and both curves have settled.",
     rules.INCONCLUSIVE: "What was measured cannot tell a good fit from the others.",
 }
-"""What each verdict means for the two curves."""
+"""Meaning of each verdict."""
 
 CAUSES = {
     "gap": "the gap is that of the weights which are used",
@@ -35,51 +36,60 @@ CAUSES = {
     "one_batch": "it could not even learn one batch by heart",
     "penalty": "more than half of the objective is penalty",
 }
+"""Text of each cause, as a clause that follows "because"."""
+
 FLAGS = {
     OVERCONFIDENT: "validation loss rises while its accuracy holds: it becomes too sure of its mistakes",
     "no_clean_probe": "training was measured while learning, where dropout and augmentation make it look worse: a gap may hide",
 }
+"""Text of each flag."""
 
 
-def as_record(diagnosis: Diagnosis, prescriptions: Sequence[Prescription]) -> dict[str, Any]:
-    """What JSON can hold; numbers with an interval as mappings of `value`, `low` and `high`."""
-    evidence = {
-        name: {"value": found.value, "low": found.low, "high": found.high} if isinstance(found, Estimate) else found
-        for name, found in diagnosis.evidence.items()
-    }
-    return {
-        "verdict": diagnosis.verdict,
-        "confidence": round(diagnosis.confidence, 4),
-        "nearest": diagnosis.nearest,
-        "sentence": diagnosis.sentence,
-        "meaning": MEANING[diagnosis.verdict],
-        "rule": diagnosis.rule,
-        "epoch": diagnosis.epoch,
-        "evidence": evidence,
-        "causes": [CAUSES[cause] for cause in diagnosis.causes],
-        "flags": {flag: FLAGS[flag] for flag in diagnosis.flags},
-        "not_judged": list(diagnosis.not_judged),
-        "settled_by": diagnosis.settled_by,
-        "prescriptions": [
-            {"remedy": each.remedy, "override": each.override, "strengths": list(each.strengths)}
-            for each in prescriptions
-        ],
-    }
-
-
-def lines(record: dict[str, Any]) -> list[str]:
-    """The diagnosis for a terminal.
+def as_record(
+    diagnosis: Diagnosis, prescriptions: Sequence[Prescription], training: str | None = None
+) -> DiagnosisRecord:
+    """The content of `diagnosis.json`.
 
     Args:
-        record: As `as_record` gives it.
+        diagnosis: Verdict and evidence.
+        prescriptions: Changes to try, the most promising first.
+        training: Our own id of the weights; None for the training of another tool.
     """
-    told = [record["sentence"], f"  {record['meaning']}"]
-    told += [f"  Because {cause}." for cause in record["causes"]]
-    told += [f"  Note: {text}." for text in record["flags"].values()]
-    if record["settled_by"]:
-        told.append(f"  It would be settled by {record['settled_by']}.")
-    told.append(f"  Confidence {record['confidence']:.2f}; the nearest threshold is that of {record['nearest']}.")
-    if record["not_judged"]:
-        told.append(f"  Not judged, for want of a signal or of epochs: {', '.join(record['not_judged'])}.")
-    told += [f"  Try {each['override']}  ({each['remedy']})" for each in record["prescriptions"]]
-    return told
+    return DiagnosisRecord(
+        training=training,
+        verdict=diagnosis.verdict,
+        confidence=round(diagnosis.confidence, 4),
+        nearest=diagnosis.nearest,
+        sentence=diagnosis.sentence,
+        meaning=MEANING[diagnosis.verdict],
+        rule=diagnosis.rule,
+        epoch=diagnosis.epoch,
+        evidence={
+            name: Interval(**asdict(fact)) if isinstance(fact, Estimate) else fact
+            for name, fact in diagnosis.evidence.items()
+        },
+        causes=[CAUSES[cause] for cause in diagnosis.causes],
+        flags={flag: FLAGS[flag] for flag in diagnosis.flags},
+        not_judged=list(diagnosis.not_judged),
+        settled_by=diagnosis.settled_by,
+        prescriptions=[
+            Prescribed(
+                remedy=prescription.remedy, override=prescription.override, strengths=list(prescription.strengths)
+            )
+            for prescription in prescriptions
+        ],
+    )
+
+
+def as_lines(record: DiagnosisRecord) -> list[str]:
+    """The diagnosis as lines for a terminal."""
+    lines = [record.sentence, f"  {record.meaning}"]
+    lines += [f"  Because {cause}." for cause in record.causes]
+    lines += [f"  Note: {text}." for text in record.flags.values()]
+    if record.settled_by:
+        lines.append(f"  It would be settled by {record.settled_by}.")
+    lines.append(f"  Confidence {record.confidence:.2f}; the nearest threshold is that of {record.nearest}.")
+    if record.not_judged:
+        lines.append(f"  Not judged, for want of a signal or of epochs: {', '.join(record.not_judged)}.")
+    lines += [f"  Try {prescription.override}  ({prescription.remedy})" for prescription in record.prescriptions]
+    return lines

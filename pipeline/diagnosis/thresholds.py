@@ -1,4 +1,4 @@
-"""Where the rules of a diagnosis draw their lines."""
+"""Holds the thresholds of the rules, and replaces some by those of a user."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,39 +7,42 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The lines, those of a pilot on small data; shares and accuracies in [0, 1].
+    """The thresholds of the rules; the defaults come from a study on small data (docs/diagnosis.md).
+
+    Accuracies, shares and their differences are in [0, 1]. "Surely" refers to the bound of a 95 % interval. The guessing
+    loss is that of predicting the shares of the classes.
 
     Attributes:
-        duplicates: Share of validation images that are also training images, from which a leak is suspected.
-        mismatch: By how much training mode may beat evaluation mode on the training images.
-        skill: By how much an accuracy must beat the majority class to count as learned.
-        no_signal_train: By how much training must beat it for validation at its level to mean that there is no signal.
-        no_signal_val: By how much validation may beat it then.
-        jump: Change of the training accuracy between two epochs that is no settled course; at least three images'.
-        jumps: Share of such changes in the last half of the epochs.
-        once_learned: By how much the best training accuracy must surely beat the majority class for a training that ends at its
-            level to have been thrown off, instead of never having learned; so does a first loss above `thrown`.
-        thrown: Times the guessing loss that the loss of the first epoch, also while learning, must exceed for that.
-        ahead: By how much validation may beat training.
-        falling: Share of the loss by which the last quarter of the epochs may still lower it once a curve has settled.
-        last_step: Of a few epochs, share of the whole fall that the last step may still bring.
-        hopeless_loss: Share of the guessing loss below which more epochs have nothing left to bring.
-        learned_loss: Share of it below which the training loss has nothing left to fall.
-        small_gap: Gap below which a curve that still falls is called so before it is called overfitting.
-        gap: From which it is overfitting, where its interval lies above `sure_gap`.
-        sure_gap: See `gap`.
-        relative_gap: Of the accuracy above the majority class, from which a gap is overfitting too.
-        rise: Of the validation loss above its least, as a share of that, from which a training went on too long.
-        rise_noise: The same in standard deviations of the curve's noise.
+        duplicates: Share of validation images among the training images above which a leak is suspected.
+        mismatch: Largest lead of training mode over evaluation mode on training images.
+        skill: Smallest lead over the majority class that counts as learned.
+        no_signal_train: Smallest lead of training over the majority class at which validation without one means no signal.
+        no_signal_val: Largest lead of validation over the majority class in that case.
+        jump: Smallest change of training accuracy between two epochs that counts as a jump; at least three images.
+        jumps: Share of jumps in the last half of the epochs above which a training is unstable.
+        once_learned: Lead of the best training accuracy over the majority class above which a training that ends at the
+            level of the majority class was thrown off, instead of never having learned.
+        thrown: Ratio of the first epoch's loss, also while learning, to the guessing loss above which it was thrown off too.
+        ahead: Largest lead of validation over training.
+        falling: Largest relative fall of a loss in the last quarter of the epochs that counts as settled.
+        last_step: Of a training with few epochs: share of the whole fall in the last step above which it still learns.
+        hopeless_loss: Share of the guessing loss below which a validation loss has little left to fall.
+        learned_loss: Share of the guessing loss below which a training loss has little left to fall.
+        small_gap: Gap below which `still_learning` is tried before `overfitting`.
+        gap: Gap above which a training overfits, if the gap is also surely above `sure_gap`.
+        sure_gap: Lower bound of the gap's interval that `gap` needs.
+        relative_gap: Share of training's lead over the majority class; a gap surely above it is overfitting too.
+        rise: Smallest rise of the validation loss that noise does not explain, as a share of its minimum.
+        rise_noise: The same in standard deviations of the noise; the largest of the three counts.
         rise_guessing: The same as a share of the guessing loss.
-        loss_of_accuracy: Of validation, below its best, that must go with such a rise.
-        good_gap: That the upper bound of a good fit's gap may reach.
-        dead: Share of dead ReLUs, and of penalties in the objective, that can be why nothing is learned.
-        frozen: Largest ‖Δw‖/‖w‖ of a step below which the weights stand still.
-        off_at_start: Share of the guessing loss by which the loss before training may differ from it.
-        held_back: By how much training mode must surely be worse than evaluation mode for regularisers to be why it underfits.
-        penalised: Share of penalties in the objective from which they can be.
-        min_epochs: Fewer tell nothing of stability, rise or plateau.
+        loss_of_accuracy: Loss of validation accuracy since its best above which such a rise is overfitting.
+        good_gap: Largest upper bound of the gap's interval of a good fit.
+        dead: Share of dead ReLUs, or of penalties in the objective, above which they can be why nothing is learned.
+        frozen: Largest ‖Δw‖/‖w‖ of a step below which the weights do not move.
+        off_at_start: Largest relative distance of the loss before training from the guessing loss.
+        held_back: Deficit of training mode against evaluation mode above which regularisation causes underfitting.
+        penalised: Share of penalties in the objective above which regularisation causes underfitting.
+        min_epochs: Smallest number of epochs to judge stability, a rise, or whether a curve has settled.
     """
 
     duplicates: float = 0.005
@@ -74,10 +77,13 @@ class Thresholds:
 
     @classmethod
     def changed(cls, changes: Mapping[str, float]) -> Self:
-        """The lines, some of them moved.
+        """The default thresholds with some replaced.
+
+        Args:
+            changes: New values, keyed by the name of the threshold.
 
         Raises:
-            ValueError: There is no such line, or it would not lie above 0.
+            ValueError: A name is unknown, or a value is not above 0.
         """
         names = {field.name for field in fields(cls)}
         for name, value in changes.items():
@@ -85,7 +91,7 @@ class Thresholds:
                 raise ValueError(f"{name} is none of the thresholds {', '.join(sorted(names))}")
             if not value > 0:
                 raise ValueError(f"{name} must be above 0; got {value:g}")
-        whole: dict[str, Any] = {
+        values: dict[str, Any] = {
             name: round(value) if name == "min_epochs" else value for name, value in changes.items()
         }
-        return cls(**whole)
+        return cls(**values)

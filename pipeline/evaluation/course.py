@@ -1,11 +1,12 @@
-"""The course of a finished training, with what simple methods reach on its data, and its diagnosis as a record."""
+"""Diagnoses finished trainings against what simple methods reach on the same data."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.config.schema import Config
-from pipeline.diagnosis import Course, Thresholds, diagnose, prescribe
+from pipeline.diagnosis import Course, CourseError, Thresholds, diagnose, prescribe
 from pipeline.diagnosis.loading import read_course
 from pipeline.diagnosis.record import as_record
 from pipeline.errors import ConfigError, DataError
@@ -15,44 +16,47 @@ from pipeline.storage import atomic
 KEY = "diagnose.training"
 
 
-def examine(course: Course, thresholds: Thresholds, settings: dict[str, Any] | None) -> dict[str, Any]:
-    """The diagnosis of a course as `diagnosis.json` holds it, prescriptions included.
+def examine(
+    course: Course, thresholds: Thresholds, settings: dict[str, Any] | None, training: str | None = None
+) -> DiagnosisRecord:
+    """Diagnose a course and prescribe what may cure it.
 
     Args:
-        course: Of the training.
-        thresholds: Where the rules draw their lines.
-        settings: The training's configuration; None: another tool's.
+        course: Course of the training.
+        thresholds: Thresholds of the rules.
+        settings: Configuration of the training; None for the training of another tool.
+        training: Our own id of the weights; None for the training of another tool.
     """
-    found = diagnose(course, thresholds)
-    return as_record(found, prescribe(found, settings))
+    diagnosis = diagnose(course, thresholds)
+    return as_record(diagnosis, prescribe(diagnosis, settings), training)
 
 
 def course_of(training: Path, prepared: Path, reference: float | None, **known: Any) -> Course:
-    """The course of a finished training.
+    """Read the course of a finished training.
 
     Args:
         training: Output of the train stage.
-        prepared: Output of the prepare stage that it was made from.
-        reference: An accuracy that a fitted network ought to reach; None: the one of simple methods on these data.
+        prepared: Output of the prepare stage that the training used.
+        reference: Accuracy that a fitted network ought to reach; None: the accuracy of simple methods on these data.
         known: Further attributes of `Course`, in place of what the folder says.
 
     Raises:
-        DataError: The training is not whole.
+        DataError: A file of the training is missing or damaged.
     """
     known["reference"] = reference
     if reference is None:
         known["reference"], known["num_reference"] = simple_methods(prepared)
     try:
         return read_course(training, prepared, **known)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, CourseError) as error:
         raise DataError(f"{KEY} must be a folder that train finished; got {str(training)!r}: {error}") from None
 
 
 def chosen_thresholds(config: Config) -> Thresholds:
-    """The lines of the section `diagnose`.
+    """The thresholds that the section `diagnose` chooses.
 
     Raises:
-        ConfigError: It names one that there is not.
+        ConfigError: The section names a threshold that does not exist.
     """
     try:
         return Thresholds.changed(config.diagnose.thresholds)
@@ -61,13 +65,13 @@ def chosen_thresholds(config: Config) -> Thresholds:
 
 
 def simple_methods(prepared: Path) -> tuple[float, int]:
-    """The validation accuracy that they reach on these data and the images that it is a mean of, computed once."""
+    """Validation accuracy of the best simple method, and the number of images that it was measured on; computed once."""
     from pipeline.evaluation.reference import reference_accuracy
 
     file = lineage.CACHE / f"reference-{lineage.content('prepare', prepared)}.json"
     if file.exists():
-        accuracy, images = json.loads(file.read_text())
+        accuracy, num_images = json.loads(file.read_text())
     else:
-        accuracy, images = reference_accuracy(prepared)
-        atomic.write_text(file, json.dumps([accuracy, images]))
-    return accuracy, images
+        accuracy, num_images = reference_accuracy(prepared)
+        atomic.write_text(file, json.dumps([accuracy, num_images]))
+    return accuracy, num_images

@@ -7,7 +7,7 @@ from itertools import islice
 from math import sqrt
 from typing import Any
 
-from pipeline.diagnosis import OF_THE_DATA, Diagnosis, prescribe, rules
+from pipeline.diagnosis import DATA_VERDICTS, Diagnosis, prescribe, rules
 from pipeline.metrics.paired import Difference
 
 MOST_REMEDIES, MOST_STRENGTHS = 3, 3
@@ -24,7 +24,7 @@ _BADNESS = {
         (rules.OVERFITTING, rules.UNDERFITTING, rules.STILL_LEARNING),
         (rules.UNSTABLE, rules.EVAL_MISMATCH),
         (rules.NOT_LEARNING, rules.DIVERGED),
-        OF_THE_DATA,
+        DATA_VERDICTS,
     ))
     for verdict in verdicts
 }  # fmt: skip

@@ -1,1 +1,1 @@
-"""Pure numbers: history, scores, intervals, paired tests and power laws."""
+"""Computes numbers from numbers: history, scores, intervals, paired tests and power laws."""

@@ -1,4 +1,4 @@
-"""What one change of a training is worth: arms beside their baseline, paired by seed."""
+"""Compares the arms of an ablation with their baseline, paired by seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from pipeline.metrics.early_stopping import Rule
 BASELINE = "baseline"
 
 SATURATED = 0.999
-"""A training accuracy from which the gap has nothing left to shrink by but validation."""
+"""Training accuracy from which the gap can shrink only by a rise of validation accuracy."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One training at the epoch whose weights count.
+    """One training at the epoch whose weights are kept.
 
     Attributes:
-        seed: Of the training.
-        epoch: Counted from 1.
-        row: The history there.
-        num_parameters: Of the network.
-        seconds: Of all epochs up to the last one that the rule would have run.
+        seed: Seed of the training.
+        epoch: Epoch whose weights are kept, counted from 1.
+        row: Row of the history at that epoch.
+        num_parameters: Number of parameters of the network.
+        seconds: Duration of all epochs up to the last one that the stopping rule would have run.
     """
 
     seed: int
@@ -62,13 +62,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Arm:
-    """Trainings that differ in their seed alone.
+    """Trainings that differ only in their seed.
 
     Attributes:
-        name: `baseline`, or what was changed.
-        overrides: That make it from the baseline.
-        readings: One for each seed, in the same order for all arms.
-        histories: The rows of each.
+        name: `baseline`, or the name of the change.
+        overrides: Overrides that turn the baseline into this arm.
+        readings: One reading for each seed, in the same order for all arms.
+        histories: Rows of each training's history, in the order of `readings`.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Arm:
     histories: Sequence[Sequence[Mapping[str, float]]]
 
     def values(self, attribute: str) -> list[float]:
-        """An attribute of its readings, seed by seed."""
+        """The values of an attribute of `Reading`, one for each seed."""
         return [getattr(reading, attribute) for reading in self.readings]
 
     def mean(self, attribute: str) -> float:
@@ -86,15 +86,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Effect:
-    """An arm beside the baseline; each difference is arm minus baseline.
+    """Differences between an arm and the baseline, each arm minus baseline.
 
     Attributes:
-        arm: What was changed.
-        accuracy: Of validation.
-        gap: Training accuracy minus validation accuracy, both measured alike.
-        loss: Of validation, in nats.
-        gap_p: The sign-flip p of the gap, corrected for the number of arms; None where the seeds are too few for it.
-        saturated: Training accuracy is 1 in the arm as in the baseline, so that the gap moves with validation alone.
+        arm: The arm.
+        accuracy: Difference in validation accuracy.
+        gap: Difference in the gap, which is training accuracy minus validation accuracy, both in evaluation mode.
+        loss: Difference in validation loss, in nats.
+        gap_p: p value of the sign-flip test of the gap, corrected for the number of arms; None with too few seeds.
+        saturated: Whether training accuracy is 1 in both, so that only validation accuracy can change the gap.
     """
 
     arm: Arm
@@ -105,15 +105,15 @@ class Effect:
     saturated: bool
 
     def sentence(self) -> str:
-        """What may be said of the gap, a null included."""
-        found = self.gap
-        span = f"[{found.low:+.3f}, {found.high:+.3f}]"
-        if found.excludes_zero:
-            verb = "shrinks" if found.mean < 0 else "widens"
-            return f"{verb} the gap by {abs(found.mean):.3f} {span}"
-        if found.mean == found.low == found.high == 0:
+        """The effect on the gap in words; without a clear effect, also the smallest effect that could be detected."""
+        gap = self.gap
+        interval = f"[{gap.low:+.3f}, {gap.high:+.3f}]"
+        if gap.excludes_zero:
+            verb = "shrinks" if gap.mean < 0 else "widens"
+            return f"{verb} the gap by {abs(gap.mean):.3f} {interval}"
+        if gap.mean == gap.low == gap.high == 0:
             return "every seed has the gap of the baseline"
-        text = f"no effect on the gap was found: {found.mean:+.3f} {span}; {found.n} seeds find {found.detectable:.3f}"
+        text = f"no effect on the gap was found: {gap.mean:+.3f} {interval}; {gap.n} seeds find {gap.detectable:.3f}"
         if self.saturated:
             text += "; training accuracy stays at 1, so that the gap can move with validation alone"
         return text
@@ -121,14 +121,14 @@ class Effect:
 
 @dataclass(frozen=True)
 class Dose:
-    """One strength of a remedy, over the seeds of a tuning.
+    """One strength of a remedy, trained with each seed of a tuning.
 
     Attributes:
-        arm: Its name.
-        override: The strength, as it is written on the command line; empty for the baseline.
-        accuracies: Of validation, one for each seed.
-        train_accuracies: Likewise.
-        scores: The monitored metric, one for each seed.
+        arm: Name of the remedy's arm.
+        override: Override that sets the strength; empty for the baseline.
+        accuracies: Validation accuracy, one for each seed.
+        train_accuracies: Training accuracy, one for each seed.
+        scores: Monitored metric, one for each seed.
     """
 
     arm: str
@@ -139,10 +139,10 @@ class Dose:
 
 
 def effects(baseline: Arm, arms: Sequence[Arm]) -> list[Effect]:
-    """Each arm against the baseline, with p values corrected for the number of arms where the seeds allow it.
+    """Compares each arm with the baseline; p values are corrected for the number of arms.
 
     Raises:
-        ValueError: There are fewer than two seeds, or an arm has not the baseline's seeds.
+        ValueError: There are fewer than two seeds, or the seeds of an arm differ from those of the baseline.
     """
     if any(arm.values("seed") != baseline.values("seed") for arm in arms):
         raise ValueError("all arms must have the seeds of the baseline, in the same order")
@@ -163,7 +163,7 @@ def effects(baseline: Arm, arms: Sequence[Arm]) -> list[Effect]:
 
 
 def read(rows: Sequence[Mapping[str, float]], rule: Rule, *, seed: int, num_parameters: int) -> Reading:
-    """One training, read by `rule`."""
+    """Reads one training at the epoch that `rule` keeps."""
     epoch = rule.kept_epoch(rows)
     seconds = sum(row["seconds"] for row in rows[: rule.last_epoch(rows)])
     return Reading(seed, epoch, rows[epoch - 1], num_parameters, seconds)

@@ -1,4 +1,4 @@
-"""When to stop: one rule, for the training that runs and for looking back on one that ran."""
+"""Decides when a training stops, both while it runs and in hindsight."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pipeline.metrics import history
 
 PATIENCES = (1, 2, 3, 5, 10, 20)
+"""Patiences that `stops_in_hindsight` compares."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """When a training stops, and the weights of which epoch it keeps.
+    """Decides after which epoch a training stops, and which epoch's weights it keeps.
 
     Attributes:
-        monitor: The metric that decides.
-        patience: Epochs without a gain that it bears; None never stops.
-        min_delta: A smaller gain counts as none.
-        warmup_epochs: In which it neither stops nor counts.
-        restore_best: Keeps the weights of the best epoch, otherwise those of the last one.
+        monitor: Metric that decides.
+        patience: Number of epochs without an improvement after which training stops; None: it never stops.
+        min_delta: Smallest improvement that counts; it must be exceeded.
+        warmup_epochs: Number of first epochs that do not count as waiting.
+        restore_best: Whether the weights of the best epoch are kept, instead of those of the last one.
     """
 
     monitor: str
@@ -27,7 +28,7 @@ class Rule:
     restore_best: bool = False
 
     def stops_after(self, rows: Sequence[Mapping[str, float]]) -> int | None:
-        """The epoch, counted from 1, after which a training with this history stops; None where it goes on."""
+        """The epoch, counted from 1, after which a training with this history stops; None if it continues."""
         if self.patience is None:
             return None
         return stopping_epoch(
@@ -39,11 +40,11 @@ class Rule:
         )
 
     def reason(self) -> str:
-        """Why it stops, as a clause that follows "because"."""
+        """The reason for stopping, as a clause that follows "because"."""
         return f"{self.monitor} had not improved for {self.patience} epoch" + ("" if self.patience == 1 else "s")
 
     def last_epoch(self, rows: Sequence[Mapping[str, float]]) -> int:
-        """The last epoch of a training that would have had this history, counted from 1."""
+        """The last epoch, counted from 1, that a training with this history would run."""
         return self.stops_after(rows) or len(rows)
 
     def kept_epoch(self, rows: Sequence[Mapping[str, float]]) -> int:
@@ -57,13 +58,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Stop:
-    """What a patience would have done.
+    """The epoch at which early stopping with one patience would have ended a training.
 
     Attributes:
-        patience: Epochs without a gain that it bears.
-        epoch: The last epoch of the training, counted from 1.
-        best_epoch: Whose weights it would have kept.
-        best_value: The monitored metric there.
+        patience: Number of epochs without an improvement after which training stops.
+        epoch: Last epoch of the training, counted from 1.
+        best_epoch: Epoch whose weights would have been kept.
+        best_value: Monitored metric at that epoch.
     """
 
     patience: int
@@ -75,11 +76,11 @@ class Stop:
 def stopping_epoch(
     values: Sequence[float], *, patience: int, min_delta: float = 0.0, warmup_epochs: int = 0, rising: bool = False
 ) -> int | None:
-    """The epoch, counted from 1, after which training stops; None where it goes on.
+    """The epoch, counted from 1, after which training stops; None if it continues.
 
-    A gain is a change for the better by more than `min_delta`. Training stops once `patience` epochs in a row gained
-    nothing on the best so far; the first `warmup_epochs` may gain, but do not count as waiting (Prechelt 1998, "Early
-    stopping — but when?", calls this UP, with a strip of one epoch).
+    An epoch improves if it beats the best value so far by more than `min_delta`. Training stops after `patience` epochs
+    in a row without an improvement; the first `warmup_epochs` may improve, but do not count as waiting (criterion UP of
+    Prechelt 1998, "Early stopping — but when?", with strips of one epoch).
 
     >>> stopping_epoch([3.0, 2.0, 2.1, 2.2, 1.0], patience=2)
     4
@@ -97,12 +98,12 @@ def stopping_epoch(
     return None
 
 
-def looking_back(
+def stops_in_hindsight(
     values: Sequence[float], *, min_delta: float = 0.0, warmup_epochs: int = 0, rising: bool = False
 ) -> list[Stop]:
-    """Where each of `PATIENCES` would have stopped this very training; those that would not have are left out.
+    """The stop of each of `PATIENCES` in a training that has run; patiences that would not have stopped it are left out.
 
-    It says nothing of what another training would have done: a shorter learning rate schedule is another training.
+    This holds only for the training that ran: one planned to be shorter has another learning rate schedule.
     """
     stops = []
     for patience in PATIENCES:

@@ -1,4 +1,4 @@
-"""The history of a training: one row for each epoch, counted from 1."""
+"""Names the columns of `history.csv`, and writes and reads its rows: one for each epoch, counted from 1."""
 
 import csv
 from pathlib import Path
@@ -15,13 +15,13 @@ METRICS = (
     PENALTY, PENALTY_L1, PENALTY_L2, WEIGHTS_NORM, WEIGHTS_SPARSITY, UPDATE_RATIO, GRADIENT_NORM, DEAD_RELU,
 )  # fmt: skip
 CALIBRATION_BINS = 15
-"""Of the confidence, for the calibration error."""
+"""Number of bins of the confidence, for the expected calibration error."""
 
 COLUMNS = ("epoch", "lr", *METRICS, "seconds")
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a gain in `metric` is a rise: so it is for accuracies and for the share of weights that are 0.
+    """Whether a higher value of `metric` is better: true for accuracies and for the share of weights that are 0.
 
     >>> higher_is_better("val/accuracy"), higher_is_better("val/loss")
     (True, False)
@@ -30,7 +30,7 @@ def higher_is_better(metric: str) -> bool:
 
 
 def to_csv(rows: list[dict[str, float]]) -> str:
-    """The rows as CSV with the columns `COLUMNS`; floats are written so that they read back bit for bit."""
+    """The rows as CSV with the columns `COLUMNS`; floats read back bit for bit."""
     lines = [",".join(COLUMNS)]
     lines += [",".join(repr(row[column]) for column in COLUMNS) for row in rows]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What pairs of trainings tell: the difference that one change made, seed by seed, and how sure one may be of it."""
+"""Estimates the effect of one change from trainings paired by seed: interval, p value and detectable effect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 POWER = 0.80
-"""Of the difference that is called detectable: the share of experiments that would find it."""
+"""Share of experiments that find a difference of the size called detectable."""
 
 MOST_FLIPPED = 16
-"""Pairs up to which all 2ⁿ ways to flip the signs are counted; beyond, SciPy draws from them."""
+"""Largest number of pairs for which all 2ⁿ sign flips are counted; for more, SciPy draws a sample of them."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Difference:
     """The mean of paired differences.
 
     Attributes:
-        mean: Of challenger minus baseline.
-        low: Lower end of the 95 % interval of Student's t.
-        high: Upper end.
-        n: Pairs.
-        detectable: The true difference that so many pairs with this spread would find in 80 % of experiments.
+        mean: Mean of challenger minus baseline.
+        low: Lower bound of the 95 % interval of Student's t.
+        high: Upper bound.
+        n: Number of pairs.
+        detectable: True difference that `n` pairs with this spread would find in 80 % of experiments.
     """
 
     mean: float
@@ -36,24 +36,24 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval claims a difference; pairs without any spread say nothing of what other seeds would do."""
+        """Whether the interval lies on one side of 0; one of no width does not count, as it tells nothing of other seeds."""
         return self.low < self.high and (self.low > 0 or self.high < 0)
 
 
 def difference(challenger: Sequence[float], baseline: Sequence[float]) -> Difference:
     """The paired t interval (Student 1908): mean ± t·s/√n of the differences, with n − 1 degrees of freedom.
 
-    Pairs without any spread have an interval of no width.
+    If all differences are equal, the interval has no width.
 
     Args:
-        challenger: One value for each seed.
-        baseline: Likewise, with the same seeds in the same order.
+        challenger: Values of the changed training, one for each seed.
+        baseline: Values of the baseline, for the same seeds in the same order.
 
     Raises:
-        ValueError: There are fewer than two pairs, or not as many of the one as of the other.
+        ValueError: There are fewer than two pairs, or the numbers of values differ.
 
-    >>> found = difference([0.80, 0.83, 0.81], [0.78, 0.80, 0.80])
-    >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
+    >>> gain = difference([0.80, 0.83, 0.81], [0.78, 0.80, 0.80])
+    >>> round(gain.mean, 3), round(gain.low, 3), round(gain.high, 3)
     (0.02, -0.005, 0.045)
     """
     if len(challenger) != len(baseline) or len(challenger) < 2:
@@ -78,16 +78,16 @@ def detectable_effect(n: int) -> float:
     critical = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
     estimate = critical + float(stats.t.ppf(POWER, freedom))  # exact for many pairs, 20 % too low for two
 
-    def lacking(shift: float) -> float:
+    def excess_power(shift: float) -> float:
         return float(stats.nct.sf(critical, freedom, shift)) - POWER  # the other tail adds less than 1e-6
 
-    return float(optimize.brentq(lacking, estimate / 2, estimate * 2)) / sqrt(n)
+    return float(optimize.brentq(excess_power, estimate / 2, estimate * 2)) / sqrt(n)
 
 
 def sign_flip_p(challenger: Sequence[float], baseline: Sequence[float]) -> float:
-    """The two-sided p value of the sign-flip test: how often a mean as far from 0 comes of random signs (Fisher 1935).
+    """The two-sided p value of the sign-flip test: the share of sign flips with a mean as far from 0 (Fisher 1935).
 
-    Its least value is 2/2ⁿ.
+    Its smallest possible value is 2/2ⁿ.
 
     >>> sign_flip_p([1.0, 2.0, 3.0, 2.0, 1.5], [0.0, 0.0, 0.0, 0.0, 0.0])
     0.0625
@@ -101,7 +101,7 @@ def sign_flip_p(challenger: Sequence[float], baseline: Sequence[float]) -> float
 
 
 def can_correct(n: int, num_tests: int) -> bool:
-    """Whether `n` pairs can give a sign-flip p that survives Holm's correction for `num_tests` tests.
+    """Whether a sign-flip test of `n` pairs can be significant after Holm's correction for `num_tests` tests.
 
     >>> can_correct(6, 9), can_correct(10, 9)
     (False, True)
@@ -110,14 +110,14 @@ def can_correct(n: int, num_tests: int) -> bool:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values adjusted for their number (Holm 1979), in the order given.
+    """The p values adjusted for the number of tests (Holm 1979), in the given order.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, largest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted

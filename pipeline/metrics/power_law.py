@@ -1,4 +1,4 @@
-"""How the error falls with the number of training images, and what more of them would be worth."""
+"""Fits the power law by which the error falls with the number of training images, and forecasts the accuracy with more."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,19 +8,20 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 NUM_RESAMPLES = 400
-_FASTEST = 2.0
-"""Exponent at most; nothing that learns from images falls faster."""
+_LARGEST_EXPONENT = 2.0
+"""Upper bound of the exponent; no image classifier is known to improve faster."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error(n) = floor + scale·n^(−exponent): the form of Hestness et al. 2017 (https://arxiv.org/abs/1712.00409) and, among
-    those compared by Viering and Loog 2022 (https://doi.org/10.1109/TPAMI.2022.3220744), one of the best.
+    """error(n) = floor + scale·n^(−exponent), the form of Hestness et al. 2017 (https://arxiv.org/abs/1712.00409).
+
+    It is one of the best that Viering and Loog 2022 compare (https://doi.org/10.1109/TPAMI.2022.3220744).
 
     Attributes:
-        floor: Error that no number of images removes.
-        scale: Of what falls.
-        exponent: How fast it falls.
+        floor: Error that remains with any number of images.
+        scale: Factor of the term that falls.
+        exponent: Speed at which it falls.
     """
 
     floor: float
@@ -28,13 +29,13 @@ class PowerLaw:
     exponent: float
 
     def error(self, num_images: float) -> float:
-        """The error with so many training images."""
+        """The error with `num_images` training images."""
         return self.floor + self.scale * num_images**-self.exponent
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """An accuracy that the power law foretells, with the 95 % interval of a bootstrap over the seeds."""
+    """An accuracy predicted by the power law, with the 95 % interval of a bootstrap over the seeds."""
 
     num_images: int
     accuracy: float
@@ -43,13 +44,13 @@ class Forecast:
 
 
 def fit(errors: Mapping[int, float]) -> PowerLaw:
-    """The power law with the least squares of relative residuals, floor ≥ 0 and 0 ≤ exponent ≤ 2.
+    """Fits the power law by least squares of relative residuals, with floor ≥ 0 and 0 ≤ exponent ≤ 2.
 
     Args:
-        errors: Mean error by the number of training images.
+        errors: Mean error, keyed by the number of training images.
 
     Raises:
-        ValueError: There are fewer than three numbers of images: the law has three parameters.
+        ValueError: There are fewer than three numbers of images, for the law has three parameters.
 
     >>> law = fit({n: 0.05 + 2.0 * n**-0.5 for n in (100, 200, 400, 1000)})
     >>> round(law.floor, 3), round(law.scale, 2), round(law.exponent, 2)
@@ -59,7 +60,7 @@ def fit(errors: Mapping[int, float]) -> PowerLaw:
         raise ValueError(f"a power law needs three numbers of images or more; got {len(errors)}")
     sizes = np.array(sorted(errors), dtype=np.float64)
     measured = np.array([max(errors[size], 1e-6) for size in sorted(errors)])
-    relative = sizes / sizes[-1]  # so that the scale is an error too, and all parameters are of one size
+    relative = sizes / sizes[-1]  # so that all three parameters have the same order of magnitude
 
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         floor, falling, exponent = parameters
@@ -67,29 +68,29 @@ def fit(errors: Mapping[int, float]) -> PowerLaw:
 
     last = measured[-1]
     starts = [(share * last, (1 - share) * last, exponent) for share in (0.0, 0.5, 0.9) for exponent in (0.2, 0.6)]
-    bounds = ([0, 0, 0], [1, 1, _FASTEST])
+    bounds = ([0, 0, 0], [1, 1, _LARGEST_EXPONENT])
     fitted = [optimize.least_squares(residuals, start, bounds=bounds) for start in starts]
-    floor, falling, exponent = min(fitted, key=lambda found: found.cost).x
+    floor, falling, exponent = min(fitted, key=lambda result: result.cost).x
     return PowerLaw(float(floor), float(falling * sizes[-1] ** exponent), float(exponent))
 
 
 def forecast(accuracies: Mapping[int, Sequence[float]], num_images: int) -> Forecast:
-    """The accuracy with `num_images` training images.
+    """Predicts the accuracy with `num_images` training images.
 
     Args:
-        accuracies: One for each seed, by the number of training images.
-        num_images: Of which nobody has trained yet.
+        accuracies: Accuracies, one for each seed, keyed by the number of training images.
+        num_images: Number of training images to predict for.
 
     Raises:
         ValueError: There are fewer than three numbers of images.
     """
-    draw = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     measured = {size: np.asarray(values, dtype=np.float64) for size, values in accuracies.items()}
     law = fit({size: 1 - float(values.mean()) for size, values in measured.items()})
-    foretold = []
+    predicted = []
     for _ in range(NUM_RESAMPLES):
-        resampled = {size: 1 - float(draw.choice(values, len(values)).mean()) for size, values in measured.items()}
-        foretold.append(1 - fit(resampled).error(num_images))
-    low, high = np.percentile(foretold, [2.5, 97.5])
+        resampled = {size: 1 - float(generator.choice(values, len(values)).mean()) for size, values in measured.items()}
+        predicted.append(1 - fit(resampled).error(num_images))
+    low, high = np.percentile(predicted, [2.5, 97.5])
     value = 1 - law.error(num_images)
     return Forecast(num_images, value, min(float(low), value), max(float(high), value))

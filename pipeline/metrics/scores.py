@@ -1,11 +1,12 @@
-"""How good predicted probabilities are, from `labels` int64 `(n,)` and `probabilities` float `(n, classes)`, n >= 1.
+"""Scores predicted probabilities: `labels` int64 `(n,)` against `probabilities` float `(n, classes)`, n >= 1.
 
-A class that no label names is left out of averages over classes ("macro"): nothing can be said of it. Where it was
-predicted, the recall of other classes has suffered already.
+Averages over classes ("macro") leave out a class that no label names, as it has no recall. Predictions of such a class
+already lower the recall of the others. scikit-learn is imported by the functions that need it, as that takes a second.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,113 +21,119 @@ TEST_LOSS, TEST_ECE = "test/loss", "test/ece"
 """Keys of `metrics.json`, in MLflow too."""
 
 IMBALANCED = 1.5
-"""Images of the largest class for each one of the smallest, from where on accuracy says little of the small ones."""
+"""Ratio of the largest to the smallest class from which accuracy tells little about the small classes."""
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.floating]
 
 SMALLEST_PROBABILITY = 1e-12
-"""What a smaller one is taken for, so that a single sure mistake costs ln 10¹² = 27.6 and not infinity."""
+"""Lower bound of a probability in the loss, so that one confident mistake costs ln 10¹² = 27.6 instead of infinity."""
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares.
+    """The scores of one class; one that is undefined, for want of images or of predictions, is 0.
 
     Attributes:
-        count: Images whose label it is.
-        predicted: Images that were taken for it.
-        found: Images that are both.
+        count: Number of images of the class.
+        predicted: Number of images predicted as the class.
+        correct: Number of images of the class that were predicted as it.
+        recall: `correct` as a share of `count`.
+        precision: `correct` as a share of `predicted`.
+        f1: Harmonic mean of both.
     """
 
     count: int
     predicted: int
-    found: int
-
-    @property
-    def recall(self) -> float:
-        """Share of its images that are found; of none, 0."""
-        return self.found / max(self.count, 1)
-
-    @property
-    def precision(self) -> float:
-        """Share of the predictions of this class that are right; of none, 0."""
-        return self.found / max(self.predicted, 1)
-
-    @property
-    def f1(self) -> float:
-        """The harmonic mean of both."""
-        return 2 * self.found / max(self.count + self.predicted, 1)
+    correct: int
+    recall: float
+    precision: float
+    f1: float
 
     def recall_interval(self) -> tuple[float, float]:
-        return _share_interval(self.found, self.count)
+        return _share_interval(self.correct, self.count)
 
     def precision_interval(self) -> tuple[float, float]:
-        return _share_interval(self.found, self.predicted)
+        return _share_interval(self.correct, self.predicted)
 
 
 def accuracy(labels: Labels, probabilities: Probabilities) -> float:
-    """The share of images whose likeliest class is the right one."""
+    """The share of images whose most probable class is the label."""
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
 def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> float:
-    """Macro recall: the mean recall of the classes that occur in `labels`, blind to how often each does."""
-    return float(np.mean([score.recall for score in _occurring(labels, probabilities)]))
+    """The mean recall of the classes that occur in `labels` (macro recall)."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(labels, probabilities.argmax(axis=1), **_macro(labels)))
 
 
 def balanced_accuracy_interval(labels: Labels, probabilities: Probabilities) -> tuple[float, float]:
-    """The 95 % interval of the balanced accuracy, for as many images of each class."""
-    occurring = _occurring(labels, probabilities)
-    return mean_of_proportions([score.found for score in occurring], [score.count for score in occurring])
+    """The 95 % interval of the balanced accuracy, given the number of images of each class."""
+    matrix = confusion(labels, probabilities)
+    counts = matrix.sum(axis=1)
+    occurring = counts > 0
+    return mean_of_proportions(matrix.diagonal()[occurring].tolist(), counts[occurring].tolist())
 
 
 def precision_macro(labels: Labels, probabilities: Probabilities) -> float:
-    """The mean precision of the classes that occur in `labels`; one that is never predicted counts as 0."""
-    return float(np.mean([score.precision for score in _occurring(labels, probabilities)]))
+    """The mean precision of the classes that occur in `labels`; a class that is never predicted counts as 0."""
+    from sklearn.metrics import precision_score
+
+    return float(precision_score(labels, probabilities.argmax(axis=1), **_macro(labels)))
 
 
 def f1_macro(labels: Labels, probabilities: Probabilities) -> float:
     """The mean F1 of the classes that occur in `labels`."""
-    return float(np.mean([score.f1 for score in _occurring(labels, probabilities)]))
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, probabilities.argmax(axis=1), **_macro(labels)))
 
 
 def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> float:
-    """The mean of −ln p(right class) in nats, each p at least `SMALLEST_PROBABILITY`."""
-    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(right.clip(min=SMALLEST_PROBABILITY)).mean())
+    """The mean of −ln p(label) in nats, each p at least `SMALLEST_PROBABILITY`."""
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(of_label.clip(min=SMALLEST_PROBABILITY)).mean())
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities) -> float:
-    """How far confidence and accuracy lie apart, over bins of equal width weighted by their images (Guo et al. 2017).
+    """The mean distance of confidence from accuracy over bins, weighted by their images (Guo et al. 2017).
 
-    A bin holds the confidences in (i/15, (i + 1)/15].
+    Bin i holds the confidences in (i/15, (i + 1)/15].
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
     bins = (np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1).clip(0, CALIBRATION_BINS - 1)
-    surplus = np.bincount(
-        bins, weights=confidence - correct, minlength=CALIBRATION_BINS
-    )  # images · (confidence − accuracy)
-    return float(np.abs(surplus).sum() / len(labels))
+    # images · (confidence − accuracy) of each bin
+    excess = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
+    return float(np.abs(excess).sum() / len(labels))
 
 
 def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]:
-    """Images counted by true class (rows) and predicted class (columns), `(classes, classes)`."""
-    num_classes = probabilities.shape[1]
-    cells = labels * num_classes + probabilities.argmax(axis=1)
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    """The number of images by true class (rows) and predicted class (columns), `(classes, classes)`."""
+    from sklearn.metrics import confusion_matrix
+
+    matrix: NDArray[np.int64] = confusion_matrix(
+        labels, probabilities.argmax(axis=1), labels=np.arange(probabilities.shape[1])
+    )
+    return matrix
 
 
 def per_class(labels: Labels, probabilities: Probabilities) -> list[ClassScore]:
     """The scores of each class, in the order of the columns of `probabilities`."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     matrix = confusion(labels, probabilities)
-    columns = zip(matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal(), strict=True)
-    return [ClassScore(int(count), int(predicted), int(found)) for count, predicted, found in columns]
+    precision, recall, f1, count = precision_recall_fscore_support(
+        labels, probabilities.argmax(axis=1), labels=np.arange(len(matrix)), zero_division=0.0
+    )
+    columns = (count, matrix.sum(axis=0), matrix.diagonal(), recall, precision, f1)
+    return [ClassScore(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def imbalance(counts: Sequence[int]) -> float:
-    """How many images the largest class has for each one of the smallest, of those that have any.
+    """The ratio of the largest class to the smallest, among those that have images.
 
     >>> imbalance([30, 10, 0])
     3.0
@@ -134,10 +141,11 @@ def imbalance(counts: Sequence[int]) -> float:
     return max(counts) / min(count for count in counts if count)
 
 
-def _occurring(labels: Labels, probabilities: Probabilities) -> list[ClassScore]:
-    return [score for score in per_class(labels, probabilities) if score.count]
+def _macro(labels: Labels) -> dict[str, Any]:
+    """scikit-learn's options for the mean over the classes that occur in `labels`."""
+    return {"labels": np.unique(labels), "average": "macro", "zero_division": 0.0}
 
 
-def _share_interval(found: int, count: int) -> tuple[float, float]:
-    """Wilson's; of nothing, any share is possible."""
-    return wilson(found, count) if count else (0.0, 1.0)
+def _share_interval(correct: int, count: int) -> tuple[float, float]:
+    """Wilson's interval; without images, any share is possible."""
+    return wilson(correct, count) if count else (0.0, 1.0)

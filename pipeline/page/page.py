@@ -118,7 +118,7 @@ def render(artefacts: Artefacts, seen: Seen) -> str:
 
 def _looking_back(artefacts: Artefacts, monitor: str) -> list[early_stopping.Stop]:
     settings = artefacts.run["config"]["train"]["early_stopping"]
-    return early_stopping.looking_back(
+    return early_stopping.stops_in_hindsight(
         [row[monitor] for row in artefacts.rows],
         min_delta=settings["min_delta"],
         warmup_epochs=settings["warmup_epochs"],

@@ -1,1 +1,1 @@
-"""Every picture that Matplotlib draws, with captions and thumbnails."""
+"""Draws every Matplotlib figure, with captions and thumbnails."""

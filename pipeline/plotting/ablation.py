@@ -1,53 +1,52 @@
-"""Pictures of an ablation, as PNG on white paper: differences, both accuracies, curves, and what each dose does."""
+"""Draws an ablation, as PNG: differences from the baseline, both accuracies, curves, and dose responses."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.metrics import history
 from pipeline.metrics.ablation import Arm, Dose, Effect
 from pipeline.metrics.paired import Difference
-from pipeline.plotting.figures import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
+from pipeline.plotting.style import INK, MUTED, TRAINING, VALIDATION, as_png, plain_axes
 
 _FOREST = (
     ("validation accuracy", 1, lambda effect: effect.accuracy),
     ("gap", -1, lambda effect: effect.gap),
     ("validation loss", -1, lambda effect: effect.loss),
 )
-"""What is compared, the sign of a change for the better, and where it stands."""
+"""Title, sign of an improvement, and difference of each comparison."""
 
 _CURVE_COLUMNS = 5
-_MOST_EMPTY = 3.0
-"""Times its height by which the scatter may grow to show the diagonal."""
+_LARGEST_STRETCH = 3.0
+"""Factor by which the height of the scatter plot may grow to show the diagonal."""
 
 _MARKS = "osD^vPX<>hp8"
 
 
 def forest(effects: Sequence[Effect]) -> bytes:
-    """The paired difference of each arm from the baseline with its 95 % interval, for accuracy, gap and loss."""
+    """A forest plot: each arm's difference from the baseline with its 95 % interval, for accuracy, gap and loss."""
     figure = Figure(figsize=(11, 1.3 + 0.42 * len(effects)), layout="constrained")
     for axes, (title, good, of) in zip(figure.subplots(1, len(_FOREST), sharey=True), _FOREST, strict=True):
         differences: list[Difference] = [of(effect) for effect in effects]
-        for row, found in enumerate(differences):
-            better = found.mean * good > 0
-            colour = (TRAINING if better else VALIDATION) if found.excludes_zero else MUTED
-            axes.plot([found.low, found.high], [row, row], color=colour, lw=2, solid_capstyle="butt")
-            axes.plot(found.mean, row, "o", color=colour, ms=6)
+        for row, difference in enumerate(differences):
+            better = difference.mean * good > 0
+            colour = (TRAINING if better else VALIDATION) if difference.excludes_zero else MUTED
+            axes.plot([difference.low, difference.high], [row, row], color=colour, lw=2, solid_capstyle="butt")
+            axes.plot(difference.mean, row, "o", color=colour, ms=6)
         axes.axvline(0, color=INK, lw=1)
         axes.set_yticks(range(len(effects)), [effect.arm.name.replace("_", " ") for effect in effects])
         axes.set_title(f"Δ {title}", loc="left", fontsize=11, color=INK, weight="bold")
         axes.set_xlabel("better →" if good > 0 else "← better", color=MUTED, fontsize=9)
-        _plain(axes, "x")
+        plain_axes(axes, "x")
     axes.invert_yaxis()
     return as_png(figure)
 
 
 def scatter(arms: Sequence[Arm]) -> bytes:
-    """Training against validation accuracy, a point for each training and a larger one for each arm's mean.
+    """Validation accuracy by training accuracy: a point for each training, a larger one for the mean of each arm.
 
-    On the diagonal there is no gap; the way from it, straight down, is the gap.
+    The gap is the vertical distance from the diagonal.
     """
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.subplots()
@@ -59,20 +58,20 @@ def scatter(arms: Sequence[Arm]) -> bytes:
         axes.plot(np.mean(train), np.mean(val), mark, color=colour, ms=10, mec="white", label=label)
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
-    top = max(high, left + 0.2 * (right - left))  # so that the diagonal enters the picture, unless it is far off
-    if top - low <= _MOST_EMPTY * (high - low):
+    top = max(high, left + 0.2 * (right - left))  # includes the diagonal, unless it is far off
+    if top - low <= _LARGEST_STRETCH * (high - low):
         axes.plot([0, 1], [0, 1], color=INK, lw=1, ls=":", label="no gap")
         high = top
     axes.set(xlim=(left, right), ylim=(low, high))
     axes.set_xlabel("training accuracy (unaugmented, evaluation mode)", color=MUTED, fontsize=9)
     axes.set_ylabel("validation accuracy", color=MUTED, fontsize=9)
-    _plain(axes, "both")
+    plain_axes(axes, "both")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, labelcolor=INK)
     return as_png(figure)
 
 
 def curves(arms: Sequence[Arm]) -> bytes:
-    """Both losses of each arm over the epochs: the mean, a band from the least to the largest seed, and the epochs kept."""
+    """Both losses of each arm by epoch: the mean, a band from the lowest to the highest seed, and the kept epochs."""
     rows = -(-len(arms) // _CURVE_COLUMNS)
     columns = min(len(arms), _CURVE_COLUMNS)
     figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 0.4), layout="constrained")
@@ -80,7 +79,7 @@ def curves(arms: Sequence[Arm]) -> bytes:
     for axes in grid.flat[len(arms) :]:
         axes.axis("off")
     for axes, arm in zip(grid.flat, arms, strict=False):
-        epochs = range(1, min(map(len, arm.histories)) + 1)  # as many as all seeds ran
+        epochs = range(1, min(map(len, arm.histories)) + 1)  # epochs that all seeds ran
         for key, colour, label in (
             (history.CLEAN_LOSS, TRAINING, "training"),
             (history.VAL_LOSS, VALIDATION, "validation"),
@@ -92,7 +91,7 @@ def curves(arms: Sequence[Arm]) -> bytes:
         if kept != {len(epochs)}:
             axes.vlines(sorted(kept), 0, 0.08, transform=axes.get_xaxis_transform(), color=INK, lw=1.5, label="kept")
         axes.set_title(arm.name.replace("_", " "), loc="left", fontsize=10, color=INK, weight="bold")
-        _plain(axes, "y")
+        plain_axes(axes, "y")
     top = max(max(row[history.VAL_LOSS] for row in rows) for arm in arms for rows in arm.histories)
     grid.flat[0].set_ylim(0, min(top, 3 * float(np.median([arm.mean("loss") for arm in arms]))))
     handles = {
@@ -105,11 +104,11 @@ def curves(arms: Sequence[Arm]) -> bytes:
 
 
 def dose_response(doses: Sequence[Dose], chosen: Mapping[str, str]) -> bytes:
-    """Both accuracies of each remedy over its strengths, the baseline as strength 0; the chosen one is marked.
+    """Both accuracies of each remedy by its strength, from the baseline as strength 0, with the chosen strength marked.
 
     Args:
-        doses: In the order of their strength, the baseline among them as the arm `baseline`.
-        chosen: The override of the strength that each arm takes.
+        doses: Doses in the order of their strength, with the baseline as the arm `baseline`.
+        chosen: Override of the chosen strength of each arm.
     """
     [zero] = [dose for dose in doses if dose.arm == "baseline"]
     names = list(dict.fromkeys(dose.arm for dose in doses if dose.arm != "baseline"))
@@ -121,17 +120,17 @@ def dose_response(doses: Sequence[Dose], chosen: Mapping[str, str]) -> bytes:
         axes.axis("off")
     for axes, name in zip(grid.flat, names, strict=False):
         steps = [zero, *(dose for dose in doses if dose.arm == name)]
-        places = range(len(steps))
+        positions = range(len(steps))
         for of, colour, label in _ACCURACIES:
-            for place, dose in enumerate(steps):
-                axes.plot([place] * len(of(dose)), of(dose), "o", color=colour, ms=3, alpha=0.4)
-            axes.plot(places, [np.mean(of(dose)) for dose in steps], color=colour, lw=1.6, label=label)
-        marked = [place for place, dose in enumerate(steps) if dose.override == chosen.get(name)]
+            for position, dose in enumerate(steps):
+                axes.plot([position] * len(of(dose)), of(dose), "o", color=colour, ms=3, alpha=0.4)
+            axes.plot(positions, [np.mean(of(dose)) for dose in steps], color=colour, lw=1.6, label=label)
+        marked = [position for position, dose in enumerate(steps) if dose.override == chosen.get(name)]
         axes.vlines(marked, 0, 1, transform=axes.get_xaxis_transform(), color=INK, lw=1, ls=":", label="chosen")
         texts = ["none", *(dose.override.split()[0].rpartition("=")[2] for dose in steps[1:])]
-        axes.set_xticks(places, texts)
+        axes.set_xticks(positions, texts)
         axes.set_title(name.replace("_", " "), loc="left", fontsize=10, color=INK, weight="bold")
-        _plain(axes, "y")
+        plain_axes(axes, "y")
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     return as_png(figure)
@@ -147,11 +146,3 @@ def _colour(index: int, count: int) -> object:
     from matplotlib import colormaps
 
     return INK if index == 0 else colormaps["tab10"]((index - 1) % 10)
-
-
-def _plain(axes: Axes, grid: str) -> None:
-    axes.grid(axis=grid, color=GRID, lw=0.8)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)

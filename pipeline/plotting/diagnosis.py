@@ -1,20 +1,19 @@
-"""The curves of a training with the evidence of its diagnosis marked, as PNG on white paper."""
-
-from typing import Any
+"""Draws the curves of a training with the evidence of its diagnosis."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.diagnosis import Course
-from pipeline.plotting.figures import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
+from pipeline.plotting.style import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
 
 
-def curve(course: Course, record: dict[str, Any]) -> bytes:
-    """Loss and accuracy of training and validation, with the epoch that counts, the gap there, and its interval.
+def curve(course: Course, record: DiagnosisRecord) -> bytes:
+    """Loss and accuracy of training and validation, with the kept epoch and the gap there with its interval, as PNG.
 
     Args:
-        course: Of the training.
-        record: Its diagnosis, as `diagnosis.json` holds it.
+        course: Course of the training.
+        record: Diagnosis of the course.
     """
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -31,30 +30,29 @@ def curve(course: Course, record: dict[str, Any]) -> bytes:
         axes.set_xlabel("epoch", color=MUTED)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GRID)
-    if record["evidence"]:
+    if record.evidence:
         _mark_gap(right, course, record)
     if course.reference is not None:
         right.axhline(course.reference, color=MUTED, linestyle=":", linewidth=1.2, label="reachable by simple methods")
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
-    figure.suptitle(record["sentence"], x=0.01, ha="left", fontsize=11, color=INK)
+    figure.suptitle(record.sentence, x=0.01, ha="left", fontsize=11, color=INK)
     return as_png(figure)
 
 
-def _mark_gap(axes: Axes, course: Course, record: dict[str, Any]) -> None:
-    evidence, epoch = record["evidence"], course.kept_epoch or course.num_epochs
-    high, low = evidence["train_accuracy"]["value"], evidence["val_accuracy"]["value"]
+def _mark_gap(axes: Axes, course: Course, record: DiagnosisRecord) -> None:
+    epoch = course.kept_epoch or course.num_epochs
+    train, val, gap = (record.interval(name) for name in ("train_accuracy", "val_accuracy", "gap"))
     axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle="--")
-    for name, value, colour in (("train_accuracy", high, TRAINING), ("val_accuracy", low, VALIDATION)):
-        below, above = value - evidence[name]["low"], evidence[name]["high"] - value
-        axes.errorbar([epoch], [value], [[below], [above]], color=colour, marker="o", markersize=5, capsize=3)
-    gap = evidence["gap"]
-    text = f"gap {gap['value']:.3f} [{gap['low']:.3f}, {gap['high']:.3f}]"
+    for accuracy, colour in ((train, TRAINING), (val, VALIDATION)):
+        below, above = accuracy.value - accuracy.low, accuracy.high - accuracy.value
+        axes.errorbar([epoch], [accuracy.value], [[below], [above]], color=colour, marker="o", markersize=5, capsize=3)
+    text = f"gap {gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]"
     side = "right" if epoch > course.num_epochs / 2 else "left"
     offset = (-8, 0) if side == "right" else (8, 0)
     axes.annotate(
         text,
-        (epoch, (high + low) / 2),
+        (epoch, (train.value + val.value) / 2),
         xytext=offset,
         textcoords="offset points",
         ha=side,

@@ -1,6 +1,5 @@
-"""Pictures of a training and of its mistakes, as PNG on white paper. They stand on their own, in MLflow or on disk."""
+"""Draws a training and its mistakes, as PNG: curves, confusion matrix, misclassified images, learning rate range test."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,26 +11,31 @@ from numpy.typing import NDArray
 
 from pipeline.metrics import history
 from pipeline.plotting.captions import as_written, caption
+from pipeline.plotting.style import (
+    GRID,
+    INK,
+    MOST_CLASSES,
+    MUTED,
+    TRAIN_MODE,
+    TRAINING,
+    VALIDATION,
+    VALIDATION_TEXT,
+    as_png,
+    plain_axes,
+)
 from pipeline.plotting.thumbnails import thumbnails
 
-TRAINING, VALIDATION, TRAIN_MODE = "#2f80c8", "#d9691e", "#6f86a3"
-"""Colours of the curves: at least 3 : 1 against white and against the dark page (report.css holds the same)."""
-VALIDATION_TEXT = "#a94c0d"
-INK, MUTED, GRID = "#20262e", "#5b6570", "#e3e7eb"
-
-_RIGHT = LinearSegmentedColormap.from_list("right", ["#ffffff", TRAINING])
+_CORRECT = LinearSegmentedColormap.from_list("right", ["#ffffff", TRAINING])
 _WRONG = LinearSegmentedColormap.from_list("wrong", ["#ffffff", VALIDATION])
-MOST_CLASSES = 40
-"""That one picture or table shows, so that it can be read."""
 _MISTAKE_COLUMNS, _MISTAKE_PIXELS = 6, 96
 
 
 def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
-    """Loss and accuracy side by side: how far training and validation are apart, and whether they have settled.
+    """Loss and accuracy of training and validation by epoch, side by side.
 
     Args:
-        rows: The epochs of `history.csv`.
-        best_epoch: The epoch whose weights were kept.
+        rows: Rows of `history.csv`.
+        best_epoch: Epoch whose weights were kept.
     """
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -44,20 +48,20 @@ def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
 
 @as_written()
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
-    """The confusion matrix: a row for each true class, a column for each predicted one, coloured by the row's share.
+    """The confusion matrix: a row for each true class, a column for each predicted one, coloured by the share of the row.
 
-    Of many classes it shows the `hardest`.
+    With more than `MOST_CLASSES` classes it shows the `hardest`.
 
     Args:
-        matrix: Counts of shape (num_classes, num_classes).
-        classes: Names in the order of the labels.
+        matrix: Number of images, of shape (num_classes, num_classes).
+        classes: Names of the classes in the order of the labels.
     """
     shown = hardest(matrix)
     names = [caption(classes[label], 24) for label in shown]
     share = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[np.ix_(shown, shown)]
     counts = matrix[np.ix_(shown, shown)]
     diagonal = np.eye(len(shown), dtype=bool)
-    colours = np.where(diagonal[..., None], _RIGHT(0.85 * share), _WRONG(0.85 * np.sqrt(share)))
+    colours = np.where(diagonal[..., None], _CORRECT(0.85 * share), _WRONG(0.85 * np.sqrt(share)))
     side = float(np.clip(1.6 + 0.55 * len(shown), 4.0, 14.0))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
@@ -77,7 +81,7 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
 
 
 def hardest(matrix: NDArray[np.int64], limit: int = MOST_CLASSES) -> NDArray[np.int64]:
-    """The labels with the lowest recall, at most `limit`, in their own order; those without images come last.
+    """The labels with the lowest recall, at most `limit`, in ascending order; classes without images are chosen last.
 
     >>> hardest(np.array([[9, 1, 0], [0, 0, 0], [1, 0, 1]]), limit=2).tolist()
     [0, 2]
@@ -90,7 +94,7 @@ def hardest(matrix: NDArray[np.int64], limit: int = MOST_CLASSES) -> NDArray[np.
 def most_confident_mistakes(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float32], limit: int
 ) -> NDArray[np.int64]:
-    """Positions of the wrong predictions, the surest first, at most `limit`; ties in the order of the images.
+    """Positions of the wrong predictions, by falling confidence, at most `limit`; ties keep the order of the images.
 
     >>> most_confident_mistakes(np.array([0, 1, 1]), np.array([1, 1, 0]), np.array([0.6, 0.9, 0.8]), limit=5).tolist()
     [2, 0]
@@ -107,14 +111,14 @@ def mistakes(
     confidence: NDArray[np.float32],
     classes: Sequence[str],
 ) -> bytes:
-    """A grid of wrongly classified images, in the order given, each with its true and its predicted class.
+    """A grid of misclassified images, in the given order, each with its true and its predicted class.
 
     Args:
-        images: Shape (n, height, width, channels), in [0, 255]; n may be 0, which the picture then says.
+        images: Shape (n, height, width, channels), in [0, 255]; with n = 0 the figure says that there are none.
         labels: True classes, shape (n,).
         predicted: Predicted classes, shape (n,).
         confidence: Probability of the predicted class in [0, 1], shape (n,).
-        classes: Names in the order of the labels.
+        classes: Names of the classes in the order of the labels.
     """
     if len(images) == 0:
         figure = Figure(figsize=(5, 1))
@@ -123,23 +127,23 @@ def mistakes(
     columns = min(len(images), _MISTAKE_COLUMNS)
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.6 * columns, 1.95 * rows))
-    axes = figure.add_axes((0, 0, 1, 1))  # one for all images: six times as fast as one for each
+    axes = figure.add_axes((0, 0, 1, 1))  # shared by all images, which is six times as fast as axes for each
     axes.axis("off")
     images = thumbnails(images, _MISTAKE_PIXELS)
     for index, (image, label, guess, sure) in enumerate(zip(images, labels, predicted, confidence, strict=True)):
         left, top = 1.6 * (index % columns), 1.95 * (index // columns)
-        colour = np.broadcast_to(image, (*image.shape[:2], 3))
-        place = (left + 0.05, left + 1.55, top + 1.9, top + 0.4)
-        axes.imshow(colour, extent=place, interpolation="nearest", aspect="auto")
+        rgb = np.broadcast_to(image, (*image.shape[:2], 3))
+        extent = (left + 0.05, left + 1.55, top + 1.9, top + 0.4)
+        axes.imshow(rgb, extent=extent, interpolation="nearest", aspect="auto")
         axes.text(left + 0.8, top + 0.18, caption(classes[label], 14), ha="center", fontsize=9, color=INK)
-        said = f"→ {caption(classes[guess], 14)} {sure:.2f}"
-        axes.text(left + 0.8, top + 0.35, said, ha="center", fontsize=9, color=VALIDATION_TEXT, weight="bold")
+        prediction = f"→ {caption(classes[guess], 14)} {sure:.2f}"
+        axes.text(left + 0.8, top + 0.35, prediction, ha="center", fontsize=9, color=VALIDATION_TEXT, weight="bold")
     axes.set(xlim=(0, 1.6 * columns), ylim=(1.95 * rows, 0))
     return as_png(figure)
 
 
 def lr_range(steps: Sequence[dict[str, float]], chosen: float) -> bytes:
-    """The loss against the growing learning rate of a range test, and the rate that was chosen."""
+    """The loss by learning rate in a range test, with the chosen rate."""
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.subplots()
     rates = [step["lr"] for step in steps]
@@ -156,7 +160,7 @@ def lr_range(steps: Sequence[dict[str, float]], chosen: float) -> bytes:
 
 
 def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, keys: tuple[str, str, str]) -> None:
-    """One chart of the three series `keys`: while training, clean training, validation."""
+    """Draw the three series `keys`: training while learning, training in evaluation mode, validation."""
     epochs = [row["epoch"] for row in rows]
     train, clean, val = ([row[key] for row in rows] for key in keys)
     marker = "o" if len(rows) == 1 else None
@@ -169,18 +173,7 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, 
     axes.set_xlabel("epoch", color=MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.02)
-    shown = [*clean, *val, train[-1]]  # the start of the series while learning lies far off
-    air = 0.06 * (max(shown) - min(shown)) or 0.05
-    axes.set_ylim(min(shown) - air, max(shown) + air)
-    axes.grid(axis="y", color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9, labelcolor=MUTED)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
-
-
-def as_png(figure: Figure) -> bytes:
-    """The picture on white, without the time it was made."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    shown = [*clean, *val, train[-1]]  # the series while learning starts far outside
+    margin = 0.06 * (max(shown) - min(shown)) or 0.05
+    axes.set_ylim(min(shown) - margin, max(shown) + margin)
+    plain_axes(axes, "y", MUTED)

@@ -1,4 +1,4 @@
-"""A learning curve over data: both accuracies against the number of training images, and what the law foretells."""
+"""Draws a learning curve: both accuracies by the number of training images, and the forecast of the power law."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -8,19 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from pipeline.metrics.power_law import Forecast, PowerLaw
-from pipeline.plotting.figures import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
+from pipeline.plotting.style import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
 
 
 def learning_curve(
-    train: Mapping[int, Sequence[float]], val: Mapping[int, Sequence[float]], law: PowerLaw, foretold: Forecast
+    train: Mapping[int, Sequence[float]], val: Mapping[int, Sequence[float]], law: PowerLaw, forecast: Forecast
 ) -> bytes:
-    """As PNG on white paper.
+    """The learning curve as PNG.
 
     Args:
-        train: Training accuracies, one for each seed, by the number of training images.
-        val: Validation accuracies likewise.
-        law: Of the validation error.
-        foretold: For more images than there are.
+        train: Training accuracies, one for each seed, keyed by the number of training images.
+        val: Validation accuracies, keyed likewise.
+        law: Power law of the validation error.
+        forecast: Forecast for more images than there are.
     """
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -31,20 +31,20 @@ def learning_curve(
         axes.vlines(
             sizes, [min(values[size]) for size in sizes], [max(values[size]) for size in sizes], color=colour, lw=1
         )
-    fine = np.geomspace(sizes[0], foretold.num_images, 100)
+    fine = np.geomspace(sizes[0], forecast.num_images, 100)
     axes.plot(fine, [1 - law.error(size) for size in fine], color=VALIDATION, lw=1.2, ls="--", label="power law")
-    spread = [[foretold.accuracy - foretold.low], [foretold.high - foretold.accuracy]]
+    spread = [[forecast.accuracy - forecast.low], [forecast.high - forecast.accuracy]]
     axes.errorbar(
-        [foretold.num_images], [foretold.accuracy], spread, color=VALIDATION, marker="D", markerfacecolor="white",
+        [forecast.num_images], [forecast.accuracy], spread, color=VALIDATION, marker="D", markerfacecolor="white",
         capsize=4, label="foretold, 95 % interval", ls="",
     )  # fmt: skip
-    text = f"{foretold.accuracy:.3f}\n[{foretold.low:.3f}, {foretold.high:.3f}]"
+    text = f"{forecast.accuracy:.3f}\n[{forecast.low:.3f}, {forecast.high:.3f}]"
     axes.annotate(
-        text, (foretold.num_images, foretold.low), xytext=(0, -6), textcoords="offset points", ha="center", va="top",
+        text, (forecast.num_images, forecast.low), xytext=(0, -6), textcoords="offset points", ha="center", va="top",
         fontsize=9, color=INK,
     )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xticks([*sizes, foretold.num_images])
+    axes.set_xticks([*sizes, forecast.num_images])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08, y=0.15)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.plotting.captions import caption
+from pipeline.plotting.style import MOST_CLASSES
 from pipeline.plotting.thumbnails import thumbnails
 
 if TYPE_CHECKING:
@@ -13,24 +14,21 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.uint8]
 
-MOST_ROWS = 40
-"""Classes that a picture shows, so that it can be read."""
-
 
 def overview(images: Images, labels: NDArray[np.int64], classes: list[str], title: str, columns: int = 10) -> "Figure":
-    """A picture of the first images of each class, one named row for each of the first `MOST_ROWS` classes.
+    """The first images of each class, a named row for each of the first `MOST_CLASSES` classes.
 
     Args:
         images: uint8 of shape (n, height, width, channels); 1 channel is grey, 3 are red, green and blue.
         labels: int64 of shape (n,).
-        classes: Names, in the order of the labels.
-        title: Stands above.
-        columns: Images in a row.
+        classes: Names of the classes in the order of the labels.
+        title: Title above the images.
+        columns: Number of images in a row.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = classes[:MOST_ROWS]
+    names = classes[:MOST_CLASSES]
     if len(names) < len(classes):
         title += f"; {len(names)} of {len(classes)} classes"
     mosaic = _mosaic(images, labels, len(names), columns)
@@ -52,7 +50,7 @@ def overview(images: Images, labels: NDArray[np.int64], classes: list[str], titl
 
 
 def _mosaic(images: Images, labels: NDArray[np.int64], num_classes: int, columns: int) -> Images:
-    """The images of one class side by side, classes below one another, with a white line of 1 pixel between them."""
+    """One image with a row of images for each class, and white lines of 1 pixel between them."""
     height, width, channels = thumbnails(images[:1]).shape[1:]
     cells = np.full((num_classes, columns, height + 1, width + 1, channels), 255, dtype=np.uint8)
     for label in range(num_classes):

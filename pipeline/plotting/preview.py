@@ -1,54 +1,52 @@
-"""A picture of training images beside what augmentation makes of them."""
+"""Draws training images beside their augmented versions."""
 
-import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.plotting.captions import as_written, caption
+from pipeline.plotting.style import INK, MUTED, as_png
 from pipeline.plotting.thumbnails import thumbnails
 from pipeline.seeds import derive_seed
 
-if TYPE_CHECKING:
-    from pipeline.augmentation.veto import Augmentation
+Images = NDArray[np.uint8]
+Augment = Callable[[Images, NDArray[np.int64], int], Images]
+"""Augments images of shape (n, height, width, channels), given their labels and a seed."""
 
 ROWS, COLUMNS = 10, 8
-_INK, _MUTED = "#20262e", "#5b6570"
 
 
 @as_written()
-def preview(
-    prepared: Path, augmented: Path, pipeline: "Augmentation", classes: list[str], record: AugmentRecord
-) -> bytes:
-    """The first training image of up to ten classes, each beside its augmented versions, as a PNG.
+def preview(prepared: Path, augmented: Path, augment: Augment, classes: list[str], record: AugmentRecord) -> bytes:
+    """The first training image of up to ten classes, each beside its augmented versions, as PNG.
 
     Args:
         prepared: Output of the prepare stage.
-        augmented: Folder with the copies.
-        pipeline: What made them, or makes them in training.
-        classes: Names, in the order of the labels.
-        record: What `augment.json` holds.
+        augmented: Folder with the augmented copies.
+        augment: Augmentation of the copies, or of training.
+        classes: Names of the classes in the order of the labels.
+        record: Record of the augment stage.
     """
     labels, first = np.unique(np.load(prepared / "train/labels.npy", mmap_mode="r"), return_index=True)
     labels, shown = labels[:ROWS], first[:ROWS]
     names = [caption(classes[label], 14) for label in labels]
     originals = np.load(prepared / "train/images.npy", mmap_mode="r")[shown]
-    what = f"{record.name} at strength {record.strength:g}"
+    augmentation = f"{record.name} at strength {record.strength:g}"
     limited = f"\n{len(shown)} of {len(classes)} classes" if len(first) > len(shown) else ""
     if not record.transforms:
         return _draw(originals[None], [""], names, f"No augmentation: training sees these originals alone.{limited}")
     if record.mode == "materialized":
         versions = np.load(augmented / "images.npy", mmap_mode="r")[:COLUMNS, shown]
         columns = [f"copy {number + 1}" for number in range(len(versions))]
-        title = f"{what}: {record.copies} of each image, and the original"
+        title = f"{augmentation}: {record.copies} of each image, and the original"
     else:
         seeds = [derive_seed(record.seed, f"preview/{number}") for number in range(COLUMNS)]
-        versions = np.stack([pipeline(originals, labels, number) for number in seeds])
+        versions = np.stack([augment(originals, labels, seed) for seed in seeds])
         columns = [f"draw {number + 1}" for number in range(len(versions))]
-        title = f"{what}: drawn anew for each image of each epoch"
+        title = f"{augmentation}: drawn anew for each image of each epoch"
     title += limited
     for transform, spared in record.veto.items():
         title += f"\nnever {transform} on {caption(', '.join(map(str, spared)), 80)}"
@@ -56,14 +54,14 @@ def preview(
     return _draw(cells, names, ["original", *columns], title)
 
 
-def _draw(cells: NDArray[np.uint8], row_names: list[str], column_names: list[str], title: str) -> bytes:
-    """A table of images with a white gap between them.
+def _draw(cells: Images, row_names: list[str], column_names: list[str], title: str) -> bytes:
+    """A table of images with white gaps, as PNG.
 
     Args:
         cells: Shape (rows, columns, height, width, channels), in [0, 255].
-        row_names: One for each row.
-        column_names: One for each column.
-        title: Stands above the table.
+        row_names: Name of each row.
+        column_names: Name of each column.
+        title: Title above the table.
     """
     from matplotlib.figure import Figure
 
@@ -82,9 +80,7 @@ def _draw(cells: NDArray[np.uint8], row_names: list[str], column_names: list[str
     axes.imshow(table, interpolation="nearest")
     axes.set_yticks(np.arange(rows) * (height + gap) + (height - 1) / 2, row_names)
     axes.set_xticks(np.arange(columns) * (width + gap) + (width - 1) / 2, column_names)
-    axes.tick_params(length=0, labelsize=8, labelcolor=_INK, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK, top=False, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
-    figure.suptitle(title, fontsize=10, color=_MUTED)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    figure.suptitle(title, fontsize=10, color=MUTED)
+    return as_png(figure)

@@ -1,4 +1,4 @@
-"""Pictures of a sweep, as PNG on white paper: every job as a line, and what moved the result."""
+"""Draws a sweep, as PNG: parallel coordinates of its jobs, and the importance of its keys."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -11,24 +11,24 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
-from pipeline.plotting.figures import GRID, INK, MUTED, TRAINING, VALIDATION, as_png
+from pipeline.plotting.style import GRID, INK, MUTED, TRAINING, VALIDATION, as_png, plain_axes
 
 _GOOD_TO_BAD = LinearSegmentedColormap.from_list("good to bad", [TRAINING, "#b9c2cc", VALIDATION])
 _MOST_TICKS = 6
-_LONGEST_MARK = 24  # characters, which fit between two axes
-_SPREAD = 0.03  # of an axis, over which jobs with the same value lie apart
+_LONGEST_MARK = 24  # characters that fit between two axes
+_SPREAD = 0.03  # share of an axis over which jobs with the same value are spread
 
 
 def parallel_coordinates(
     settings: Mapping[str, Sequence[str]], scores: Sequence[float], metric: str, *, higher_is_better: bool
 ) -> bytes:
-    """Each job as a line from axis to axis, one axis for each varied key and the metric as the last.
+    """Parallel coordinates: each job as a line across an axis for each varied key, and the metric as the last axis.
 
     Args:
-        settings: The values of each key, one for each job, as text.
-        scores: The metric of each job.
-        metric: Its name.
-        higher_is_better: Which end of the metric is the good one; it is blue and stands at the top.
+        settings: Values of each key, one for each job, as text.
+        scores: Metric of each job.
+        metric: Name of the metric.
+        higher_is_better: Whether a high metric is good; the good end is blue and at the top.
     """
     names = [*settings, metric]
     places = [_place([float(score) for score in scores])]
@@ -48,7 +48,7 @@ def parallel_coordinates(
     if not higher_is_better:
         heights[:, -1] = 1 - heights[:, -1]
         marks[-1] = [(1 - height, text) for height, text in marks[-1]]
-    order = np.argsort(heights[:, -1], kind="stable")  # the best are drawn last, on top
+    order = np.argsort(heights[:, -1], kind="stable")  # the best jobs are drawn last, on top
     for axis in range(len(settings)):
         heights[:, axis] += _apart(heights[:, axis], order)
     figure = Figure(figsize=(max(6.0, 1.9 * len(names) + 1.5), 4.6), layout="constrained")
@@ -64,14 +64,14 @@ def parallel_coordinates(
 def importances(
     means: Mapping[str, float], spreads: Mapping[str, float], explained: float, num_jobs: int, metric: str
 ) -> bytes:
-    """Bars of how much each key moved the metric, and how far the forest behind them is to be trusted.
+    """A bar for the permutation importance of each key, with the R² of the random forest behind it.
 
     Args:
-        means: For each key, by how much shuffling it lowers the forest's R²; the first stands at the top.
-        spreads: The standard deviation of each.
-        explained: R² of the forest on jobs that it has not seen.
-        num_jobs: Jobs that it was fitted to.
-        metric: What it predicts.
+        means: Loss of the forest's R² when a key is shuffled, by key; the first is at the top.
+        spreads: Standard deviation of each.
+        explained: R² of the forest on held-out jobs.
+        num_jobs: Number of jobs that the forest was fitted to.
+        metric: Metric that the forest predicts.
     """
     figure = Figure(figsize=(8, 1.5 + 0.42 * len(means)), layout="constrained")
     axes = figure.subplots()
@@ -84,11 +84,7 @@ def importances(
     axes.set_title(title, loc="left", fontsize=11, color=INK, weight="bold")
     trust = f"R² {explained:.2f} on jobs that it has not seen"
     axes.set_xlabel(f"loss of R² when shuffled; a forest on {num_jobs} jobs, {trust}", color=MUTED, fontsize=9)
-    axes.grid(axis="x", color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
+    plain_axes(axes, "x")
     return as_png(figure)
 
 
@@ -107,7 +103,7 @@ def _draw_axes(axes: Axes, names: Sequence[str], marks: Sequence[Sequence[tuple[
 
 
 def _smooth(heights: NDArray[np.float64]) -> Outline:
-    """A curve through the heights that crosses each axis level, so that neighbours can be told apart between axes."""
+    """A curve through the heights that is horizontal at each axis, so that lines can be followed from axis to axis."""
     points, codes = [(0.0, float(heights[0]))], [Outline.MOVETO]
     for place, (here, there) in enumerate(pairwise(heights)):
         points += [(place + 0.4, float(here)), (place + 0.6, float(there)), (place + 1.0, float(there))]
@@ -116,7 +112,7 @@ def _smooth(heights: NDArray[np.float64]) -> Outline:
 
 
 def _apart(heights: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Offsets that put jobs with the same value side by side on an axis, in this order, so that each can be followed."""
+    """Offsets that spread jobs with the same value over a part of the axis, in this order."""
     offsets, distinct = np.zeros_like(heights), np.unique(heights)
     for height in distinct:
         alike = order[heights[order] == height]
@@ -131,7 +127,7 @@ def _numbers_first(text: str) -> tuple[bool, float, str]:
 
 
 def _shortened(text: str) -> str:
-    """A text that fits between two axes, with its beginning and its end, where lists tend to differ."""
+    """Shorten a text to its beginning and its end, where lists tend to differ, so that it fits between two axes."""
     tail = _LONGEST_MARK // 3
     return text if len(text) <= _LONGEST_MARK else f"{text[: _LONGEST_MARK - tail - 1]}…{text[-tail:]}"
 
@@ -152,13 +148,13 @@ def _looks_logarithmic(numbers: Sequence[float]) -> bool:
 
 
 def _place(numbers: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Numbers on an axis from 0 (the least) to 1; equal ones in its middle."""
+    """Heights of the numbers on an axis from 0 (the smallest) to 1; if all are equal, 0.5."""
     low, high = min(numbers), max(numbers)
     return np.array([(number - low) / (high - low) if high > low else 0.5 for number in numbers])
 
 
 def _number_ticks(numbers: Sequence[float], *, log: bool) -> list[tuple[float, str]]:
-    """Heights and texts: every value where there are few, else both ends and what lies between them."""
+    """Heights and texts of the ticks: every value if there are few, else five from the smallest to the largest."""
     distinct = sorted(set(numbers))
     if len(distinct) > _MOST_TICKS:
         ends = np.log10([distinct[0], distinct[-1]]) if log else np.array([distinct[0], distinct[-1]])

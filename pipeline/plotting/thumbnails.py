@@ -1,4 +1,4 @@
-"""Images made small enough to be shown many at a time."""
+"""Scales images down, so that a figure can show many."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,11 +7,11 @@ MOST_PIXELS = 64
 
 
 def thumbnails(images: NDArray[np.uint8], most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
-    """The images as they are, or in their proportions at most so many pixels high and wide, as means over areas.
+    """Scale images down to at most `most_pixels` high and wide, by means over areas; smaller ones stay as they are.
 
     Args:
         images: uint8 of shape (n, height, width, channels).
-        most_pixels: Of the longer side.
+        most_pixels: Largest length of the longer side.
 
     >>> thumbnails(np.zeros((2, 300, 150, 3), np.uint8)).shape, thumbnails(np.zeros((2, 28, 28, 1), np.uint8)).shape
     ((2, 64, 32, 3), (2, 28, 28, 1))
