@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
+from torch import distributed
 
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
@@ -20,7 +21,6 @@ from pipeline.metrics.early_stopping import Rule
 from pipeline.training import callbacks, parallel
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import Fit
-from pipeline.training.processes import ALONE, Place
 
 BEST_BY_VAL_LOSS = Rule(history.VAL_LOSS, restore_best=True)
 
@@ -60,7 +60,6 @@ def fit(
     gradient_clip_norm: float | None = None,
     accelerator: str = "auto",
     precision: Any = "32-true",
-    place: Place = ALONE,
     on_row: callbacks.OnRow = lambda row, time_ms: None,
     extra_callbacks: Sequence[pl.Callback] = (),
 ) -> Outcome:
@@ -69,30 +68,30 @@ def fit(
     Order, augmentation and dropout depend on the seed and the epoch alone, so a training that was killed and taken up
     again ends with the same weights, on one kind of machine bit for bit, as one that was left alone.
 
-    Of several processes each one calls this with its own place; only the first one prints, writes and calls `on_row`.
+    Each of several processes calls this; only the one of rank 0 prints, writes and calls `on_row`.
 
     Raises:
         TrainingError: A loss was not finite. `folder` keeps the last good weights.
     """
     rows = callbacks.History(folder / "history.csv", on_row, _print_row(max_epochs))
     averaging = [callbacks.Average(ema_decay)] if ema_decay else []
-    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() and place.rank == 0 else []
+    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() and parallel.rank() == 0 else []
     last = _load(folder / callbacks.LAST)
     if last is None or rule.stops_after(last["callbacks"]["History"]["rows"]) is None:
-        if last is not None and place.rank == 0:
+        if last is not None and parallel.rank() == 0:
             print(f"going on after epoch {last['epoch'] + 1} of an interrupted training in {folder}")
         with _quiet():
             trainer = pl.Trainer(
                 accelerator=accelerator,
                 precision=precision,
-                **parallel.settings(place),
+                **parallel.trainer_settings(),
                 max_epochs=max_epochs,
                 callbacks=[
                     callbacks.DrawAgain(seed, batches),
                     rows,
                     callbacks.EarlyStopping(rows, rule),
                     *averaging,
-                    *([parallel.OwnStop()] if place.size > 1 else []),
+                    *([parallel.KeepSignalHandler()] if distributed.is_initialized() else []),
                     *bar,
                     *extra_callbacks,
                     *callbacks.checkpointing(folder, rule.monitor),

@@ -13,6 +13,7 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunOutcome, Saving
 from pipeline.artefacts.signals import SignalsRecord
+from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import Rule
@@ -26,9 +27,11 @@ from pipeline.training.callbacks import OnRow
 from pipeline.training.checks import measure_signals
 from pipeline.training.fit import Outcome, fit
 from pipeline.training.module import Fit
-from pipeline.training.processes import Place
 
 LR_RANGE = "lr_range.csv"
+
+FOLLOWER = ("-m", "pipeline.train")
+"""Arguments of a Python that runs `follow`, started as a rank above 0."""
 
 
 def train(
@@ -57,13 +60,14 @@ def train(
         ShapeError: The images are too small for the network.
         TrainingError: A loss was not finite, or another process of the training ended.
     """
-    with processes.leading(config.train.devices, config.train.accelerator, follow) as team:
+    with processes.leading(config.train.devices, config.train.accelerator, FOLLOWER) as group:
         description, network, batches = _build(prepared, augmented, config)
         if not (working / SignalsRecord.FILE).exists():
             measure_signals(network, batches, description["num_classes"], config.seed).write(working)
         lr = config.optimizer.lr if config.optimizer.lr != "auto" else _found_lr(network, batches, config, working)
-        team.begin(prepared, augmented, working, config, lr)
-        outcome = _fit(network, description["num_classes"], batches, working, config, lr, team.place, on_row)
+        folders = {"prepared": str(prepared), "augmented": str(augmented), "working": str(working)}
+        group.begin(**folders, config=dataclasses.asdict(config), lr=lr)
+        outcome = _fit(network, description["num_classes"], batches, working, config, lr, on_row)
     model.save(out / "model.ckpt", description, outcome.state, DatasetRecord.read(prepared).classes)
     (out / "history.csv").write_text(history.to_csv(outcome.rows))
     for name in (SignalsRecord.FILE, LR_RANGE):
@@ -83,10 +87,11 @@ def train(
     )
 
 
-def follow(prepared: Path, augmented: Path, working: Path, config: Config, lr: float, place: Place) -> None:
-    """Compute a training together with its leader, which calls `train`."""
-    description, network, batches = _build(prepared, augmented, config)
-    _fit(network, description["num_classes"], batches, working, config, lr, place)
+def follow(prepared: str, augmented: str, working: str, config: dict[str, Any], lr: float) -> None:
+    """Compute a training together with its leader, which calls `train` and sends the arguments as JSON."""
+    settings = validation.validate(config)
+    description, network, batches = _build(Path(prepared), Path(augmented), settings)
+    _fit(network, description["num_classes"], batches, Path(working), settings, lr)
 
 
 def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, Any], model.Network, ImageBatches]:
@@ -124,7 +129,6 @@ def _fit(
     working: Path,
     config: Config,
     lr: float,
-    place: Place,
     on_row: OnRow = lambda row, time_ms: None,
 ) -> Outcome:
     weighted = config.train.class_weights == "balanced"
@@ -146,7 +150,6 @@ def _fit(
         gradient_clip_norm=config.train.gradient_clip_norm,
         accelerator=config.train.accelerator,
         precision=config.train.precision,
-        place=place,
         on_row=on_row,
     )
 
