@@ -16,8 +16,8 @@ from pipeline.metrics import history
 from pipeline.training import mixing, parallel
 from pipeline.training.batches import ImageBatches
 from pipeline.training.callbacks import OnRow
-from pipeline.training.fit import Outcome, fit
-from pipeline.training.module import Fit
+from pipeline.training.loop import Outcome, train_epochs
+from pipeline.training.module import TrainingModule
 from pipeline.training.processes import leading
 from tests.networks import network
 
@@ -31,7 +31,7 @@ PLAIN: Case = {"optimizer": SGD}
 REMEDIES: Case = {
     "name": "convnet", "options": {"normalization": "group", "depth": 2}, "optimizer": ADAMW,
     "regularization": {"l1": 1e-3, "l2": 1e-2, "l2_as": "penalty", "label_smoothing": 0.1},
-    "fit": {"ema_decay": 0.9, "gradient_clip_norm": 0.5},
+    "loop": {"ema_decay": 0.9, "gradient_clip_norm": 0.5},
 }  # fmt: skip
 WEIGHTED: Case = {
     "name": "convnet", "options": {"normalization": "group", "depth": 2}, "optimizer": SGD,
@@ -39,7 +39,7 @@ WEIGHTED: Case = {
 }  # fmt: skip
 RANDOM: Case = {
     "name": "resnet", "options": {"dropout": 0.5}, "optimizer": ADAMW,
-    "regularization": {"l1": 1e-3, "l2": 1e-2, "mix": MIX}, "fit": {"ema_decay": 0.9},
+    "regularization": {"l1": 1e-3, "l2": 1e-2, "mix": MIX}, "loop": {"ema_decay": 0.9},
 }  # fmt: skip
 CASES = {"plain": PLAIN, "remedies": REMEDIES, "weighted": WEIGHTED, "random": RANDOM}
 
@@ -52,16 +52,16 @@ def run_case(
     on_row: OnRow = lambda row, time_ms: None,
 ) -> Outcome:
     torch.manual_seed(parallel.rank())  # of the initial weights, those of the first process count
-    module = Fit(
+    module = TrainingModule(
         network(case.get("name", "lenet"), num_classes=3, **case.get("options", {})),
         optimizer=case["optimizer"],
         scheduler={"name": "one_cycle", "warmup_fraction": 0.25},
         **case.get("regularization", {}),
     )
     batches = ImageBatches(prepared, augmented, batch_size=64, seed=0, balanced=case.get("balanced", False))
-    settings = {"seed": 0, "max_epochs": 2, "accelerator": "cpu", **case.get("fit", {})}
+    settings = {"seed": 0, "max_epochs": 2, "accelerator": "cpu", **case.get("loop", {})}
     folder.mkdir(exist_ok=True)
-    return fit(module, batches, folder, on_row=on_row, **settings)
+    return train_epochs(module, batches, folder, on_row=on_row, **settings)
 
 
 def run_cases(prepared: Path, augmented: Path, root: Path) -> dict[str, Outcome]:

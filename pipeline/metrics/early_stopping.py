@@ -9,7 +9,7 @@ PATIENCES = (1, 2, 3, 5, 10, 20)
 
 
 @dataclass(frozen=True)
-class Rule:
+class StoppingRule:
     """When a training stops, and the weights of which epoch it keeps.
 
     Attributes:
