@@ -28,8 +28,8 @@ from torch import nn
 from pipeline import model
 from pipeline.metrics import history
 from pipeline.training.batches import ImageBatches
-from pipeline.training.fit import fit
-from pipeline.training.module import Fit
+from pipeline.training.loop import train_epochs
+from pipeline.training.module import TrainingModule
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "lenet": {"width": 1.0, "depth": 1, "activation": "relu", "pooling": "max", "conv_dropout": 0.0, "dropout": 0.0},
@@ -98,13 +98,13 @@ def throughput(num_images: int, rounds: int, name: str) -> None:
         bare_network = network(name)
         bare_optimizer = torch.optim.AdamW(bare_network.parameters(), 3e-3, weight_decay=0.0, fused=True)
         turns = Turns(lambda: bare_epoch(bare_network, bare_optimizer, images, labels))
-        module = Fit(
+        module = TrainingModule(
             network(name),
             optimizer={"name": "adamw", "lr": 3e-3, "beta1": 0.9, "beta2": 0.999},
             scheduler={"name": "one_cycle", "warmup_fraction": 0.25},
         )
         batches = ImageBatches(prepared, augmented, batch_size=256, seed=0)
-        fit(module, batches, Path(scratch), seed=0, max_epochs=rounds + 1, extra_callbacks=[turns])
+        train_epochs(module, batches, Path(scratch), seed=0, max_epochs=rounds + 1, extra_callbacks=[turns])
     pairs = list(zip(turns.bare_seconds, turns.our_seconds, strict=True))[1:]  # the first warms up
     ratios = [bare / ours for bare, ours in pairs]
     print(f"{name}, {num_images:,} images 32×32×1, batch 256, {torch.get_num_threads()} threads, {rounds} rounds")

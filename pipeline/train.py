@@ -23,10 +23,10 @@ def _is_follower() -> bool:
 if __name__ == "__main__":
     if _is_follower():
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        from pipeline.training.processes import follow_torchrun
+        from pipeline.training.processes import follow_leader
         from pipeline.training.training import follow
 
-        follow_torchrun(follow)
+        follow_leader(follow)
     else:
         from pipeline.stage.entry import run
         from pipeline.sweep.command import multirun

@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.metrics import history
 from pipeline.metrics.ablation import Arm, Dose, read
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 
 ARMS = {
     "baseline": (1.0, 0.83), "smaller": (1.0, 0.81), "larger": (1.0, 0.84), "early_stopping": (0.97, 0.83),
@@ -17,7 +17,11 @@ ARMS = {
 def made_up_arm(name: str, num_seeds: int = 6, num_epochs: int = 20) -> Arm:
     """An arm whose curves settle at its accuracies, with some noise from seed to seed."""
     train, val = ARMS[name]
-    rule = Rule(history.VAL_LOSS, 3, restore_best=True) if name == "early_stopping" else Rule(history.VAL_LOSS)
+    rule = (
+        StoppingRule(history.VAL_LOSS, 3, restore_best=True)
+        if name == "early_stopping"
+        else StoppingRule(history.VAL_LOSS)
+    )
     histories = []
     for seed in range(1, num_seeds + 1):
         generator = np.random.default_rng([seed, len(name)])

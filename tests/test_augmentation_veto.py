@@ -66,7 +66,7 @@ def test_a_batch_without_the_class_and_one_without_images_are_fine() -> None:
 
 
 def test_a_class_written_as_a_number_is_the_class_of_that_name() -> None:
-    assert made({"Rotate": [9]}).spared.keys() == {1}
+    assert made({"Rotate": [9]}).reduced.keys() == {1}
 
 
 def refused(veto: dict[str, list[Any]], transforms: list[Any] = TRANSFORMS) -> str:

@@ -9,7 +9,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.lab.arms import TO_THE_END, plans
 from pipeline.metrics import history
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 from tests.conftest import ROOT
 
 
@@ -49,8 +49,8 @@ def test_a_name_stands_for_what_that_arm_changes() -> None:
 def test_trainings_run_to_their_end_and_deployed_ones_stop_early() -> None:
     stopping = ["train.early_stopping.patience=5", "train.early_stopping.restore_best=true"]
     baseline, arm = plans({"early": [*stopping, "model.dropout=0.1"]}, composer("train.early_stopping.patience=3"))
-    assert baseline.rule == Rule(history.VAL_LOSS), "the baseline is never stopped"
-    assert arm.rule == Rule(history.VAL_LOSS, patience=5, restore_best=True)
+    assert baseline.rule == StoppingRule(history.VAL_LOSS), "the baseline is never stopped"
+    assert arm.rule == StoppingRule(history.VAL_LOSS, patience=5, restore_best=True)
     assert arm.training(7) == (*TO_THE_END, "model.dropout=0.1", "seed=7")
     assert arm.deployed(7) == (*TO_THE_END, *stopping, "model.dropout=0.1", "seed=7")
     assert baseline.training(7) == baseline.deployed(7)

@@ -6,9 +6,9 @@ import pytest
 
 from pipeline.metrics import history
 from pipeline.metrics.ablation import Arm, effects, read
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 
-END = Rule(history.VAL_LOSS)
+END = StoppingRule(history.VAL_LOSS)
 LOSSES = [3.0, 2.0, 2.1, 2.2, 1.0]
 
 
@@ -32,20 +32,22 @@ def arm(name: str, gaps: Sequence[float], train: float = 0.9) -> Arm:
     ("rule", "epoch", "seconds"),
     [
         (END, 5, 5.0),
-        (Rule(history.VAL_LOSS, 2, restore_best=True), 2, 4.0),
-        (Rule(history.VAL_LOSS, 2), 4, 4.0),
-        (Rule(history.VAL_LOSS, 3, restore_best=True), 5, 5.0),
-        (Rule(history.VAL_LOSS, 2, warmup_epochs=3, restore_best=True), 5, 5.0),
+        (StoppingRule(history.VAL_LOSS, 2, restore_best=True), 2, 4.0),
+        (StoppingRule(history.VAL_LOSS, 2), 4, 4.0),
+        (StoppingRule(history.VAL_LOSS, 3, restore_best=True), 5, 5.0),
+        (StoppingRule(history.VAL_LOSS, 2, warmup_epochs=3, restore_best=True), 5, 5.0),
     ],
 )
-def test_a_training_that_ran_to_its_end_is_read_as_if_it_had_stopped(rule: Rule, epoch: int, seconds: float) -> None:
+def test_a_training_that_ran_to_its_end_is_read_as_if_it_had_stopped(
+    rule: StoppingRule, epoch: int, seconds: float
+) -> None:
     reading = read(rows(LOSSES), rule, seed=1, num_parameters=10)
     assert (reading.epoch, reading.loss, reading.seconds) == (epoch, LOSSES[epoch - 1], seconds)
 
 
 def test_a_rising_metric_keeps_its_highest_epoch() -> None:
     risen = [{**row, history.VAL_ACCURACY: value} for row, value in zip(rows(LOSSES), [1, 3, 2, 2, 2], strict=True)]
-    assert Rule(history.VAL_ACCURACY, 2, restore_best=True).kept_epoch(risen) == 2
+    assert StoppingRule(history.VAL_ACCURACY, 2, restore_best=True).kept_epoch(risen) == 2
 
 
 def test_an_arm_that_shrinks_the_gap_of_every_seed_is_said_to() -> None:

@@ -20,16 +20,16 @@ def images() -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def classifier() -> Network:
+def convnet() -> Network:
     torch.manual_seed(0)
     model = network("convnet", num_classes=4)
     nn.init.normal_(model.head.get_submodule("classes").weight, std=0.1)  # type: ignore[arg-type]  # so that answers differ
     return model
 
 
-def plain(classifier: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def plain(convnet: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.no_grad():
-        answer: NDArray[np.float32] = classifier.eval()(torch.from_numpy(images.copy())).softmax(dim=1).numpy()
+        answer: NDArray[np.float32] = convnet.eval()(torch.from_numpy(images.copy())).softmax(dim=1).numpy()
     return answer
 
 
@@ -47,28 +47,28 @@ def test_the_kinds_are_those_of_the_configuration() -> None:
     assert get_args(Evaluate.model_fields["tta"].annotation) == tuple(VIEWS)
 
 
-def test_one_look_is_the_networks_own_answer(classifier: Network, images: NDArray[np.uint8]) -> None:
-    assert np.allclose(probabilities(classifier, images, batch_size=8), plain(classifier, images), atol=1e-6)
+def test_one_look_is_the_networks_own_answer(convnet: Network, images: NDArray[np.uint8]) -> None:
+    assert np.allclose(probabilities(convnet, images, batch_size=8), plain(convnet, images), atol=1e-6)
 
 
-def test_several_looks_are_averaged(classifier: Network, images: NDArray[np.uint8]) -> None:
+def test_several_looks_are_averaged(convnet: Network, images: NDArray[np.uint8]) -> None:
     pairs = [images, images[:, :, ::-1]]
-    flip = np.mean([plain(classifier, view) for view in pairs], axis=0)
-    assert np.allclose(probabilities(classifier, images, tta="flip", batch_size=100), flip, atol=1e-6)
+    flip = np.mean([plain(convnet, view) for view in pairs], axis=0)
+    assert np.allclose(probabilities(convnet, images, tta="flip", batch_size=100), flip, atol=1e-6)
     views = [*pairs, *(moved(pair, step) for step in (-1, 1) for pair in pairs)]
-    expected = np.mean([plain(classifier, view) for view in views], axis=0)
-    found = probabilities(classifier, images, tta="flip_shift", batch_size=4)
+    expected = np.mean([plain(convnet, view) for view in views], axis=0)
+    found = probabilities(convnet, images, tta="flip_shift", batch_size=4)
     assert np.allclose(found, expected, atol=1e-6) and not np.allclose(found, flip, atol=1e-3)
     assert np.allclose(found.sum(axis=1), 1, atol=1e-6)
 
 
-def test_a_mirror_image_changes_nothing_for_symmetric_images(classifier: Network, images: NDArray[np.uint8]) -> None:
+def test_a_mirror_image_changes_nothing_for_symmetric_images(convnet: Network, images: NDArray[np.uint8]) -> None:
     symmetric = np.concatenate([images[:, :, :16], images[:, :, 15::-1]], axis=2)
-    once, twice = (probabilities(classifier, symmetric, tta=tta, batch_size=8) for tta in ("none", "flip"))
+    once, twice = (probabilities(convnet, symmetric, tta=tta, batch_size=8) for tta in ("none", "flip"))
     assert np.allclose(once, twice, atol=1e-6)
 
 
 @pytest.mark.parametrize("tta", VIEWS)
-def test_batch_size_changes_nothing(classifier: Network, images: NDArray[np.uint8], tta: str) -> None:
-    first, second = (probabilities(classifier, images, tta=tta, batch_size=size) for size in (1, 64))
+def test_batch_size_changes_nothing(convnet: Network, images: NDArray[np.uint8], tta: str) -> None:
+    first, second = (probabilities(convnet, images, tta=tta, batch_size=size) for size in (1, 64))
     assert np.allclose(first, second, atol=1e-6)

@@ -256,7 +256,7 @@ def test_all_processes_of_a_training_end_together_and_it_goes_on(
     with started(ready, sys.executable, "-m", "pipeline.train", *long) as process:
         wait_for_epoch(ready, 3)
         (follower,) = [
-            child for child in psutil.Process(process.pid).children() if "follow_leader" in " ".join(child.cmdline())
+            child for child in psutil.Process(process.pid).children() if "pipeline.train" in " ".join(child.cmdline())
         ]
         if victim == "group":
             os.killpg(process.pid, number)

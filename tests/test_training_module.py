@@ -10,7 +10,7 @@ from torch import nn
 from pipeline import model
 from pipeline.metrics import history, scores
 from pipeline.training.batches import ImageBatches
-from pipeline.training.module import Fit, _DeadUnits
+from pipeline.training.module import TrainingModule, _DeadUnits
 from tests.networks import network as build
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False}
@@ -22,7 +22,7 @@ def network() -> model.Network:
     return build("lenet", num_classes=3)
 
 
-def run_epochs(fit: Fit, batches: ImageBatches, folder: Path, epochs: int = 1) -> dict[str, float]:
+def run_epochs(module: TrainingModule, batches: ImageBatches, folder: Path, epochs: int = 1) -> dict[str, float]:
     rows: list[dict[str, float]] = []
 
     class Collect(pl.Callback):
@@ -34,7 +34,7 @@ def run_epochs(fit: Fit, batches: ImageBatches, folder: Path, epochs: int = 1) -
         enable_model_summary=False, num_sanity_val_steps=0, accelerator="cpu", default_root_dir=folder,
         use_distributed_sampler=False,
     )  # fmt: skip
-    trainer.fit(fit, batches)
+    trainer.fit(module, batches)
     return rows[-1]
 
 
@@ -49,13 +49,13 @@ quiet = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*many workers
 
 @quiet
 def test_the_row_holds_what_the_weights_give_in_evaluation_mode(batches: ImageBatches, tmp_path: Path) -> None:
-    fit = Fit(network(), optimizer={**SGD, "lr": 0.01}, scheduler=CONSTANT)
-    row = run_epochs(fit, batches, tmp_path)
-    fit.network.eval()
+    module = TrainingModule(network(), optimizer={**SGD, "lr": 0.01}, scheduler=CONSTANT)
+    row = run_epochs(module, batches, tmp_path)
+    module.network.eval()
     for name, images in (("val", batches.val), ("train_clean", batches.probe)):
         pixels, labels = images[0]
         with torch.no_grad():
-            logits = fit.network(pixels)
+            logits = module.network(pixels)
         assert row[f"{name}/loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
         assert row[f"{name}/accuracy"] == (logits.argmax(1) == labels).double().mean().item()
         if name == "val":
@@ -68,8 +68,8 @@ def test_the_row_holds_what_the_weights_give_in_evaluation_mode(batches: ImageBa
 @quiet
 def test_decoupled_decay_shrinks_weights_and_nothing_else(batches: ImageBatches, tmp_path: Path) -> None:
     plain, decayed = network(), network()
-    run_epochs(Fit(plain, optimizer=SGD, scheduler=CONSTANT), batches, tmp_path)
-    run_epochs(Fit(decayed, optimizer=SGD, scheduler=CONSTANT, l2=0.5), batches, tmp_path)
+    run_epochs(TrainingModule(plain, optimizer=SGD, scheduler=CONSTANT), batches, tmp_path)
+    run_epochs(TrainingModule(decayed, optimizer=SGD, scheduler=CONSTANT, l2=0.5), batches, tmp_path)
     start = dict(network().named_parameters())
     penalized = {id(weight) for weight in model.penalized(decayed)}
     for (name, with_decay), without in zip(decayed.named_parameters(), plain.parameters(), strict=True):
@@ -86,15 +86,15 @@ def weights_of(network: model.Network) -> list[torch.Tensor]:
 def test_penalties_are_reported_apart_from_the_data_loss(
     batches: ImageBatches, tmp_path: Path, settings: dict[str, str]
 ) -> None:
-    fit = Fit(network(), optimizer=SGD, scheduler=CONSTANT, l1=1e-3, l2=1e-2, **settings)
-    row = run_epochs(fit, batches, tmp_path)
-    absolute = sum(weight.abs().sum().item() for weight in weights_of(fit.network))
-    squared = sum((weight**2).sum().item() for weight in weights_of(fit.network))
+    module = TrainingModule(network(), optimizer=SGD, scheduler=CONSTANT, l1=1e-3, l2=1e-2, **settings)
+    row = run_epochs(module, batches, tmp_path)
+    absolute = sum(weight.abs().sum().item() for weight in weights_of(module.network))
+    squared = sum((weight**2).sum().item() for weight in weights_of(module.network))
     assert row[history.PENALTY_L1] == pytest.approx(1e-3 * absolute, rel=1e-4)
     assert row[history.PENALTY_L2] == pytest.approx(1e-2 * squared / 2, rel=1e-4)
     assert row[history.PENALTY] == row[history.PENALTY_L1] + row[history.PENALTY_L2]
     assert row[history.WEIGHTS_NORM] == pytest.approx(squared**0.5, rel=1e-4)
-    without = run_epochs(Fit(network(), optimizer=SGD, scheduler=CONSTANT), batches, tmp_path)
+    without = run_epochs(TrainingModule(network(), optimizer=SGD, scheduler=CONSTANT), batches, tmp_path)
     assert row[history.TRAIN_LOSS] == pytest.approx(without[history.TRAIN_LOSS], rel=1e-6), "one batch, one step"
     assert without[history.PENALTY] == without[history.WEIGHTS_SPARSITY] == 0
 
@@ -103,12 +103,12 @@ def test_penalties_are_reported_apart_from_the_data_loss(
 def test_only_the_proximal_step_makes_exact_zeros_and_only_in_weights(batches: ImageBatches, tmp_path: Path) -> None:
     zeros = {}
     for way in ("proximal", "subgradient"):
-        fit = Fit(network(), optimizer={**SGD, "lr": 0.02}, scheduler=CONSTANT, l1=0.05, l1_as=way)
-        row = run_epochs(fit, batches, tmp_path, epochs=8)
+        module = TrainingModule(network(), optimizer={**SGD, "lr": 0.02}, scheduler=CONSTANT, l1=0.05, l1_as=way)
+        row = run_epochs(module, batches, tmp_path, epochs=8)
         zeros[way] = row[history.WEIGHTS_SPARSITY]
-        counted = sum(int((weight == 0).sum()) for weight in weights_of(fit.network))
-        assert zeros[way] == counted / sum(weight.numel() for weight in weights_of(fit.network))
-        biases = [value for name, value in fit.network.named_parameters() if name.endswith("bias")]
+        counted = sum(int((weight == 0).sum()) for weight in weights_of(module.network))
+        assert zeros[way] == counted / sum(weight.numel() for weight in weights_of(module.network))
+        biases = [value for name, value in module.network.named_parameters() if name.endswith("bias")]
         assert biases[0].all(), "a bias is never thresholded"
     assert zeros["proximal"] > 0.05 and zeros["subgradient"] == 0
 
@@ -121,12 +121,12 @@ def test_mixed_targets_are_learnt_and_counted_by_their_shares(batches: ImageBatc
         seen.append(images)
         return images.float(), 0.75 * nn.functional.one_hot(labels, 3) + 0.25 * nn.functional.one_hot(labels * 0, 3)
 
-    fit = Fit(network(), optimizer={**SGD, "lr": 0.0}, scheduler=CONSTANT, mix=mix)
-    row = run_epochs(fit, batches, tmp_path)
+    module = TrainingModule(network(), optimizer={**SGD, "lr": 0.0}, scheduler=CONSTANT, mix=mix)
+    row = run_epochs(module, batches, tmp_path)
     pixels = torch.from_numpy(batches.train.images.copy())
     labels = torch.from_numpy(batches.train.labels)
     with torch.no_grad():
-        logits = fit.network.train()(pixels)
+        logits = module.network.train()(pixels)
     targets = mix(pixels, labels)[1]
     assert seen[0].dtype == torch.uint8
     assert row[history.TRAIN_LOSS] == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), rel=1e-5)
@@ -138,8 +138,10 @@ def test_mixed_targets_are_learnt_and_counted_by_their_shares(batches: ImageBatc
 def test_weights_of_classes_count_in_the_training_loss_alone(batches: ImageBatches, tmp_path: Path) -> None:
     weights = torch.tensor([0.2, 1.0, 5.0])
     still = {**SGD, "lr": 0.0}
-    weighted = run_epochs(Fit(network(), optimizer=still, scheduler=CONSTANT, class_weights=weights), batches, tmp_path)
-    plain = run_epochs(Fit(network(), optimizer=still, scheduler=CONSTANT), batches, tmp_path)
+    weighted = run_epochs(
+        TrainingModule(network(), optimizer=still, scheduler=CONSTANT, class_weights=weights), batches, tmp_path
+    )
+    plain = run_epochs(TrainingModule(network(), optimizer=still, scheduler=CONSTANT), batches, tmp_path)
     with torch.no_grad():
         logits = network().train()(torch.from_numpy(batches.train.images.copy()))
     expected = nn.CrossEntropyLoss(weight=weights)(logits, torch.from_numpy(batches.train.labels))

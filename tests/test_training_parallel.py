@@ -13,12 +13,12 @@ from torch import distributed, nn
 
 from pipeline.errors import ConfigError
 from pipeline.metrics import history
-from pipeline.training import mixing
+from pipeline.training import mixing, parallel
 from pipeline.training.batches import ImageBatches
 from pipeline.training.callbacks import OnRow
-from pipeline.training.fit import Outcome, fit
-from pipeline.training.module import Fit
-from pipeline.training.processes import ALONE, Place, leading
+from pipeline.training.loop import Outcome, train_epochs
+from pipeline.training.module import TrainingModule
+from pipeline.training.processes import leading
 from tests.networks import network
 
 Case = dict[str, Any]
@@ -31,7 +31,7 @@ PLAIN: Case = {"optimizer": SGD}
 REMEDIES: Case = {
     "name": "convnet", "options": {"normalization": "group", "depth": 2}, "optimizer": ADAMW,
     "regularization": {"l1": 1e-3, "l2": 1e-2, "l2_as": "penalty", "label_smoothing": 0.1},
-    "fit": {"ema_decay": 0.9, "gradient_clip_norm": 0.5},
+    "loop": {"ema_decay": 0.9, "gradient_clip_norm": 0.5},
 }  # fmt: skip
 WEIGHTED: Case = {
     "name": "convnet", "options": {"normalization": "group", "depth": 2}, "optimizer": SGD,
@@ -39,7 +39,7 @@ WEIGHTED: Case = {
 }  # fmt: skip
 RANDOM: Case = {
     "name": "resnet", "options": {"dropout": 0.5}, "optimizer": ADAMW,
-    "regularization": {"l1": 1e-3, "l2": 1e-2, "mix": MIX}, "fit": {"ema_decay": 0.9},
+    "regularization": {"l1": 1e-3, "l2": 1e-2, "mix": MIX}, "loop": {"ema_decay": 0.9},
 }  # fmt: skip
 CASES = {"plain": PLAIN, "remedies": REMEDIES, "weighted": WEIGHTED, "random": RANDOM}
 
@@ -49,23 +49,22 @@ def run_case(
     augmented: Path,
     folder: Path,
     case: Case,
-    place: Place = ALONE,
     on_row: OnRow = lambda row, time_ms: None,
 ) -> Outcome:
-    torch.manual_seed(place.rank)  # of the initial weights, those of the first process count
-    module = Fit(
+    torch.manual_seed(parallel.rank())  # of the initial weights, those of the first process count
+    module = TrainingModule(
         network(case.get("name", "lenet"), num_classes=3, **case.get("options", {})),
         optimizer=case["optimizer"],
         scheduler={"name": "one_cycle", "warmup_fraction": 0.25},
         **case.get("regularization", {}),
     )
     batches = ImageBatches(prepared, augmented, batch_size=64, seed=0, balanced=case.get("balanced", False))
-    settings = {"seed": 0, "max_epochs": 2, "accelerator": "cpu", **case.get("fit", {})}
+    settings = {"seed": 0, "max_epochs": 2, "accelerator": "cpu", **case.get("loop", {})}
     folder.mkdir(exist_ok=True)
-    return fit(module, batches, folder, place=place, on_row=on_row, **settings)
+    return train_epochs(module, batches, folder, on_row=on_row, **settings)
 
 
-def run_cases(prepared: Path, augmented: Path, root: Path, place: Place) -> dict[str, Outcome]:
+def run_cases(prepared: Path, augmented: Path, root: Path) -> dict[str, Outcome]:
     """What each process does; the last training is once more from where it was after its first epoch."""
     folder, earlier = root / "random", root / "random, earlier"
 
@@ -73,17 +72,25 @@ def run_cases(prepared: Path, augmented: Path, root: Path, place: Place) -> dict
         if row["epoch"] == 1 and folder.exists():
             shutil.copytree(folder, earlier)
 
-    outcomes = {name: run_case(prepared, augmented, root / name, case, place, keep) for name, case in CASES.items()}
+    outcomes = {name: run_case(prepared, augmented, root / name, case, keep) for name, case in CASES.items()}
     distributed.barrier()  # until all have read what they end with
-    if place.rank == 0:
+    if parallel.rank() == 0:
         shutil.rmtree(folder)
         shutil.copytree(earlier, folder)
     distributed.barrier()
-    return {**outcomes, "resumed": run_case(prepared, augmented, folder, RANDOM, place)}
+    return {**outcomes, "resumed": run_case(prepared, augmented, folder, RANDOM)}
 
 
-def follow(prepared: Path, augmented: Path, root: Path, place: Place) -> None:
-    run_cases(prepared, augmented, root, place)
+FOLLOWER = (
+    "-c",
+    "from pipeline.training.processes import follow_leader\n"
+    "from tests.test_training_parallel import follow\n"
+    "follow_leader(follow)",
+)
+
+
+def follow(prepared: str, augmented: str, root: str) -> None:
+    run_cases(Path(prepared), Path(augmented), Path(root))
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +112,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
 @pytest.fixture(scope="module")
 def together(folders: tuple[Path, Path, Path]) -> dict[str, Outcome]:
     """What two processes make of each case."""
-    with leading(2, "cpu", follow) as team:
-        team.begin(*folders)
-        return run_cases(*folders, team.place)
+    with leading(2, "cpu", FOLLOWER) as group:
+        group.begin(**dict(zip(("prepared", "augmented", "root"), map(str, folders), strict=True)))
+        return run_cases(*folders)
 
 
 @pytest.mark.parametrize("name", ["plain", "remedies", "weighted"])

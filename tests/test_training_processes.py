@@ -12,12 +12,20 @@ import torch
 from torch import distributed
 
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.training.processes import ALONE, Place, leading
+from pipeline.training import parallel
+from pipeline.training.processes import leading
+
+FOLLOWER = (
+    "-c",
+    "from pipeline.training.processes import follow_leader\n"
+    "from tests.test_training_processes import add_up\n"
+    "follow_leader(add_up)",
+)
 
 
-def add_up(folder: Path, what: str, place: Place) -> None:
+def add_up(folder: str, what: str) -> None:
     """A follower's part: a sum over all processes, before which it may fail."""
-    (folder / f"{place.rank}").write_text(str(torch.get_num_threads()))
+    (Path(folder) / f"{parallel.rank()}").write_text(str(torch.get_num_threads()))
     if what == "refuses":
         raise TrainingError("the loss must be finite; it became nan.")
     if what == "breaks":
@@ -26,11 +34,11 @@ def add_up(folder: Path, what: str, place: Place) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "waits":
         time.sleep(60)
-    sums(place)
+    sums()
 
 
-def sums(place: Place) -> float:
-    total = torch.tensor(float(place.rank + 1))
+def sums() -> float:
+    total = torch.tensor(float(parallel.rank() + 1))
     distributed.all_reduce(total)
     return total.item()
 
@@ -52,11 +60,11 @@ def followers() -> list[psutil.Process]:
 
 
 def lead(folder: Path, what: str, devices: int = 2, failure: Exception | None = None) -> float:
-    with leading(devices, "cpu", add_up) as team:
-        team.begin(folder, what)
+    with leading(devices, "cpu", FOLLOWER) as group:
+        group.begin(folder=str(folder), what=what)
         if failure is not None:
             raise failure
-        return sums(team.place)
+        return sums()
 
 
 def test_all_processes_compute_together_and_share_the_threads(tmp_path: Path) -> None:
@@ -72,9 +80,9 @@ def test_all_processes_compute_together_and_share_the_threads(tmp_path: Path) ->
 
 
 def test_one_process_is_alone(tmp_path: Path) -> None:
-    with leading(1, "cpu", add_up) as team:
-        team.begin(tmp_path, "sums")
-        assert team.place == ALONE == Place(rank=0, size=1) and not followers()
+    with leading(1, "cpu", FOLLOWER) as group:
+        group.begin(folder=str(tmp_path), what="sums")
+        assert parallel.rank() == 0 and not distributed.is_initialized() and not followers()
 
 
 @pytest.mark.parametrize(
@@ -105,9 +113,9 @@ def test_the_followers_end_with_a_leader_that_fails(tmp_path: Path) -> None:
 
 def test_a_follower_that_dies_before_it_is_ready_is_named(tmp_path: Path) -> None:
     def begin_late() -> None:
-        with leading(2, "cpu", add_up) as team:
-            team.started[0].kill()
-            team.begin(tmp_path, "sums")
+        with leading(2, "cpu", FOLLOWER) as group:
+            followers()[0].kill()
+            group.begin(folder=str(tmp_path), what="sums")
 
     with pytest.raises(TrainingError, match="number 2 was ended by SIGKILL"):
         begin_late()
@@ -126,7 +134,7 @@ def torchrun(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_torchrun_must_start_as_many_processes_as_the_configuration_says(torchrun: Callable[..., None]) -> None:
     torchrun(RANK=0, WORLD_SIZE=4, LOCAL_RANK=0, LOCAL_WORLD_SIZE=2)
     message = r"train\.devices must be 2, .* on each machine; got 1\. Add train\.devices=2"
-    with pytest.raises(ConfigError, match=message), leading(1, "cpu", add_up):
+    with pytest.raises(ConfigError, match=message), leading(1, "cpu", FOLLOWER):
         pass
 
 
@@ -134,5 +142,5 @@ def test_there_must_be_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     message = r"train\.devices must be <= 1, the GPUs of this machine; got 2\. Lower it, or set train\.accelerator=cpu"
-    with pytest.raises(ConfigError, match=message), leading(2, "auto", add_up):
+    with pytest.raises(ConfigError, match=message), leading(2, "auto", FOLLOWER):
         pass

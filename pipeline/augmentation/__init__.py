@@ -1,1 +1,1 @@
-"""Random transforms of training images: how they are built, scaled and withheld from classes."""
+"""Random transforms of training images: builds them, scales their strength, and withholds them from classes."""

@@ -1,8 +1,8 @@
-"""One number for how strongly a list of transforms acts: 1 as it is written, 2 twice as strongly, 0 not at all.
+"""Scales the strength of a list of transforms by one number: 1 as it is written, 2 twice as strongly, 0 not at all.
 
-A transform that has a size acts further: `RANGES`, `FACTORS` and `PIXELS` name the arguments that tell how far it goes. Its
-`p` stays, or twice the strength would act four times. A transform of no size, or of one that is not named here, acts more
-often: its `p` grows, to 1 at most, that of a mirror image to 0.5.
+`RANGES`, `FACTORS` and `PIXELS` name the arguments that tell how far a transform goes. Strength changes these, and leaves its
+`p`, or twice the strength would act four times. A transform without such an argument acts more often instead: its `p` grows,
+to 1 at most, that of a mirror image to 0.5.
 """
 
 import math
@@ -26,7 +26,7 @@ RANGES: Mapping[str, Mapping[str, float]] = {
     "PixelDropout": {"dropout_prob": 1},
     "Erasing": {"scale": 0.5},
 }
-"""Arguments that change nothing at 0, and how far from it they may go: they are multiplied by the strength.
+"""Arguments that change nothing at 0, and their limits: they are multiplied by the strength.
 
 GridDistortion, OpticalDistortion, Perspective and SafeRotate are not among them: at nearly 0 they still move images by
 half a pixel or more, so that no strength would lead them to 0.
@@ -38,26 +38,26 @@ FACTORS: Mapping[str, Sequence[str]] = {
     "ColorJitter": ["brightness", "contrast", "saturation"],
     "MultiplicativeNoise": ["multiplier"],
 }
-"""Arguments that change nothing at 1: they are taken to the power of the strength, which is to apply a factor so often."""
+"""Arguments that change nothing at 1: they are raised to the power of the strength."""
 
 PIXELS: Mapping[str, Sequence[str]] = {"Affine": ["translate_px"], "Pad": ["padding"]}
 """Arguments that change nothing at 0 and are whole numbers: they are multiplied by the strength and rounded."""
 
 MIRRORS = ("HorizontalFlip", "VerticalFlip", "Transpose")
-"""Of a mirror image, both versions are there most evenly at p 0.5: beyond it images are turned over, not varied."""
+"""Mirror images, which vary most at p 0.5, where both versions are equally frequent."""
 
 FITTING = ("RandomCrop", "CenterCrop", "PadIfNeeded", "Resize")
-"""What brings images to their size is no matter of strength, and stays as it is."""
+"""Transforms that bring images to their size; strength leaves them as they are."""
 
 
 def scaled(transforms: Sequence[Mapping[str, Any] | str], strength: float, size: int, channels: int) -> list[Any]:
     """The list of transforms that acts `strength` times as strongly; an empty one for 0.
 
     Args:
-        transforms: As `pipeline.augmentation.transforms.build` takes them.
-        strength: In [0, 10].
+        transforms: List of transforms, as `pipeline.augmentation.transforms.build` takes it.
+        strength: Strength in [0, 10].
         size: Height and width of the images in pixels.
-        channels: 1 or 3.
+        channels: Number of channels, 1 or 3.
 
     Raises:
         ConfigError: The transforms are not valid as they are written, or at that strength.
@@ -78,7 +78,7 @@ def scaled(transforms: Sequence[Mapping[str, Any] | str], strength: float, size:
         build(result, size, channels)
     except ConfigError as error:
         raise ConfigError(f"augment.strength must fit the transforms; got {strength:g}, at which {error}") from None
-    _tell_of_chances(result, strength)
+    _report_probabilities(result, strength)
     return result
 
 
@@ -89,14 +89,14 @@ def _changes(key: str, name: str, values: Mapping[str, Any], strength: float) ->
     if not _has_size(name):
         most = max(values["p"], 0.5) if name in MIRRORS else 1.0
         return {"p": min(values["p"] * strength, most)}
-    for argument, furthest in RANGES.get(name, {}).items():
-        _check_reach(f"{key}.{argument}", values[argument], furthest, strength)
+    for argument, limit in RANGES.get(name, {}).items():
+        _check_limit(f"{key}.{argument}", values[argument], limit, strength)
     rules: dict[str, Callable[[float], float]] = {
         **dict.fromkeys(RANGES.get(name, {}), lambda value: value * strength),
         **dict.fromkeys(FACTORS.get(name, []), lambda value: value**strength),
         **dict.fromkeys(PIXELS.get(name, []), lambda value: round(value * strength)),
     }
-    changes = {argument: _each(values[argument], rule) for argument, rule in rules.items()}
+    changes = {argument: _map_numbers(values[argument], rule) for argument, rule in rules.items()}
     return {argument: value for argument, value in changes.items() if _numbers(value) != _numbers(values[argument])}
 
 
@@ -104,16 +104,16 @@ def _has_size(name: str) -> bool:
     return any(name in table for table in (RANGES, FACTORS, PIXELS))
 
 
-def _each(value: Any, change: Callable[[float], float]) -> Any:
+def _map_numbers(value: Any, change: Callable[[float], float]) -> Any:
     """`value` with `change` applied to every number in it.
 
-    >>> _each({"x": (-1, 2), "y": None}, lambda value: value * 2)
+    >>> _map_numbers({"x": (-1, 2), "y": None}, lambda value: value * 2)
     {'x': [-2, 4], 'y': None}
     """
     if isinstance(value, Mapping):
-        return {key: _each(item, change) for key, item in value.items()}
+        return {key: _map_numbers(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_each(item, change) for item in value]
+        return [_map_numbers(item, change) for item in value]
     return value if value is None else change(value)
 
 
@@ -125,17 +125,17 @@ def _numbers(value: Any) -> list[float]:
     return [] if value is None else [value]
 
 
-def _check_reach(key: str, value: Any, furthest: float, strength: float) -> None:
+def _check_limit(key: str, value: Any, limit: float, strength: float) -> None:
     reach = max(map(abs, _numbers(value)), default=0.0)
-    if strength > 1 and reach * strength > furthest:
-        most = max(1.0, math.floor(100 * furthest / reach) / 100)
+    if strength > 1 and reach * strength > limit:
+        most = max(1.0, math.floor(100 * limit / reach) / 100)
         raise ConfigError(
-            f"augment.strength must be at most {most:g}, or {key} goes beyond {furthest:g}; got {strength:g}. "
+            f"augment.strength must be at most {most:g}, or {key} goes beyond {limit:g}; got {strength:g}. "
             "Lower one of them."
         )
 
 
-def _tell_of_chances(transforms: Sequence[Mapping[str, Any] | str], strength: float) -> None:
+def _report_probabilities(transforms: Sequence[Mapping[str, Any] | str], strength: float) -> None:
     names = [name_and_arguments("", entry)[0] for entry in transforms]
     by_chance = [name for name in names if not _has_size(name) and name not in (*FITTING, *MIRRORS)]
     if by_chance:

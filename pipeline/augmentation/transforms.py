@@ -1,4 +1,4 @@
-"""Augmentation pipelines from plain lists, checked before any image is touched, and applied reproducibly."""
+"""Builds augmentation pipelines from plain lists, checks them before any image is touched, and applies them reproducibly."""
 
 import inspect
 import os
@@ -23,17 +23,17 @@ from albumentations.core.transforms_interface import Transform3D
 cv2.setNumThreads(0)  # for one small image a second thread doubles the processor time and gains nothing
 
 _TRIALS = 4
-"""Images for each way of skipping transforms: a random crop or scale may keep the shape of one by chance."""
+"""Number of images for each way of skipping transforms: a random crop or scale may keep the shape of one by chance."""
 
 
 def build(transforms: Sequence[Mapping[str, Any] | str], size: int, channels: int) -> A.Compose:
-    """The pipeline that `augment.transforms` describes, once it has proven itself on images of noise.
+    """The pipeline that `augment.transforms` describes, after a trial on images of noise.
 
     Args:
         transforms: albumentations' own transforms in order, each a name or `{name: {argument: value}}`. The text
             `size` stands for the size of the images in pixels, `size/16` for a sixteenth of it, rounded up.
         size: Height and width of the images in pixels.
-        channels: 1 or 3.
+        channels: Number of channels, 1 or 3.
 
     Raises:
         ConfigError: A transform or an argument does not exist or is not valid, a transform does not work on such images,
@@ -52,9 +52,9 @@ def augment_batch(pipeline: A.Compose, images: NDArray[np.uint8], seed: int) -> 
     one.
 
     Args:
-        pipeline: From `build`, or read back from `pipeline.json`.
-        images: Shape (n, height, width, channels), in [0, 255]; stays as it is.
-        seed: Decides everything random.
+        pipeline: Pipeline from `build`, or read from `pipeline.json`.
+        images: uint8 of shape (n, height, width, channels); stay as they are.
+        seed: Seed of all draws.
     """
     # Not set_random_seed: it gives every transform a generator of its own with the same seed, so that, for example, a
     # horizontal and a vertical flip of p 0.5 always come together.
@@ -84,7 +84,7 @@ def _build_one(key: str, entry: Mapping[str, Any] | str, size: int) -> A.BasicTr
         # strict: albumentations would otherwise only warn of some values, and take its defaults instead
         return known[name](**_with_pixels(arguments, size), strict=True)
     except (ValueError, TypeError) as error:
-        raise ConfigError(_why_refused(f"{key}.{name}", arguments, error, names)) from None
+        raise ConfigError(_refusal(f"{key}.{name}", arguments, error, names)) from None
 
 
 def name_and_arguments(key: str, entry: Any) -> tuple[str, Mapping[str, Any]]:
@@ -128,7 +128,7 @@ def _with_pixels(value: Any, size: int) -> Any:
     return value
 
 
-def _why_refused(key: str, arguments: Mapping[str, Any], error: Exception, names: list[str]) -> str:
+def _refusal(key: str, arguments: Mapping[str, Any], error: Exception, names: list[str]) -> str:
     takes = f"{key.rpartition('.')[2]} takes {', '.join(names)}."
     if not isinstance(error.__cause__, ValidationError):
         return f"{key} must have fitting arguments; got {dict(arguments)!r}: {_one_line(error)}. {takes}"
@@ -136,8 +136,8 @@ def _why_refused(key: str, arguments: Mapping[str, Any], error: Exception, names
     argument = next((part for part in first["loc"] if part in names), None)
     if first["type"] == "missing":
         return f"{key}.{argument} is missing. {takes}"
-    place, value = (f"{key}.{argument}", first["input"]) if argument else (key, dict(arguments))
-    return f"{place} must be valid; got {value!r}: {first['msg'].removeprefix('Value error, ').rstrip('.')}. {takes}"
+    subject, value = (f"{key}.{argument}", first["input"]) if argument else (key, dict(arguments))
+    return f"{subject} must be valid; got {value!r}: {first['msg'].removeprefix('Value error, ').rstrip('.')}. {takes}"
 
 
 def _try_out(pipeline: A.Compose, size: int, channels: int) -> None:
@@ -155,18 +155,18 @@ def _try_steps(steps: list[tuple[int, A.BasicTransform]], image: NDArray[np.uint
     changed = ""
     for index, transform in steps:
         key = f"augment.transforms[{index}] ({type(transform).__name__})"
-        before = _form(result)
+        before = _shape_and_type(result)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
                 result = transform(image=result, force_apply=True)["image"]
-        except Exception as error:  # the library raises whatever its helpers raise
+        except Exception as error:  # the library passes on any error of its helpers
             raise ConfigError(
                 f"{key} must work on {before}; it says: {_one_line(error)}. Take it out, or use another transform."
             ) from None
-        if _form(result) != before:
-            changed = f"{key} makes {_form(result)} of {before}"
-    if _form(result) == _form(image):
+        if _shape_and_type(result) != before:
+            changed = f"{key} makes {_shape_and_type(result)} of {before}"
+    if _shape_and_type(result) == _shape_and_type(image):
         return
     without = "" if skipped is None else f" when augment.transforms[{skipped}], whose p is below 1, is skipped"
     remedy = "Take it out."
@@ -174,10 +174,10 @@ def _try_steps(steps: list[tuple[int, A.BasicTransform]], image: NDArray[np.uint
         remedy = "Take it out: pixels stay whole numbers here, training scales them."
     elif result.shape[2:] == image.shape[2:]:
         remedy = "Put `- RandomCrop: {height: size, width: size, pad_if_needed: true}` behind it, or take it out."
-    raise ConfigError(f"augment.transforms must give back {_form(image)}; {changed}{without}. {remedy}")
+    raise ConfigError(f"augment.transforms must give back {_shape_and_type(image)}; {changed}{without}. {remedy}")
 
 
-def _form(image: NDArray[Any]) -> str:
+def _shape_and_type(image: NDArray[Any]) -> str:
     return f"{'×'.join(str(length) for length in image.shape)} {image.dtype}"
 
 

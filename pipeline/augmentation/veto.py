@@ -1,4 +1,4 @@
-"""Augmentation that spares some classes some transforms: the mirror image of a 2 is no 2."""
+"""Withholds transforms from the images of some classes: the mirror image of a 2 is no 2."""
 
 import textwrap
 from collections import defaultdict
@@ -23,25 +23,26 @@ class Augmentation:
     """Augments batches of labelled images.
 
     Args:
-        pipeline: For the images of every class that is not spared anything.
-        spared: The pipelines of the other classes, by label.
+        pipeline: Pipeline with all transforms.
+        reduced: Pipelines of the classes from which transforms are withheld, by label.
     """
 
     pipeline: "A.Compose"
-    spared: Mapping[int, "A.Compose"]
+    reduced: Mapping[int, "A.Compose"]
 
     def __call__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int) -> NDArray[np.uint8]:
         """Each image augmented once, as a function of the batch and the seed alone.
 
-        Images of spared classes are drawn twice, the first time in vain: so a veto changes no image of another class.
+        Images of classes with a veto are augmented twice, and the first result is discarded: so a veto changes no image of
+        another class.
 
         Args:
-            images: Shape (n, height, width, channels), in [0, 255]; stays as it is.
-            labels: Shape (n,).
-            seed: Decides everything random.
+            images: uint8 of shape (n, height, width, channels); stay as they are.
+            labels: int64 of shape (n,).
+            seed: Seed of all draws.
         """
         augmented = augment_batch(self.pipeline, images, seed)
-        for label, pipeline in self.spared.items():
+        for label, pipeline in self.reduced.items():
             chosen = labels == label
             if chosen.any():
                 augmented[chosen] = augment_batch(pipeline, images[chosen], derive_seed(seed, f"veto/{label}"))
@@ -55,14 +56,15 @@ def augmentation(
     channels: int,
     classes: Sequence[str],
 ) -> Augmentation:
-    """What `augment.transforms` and `augment.veto` describe.
+    """The augmentation that `augment.transforms` and `augment.veto` describe.
 
     Args:
-        transforms: As `pipeline.augmentation.transforms.build` takes them. Where there are none, any transform may be vetoed.
-        veto: Names of transforms, and of the classes on whose images each is never used.
+        transforms: List of transforms, as `pipeline.augmentation.transforms.build` takes it. Where it is empty, any transform
+            may be vetoed.
+        veto: Names of transforms, each with the classes on whose images it is never used.
         size: Height and width of the images in pixels.
-        channels: 1 or 3.
-        classes: Their names, in the order of the labels.
+        channels: Number of channels, 1 or 3.
+        classes: Names of the classes, in the order of the labels.
 
     Raises:
         ConfigError: The transforms are not valid, with or without those that are vetoed, or the veto names a class or a
@@ -70,7 +72,7 @@ def augmentation(
     """
     pipeline = build(transforms, size, channels)
     names = [name_and_arguments(f"augment.transforms[{index}]", entry)[0] for index, entry in enumerate(transforms)]
-    kept_from: dict[int, set[str]] = defaultdict(set)
+    vetoed_by_label: dict[int, set[str]] = defaultdict(set)
     for name, chosen in veto.items():
         if names and name not in names:
             raise ConfigError(
@@ -83,9 +85,9 @@ def augmentation(
                     f"augment.veto.{name} must name classes of the dataset; got {class_name!r}."
                     f"{nearest(class_name, classes)} They are {textwrap.shorten(', '.join(classes), 300)}."
                 )
-            kept_from[classes.index(class_name)].add(name)
+            vetoed_by_label[classes.index(class_name)].add(name)
     pipelines: dict[frozenset[str], A.Compose] = {}  # to try one out takes up to half a second
-    for vetoed in map(frozenset, kept_from.values()):
+    for vetoed in map(frozenset, vetoed_by_label.values()):
         if vetoed not in pipelines:
             rest = [entry for entry, name in zip(transforms, names, strict=True) if name not in vetoed]
             try:
@@ -95,4 +97,6 @@ def augmentation(
                 raise ConfigError(
                     f"augment.veto must leave transforms that work; got {without}, without which {error}"
                 ) from None
-    return Augmentation(pipeline, {label: pipelines[frozenset(vetoed)] for label, vetoed in sorted(kept_from.items())})
+    return Augmentation(
+        pipeline, {label: pipelines[frozenset(vetoed)] for label, vetoed in sorted(vetoed_by_label.items())}
+    )

@@ -11,7 +11,7 @@ from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
 from pipeline.lab.session import Compose
 from pipeline.metrics.ablation import BASELINE
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 
 TO_THE_END = ("train.early_stopping.patience=null", "train.early_stopping.restore_best=false")
 """Every arm is trained for the same steps: what early stopping would have kept is read off the curves."""
@@ -32,7 +32,7 @@ class Plan:
 
     name: str
     overrides: tuple[str, ...]
-    rule: Rule
+    rule: StoppingRule
 
     def training(self, seed: int) -> tuple[str, ...]:
         """The overrides of a training that runs to its end."""
@@ -101,5 +101,5 @@ def _resolved(override: str, baseline: Mapping[str, Any]) -> str:
     return f"{key}={max(1, round(product)) if isinstance(found, int) else product}"
 
 
-def _rule(config: Config) -> Rule:
-    return Rule(config.train.monitor, **config.train.early_stopping.model_dump())
+def _rule(config: Config) -> StoppingRule:
+    return StoppingRule(config.train.monitor, **config.train.early_stopping.model_dump())

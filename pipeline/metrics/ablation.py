@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from pipeline.metrics import history, paired
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 
 BASELINE = "baseline"
 
@@ -162,7 +162,7 @@ def effects(baseline: Arm, arms: Sequence[Arm]) -> list[Effect]:
     ]
 
 
-def read(rows: Sequence[Mapping[str, float]], rule: Rule, *, seed: int, num_parameters: int) -> Reading:
+def read(rows: Sequence[Mapping[str, float]], rule: StoppingRule, *, seed: int, num_parameters: int) -> Reading:
     """Reads one training at the epoch that `rule` keeps."""
     epoch = rule.kept_epoch(rows)
     seconds = sum(row["seconds"] for row in rows[: rule.last_epoch(rows)])

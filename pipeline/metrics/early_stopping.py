@@ -10,7 +10,7 @@ PATIENCES = (1, 2, 3, 5, 10, 20)
 
 
 @dataclass(frozen=True)
-class Rule:
+class StoppingRule:
     """Decides after which epoch a training stops, and which epoch's weights it keeps.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The networks, what they are made of, and the file that keeps them. This is the room's face: import nothing deeper."""
+"""Builds networks, saves and loads them, and describes their layers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,13 +59,13 @@ def build(
 
     Args:
         name: One of `NETWORKS`.
-        num_classes: Outputs.
-        channels: Of the images.
+        num_classes: Number of outputs.
+        channels: Number of channels of the images.
         size: Height and width of the images in pixels.
-        mean: Of each channel over the training images, for pixels in [0, 1].
-        std: Likewise.
-        channels_last: The memory layout that it computes in; changes speed and rounding, not the function.
-        options: The keys of the network's configuration group but `name`.
+        mean: Mean of each channel over the training images, for pixels in [0, 1].
+        std: Standard deviation of each channel, likewise.
+        channels_last: Whether it computes in torch's memory layout of that name; changes speed and rounding only.
+        options: Keys of the network's configuration group but `name`.
 
     Raises:
         ConfigError: There is no such network, or it would not fit into memory.
@@ -74,10 +74,10 @@ def build(
     if name not in NETWORKS:
         raise ConfigError(f"model must be one of {', '.join(NETWORKS)}; got {name!r}. Set model=lenet, for example")
     normalize = Normalize(mean, std, channels_last=channels_last)
-    classifier = NETWORKS[name](normalize, num_classes=num_classes, channels=channels, size=size, **options)
+    network = NETWORKS[name](normalize, num_classes=num_classes, channels=channels, size=size, **options)
     if channels_last:
-        classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch's annotations
-    return classifier
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch's annotations
+    return network
 
 
 def load(path: Path) -> tuple[Network, list[str]]:
@@ -91,5 +91,5 @@ def load(path: Path) -> tuple[Network, list[str]]:
 
 
 def _rebuild(**description: Any) -> Network:
-    """What `description` builds, but for weights from elsewhere: those of the file take their place."""
+    """The network that `description` builds, without pretrained weights: those of the file take their place."""
     return build(**description | ({"pretrained": False} if "pretrained" in description else {}))

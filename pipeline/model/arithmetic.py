@@ -1,4 +1,4 @@
-"""The sizes of things: what a layer makes of its input, what that costs, and how much of the image it sees."""
+"""Computes each layer's output size, cost and receptive field."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,14 +46,14 @@ class Layer:
     """One row of the table of a network's layers; shapes are without the batch.
 
     Attributes:
-        name: Within the network, such as `convolution_1` or `stage_1_block_1_convolution_1`.
-        kind: The name of its class.
+        name: Name within the network, such as `convolution_1` or `stage_1_block_1_convolution_1`.
+        kind: Name of its class.
         input_shape: `(channels, height, width)`, or `(units,)` once the map is flattened.
         output_shape: Likewise.
-        formula: How the output's height follows from the input's, for a convolution or a pooling; else empty.
-        num_parameters: That training changes.
-        multiply_adds: For one image; 0 for layers without weights and for normalisation.
-        receptive_field: Pixels on a side of the image that one output sees, by the way that sees most; the whole image
+        formula: Formula of the output's height, with its numbers, for a convolution or a pooling; else empty.
+        num_parameters: Number of trainable parameters.
+        multiply_adds: Number of multiply-adds for one image; 0 for layers without weights and for normalisation.
+        receptive_field: Pixels on a side of the image that one output depends on, by the widest path; the whole image
             once maps are averaged or flattened.
     """
 
@@ -67,8 +67,8 @@ class Layer:
     receptive_field: int
 
 
-def layer_table(classifier: Network, image_shape: tuple[int, int, int]) -> list[Layer]:
-    """The layers of `classifier` in the order of the computation, for images of `(height, width, channels)`.
+def layer_table(network: Network, image_shape: tuple[int, int, int]) -> list[Layer]:
+    """The layers of `network` in the order of the computation, for images of `(height, width, channels)`.
 
     Shapes come from one real forward pass, never from the formula.
 
@@ -76,26 +76,28 @@ def layer_table(classifier: Network, image_shape: tuple[int, int, int]) -> list[
         ValueError: The formula does not describe a layer, such as a pooling that rounds up.
     """
     table = []
-    views = {0: _View(1, 1)}  # of each tensor, by its id; one that no layer made is the image, or a block's sum
-    for name, layer, inputs, output in _forward(classifier, image_shape):
-        taken, given = tuple(inputs.shape[1:]), tuple(output.shape[1:])
+    views = {0: _View(1, 1)}  # by the id of the tensor; one that is no layer's output is the image, or a block's sum
+    for name, layer, inputs, output in _forward(network, image_shape):
+        input_shape, output_shape = tuple(inputs.shape[1:]), tuple(output.shape[1:])
         view = views.get(id(inputs)) or max(views.values(), key=lambda view: view.field)
         formula, multiply_adds = "", 0
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             kernel, stride, padding, dilation = (_height(getattr(layer, key, 1)) for key in _GEOMETRY)
-            formula = output_formula(taken[1], kernel, stride, padding, dilation)
-            if output_size(taken[1], kernel, stride, padding, dilation) != given[1]:
-                raise ValueError(f"{name} gives {given[1]} pixels, which is not {formula}")
+            formula = output_formula(input_shape[1], kernel, stride, padding, dilation)
+            if output_size(input_shape[1], kernel, stride, padding, dilation) != output_shape[1]:
+                raise ValueError(f"{name} gives {output_shape[1]} pixels, which is not {formula}")
             view = _View(view.field + dilation * (kernel - 1) * view.jump, view.jump * stride)
         elif isinstance(layer, nn.AdaptiveAvgPool2d | nn.Flatten | nn.Linear):
             view = _View(max(image_shape[:2]), view.jump)
         views[id(output)] = view
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            num_outputs_per_channel = given[1] * given[2] if len(given) == 3 else 1
+            num_outputs_per_channel = output_shape[1] * output_shape[2] if len(output_shape) == 3 else 1
             multiply_adds = layer.weight.numel() * num_outputs_per_channel
         num_parameters = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
         seen = min(view.field, max(image_shape[:2]))
-        table.append(Layer(name, type(layer).__name__, taken, given, formula, num_parameters, multiply_adds, seen))
+        table.append(
+            Layer(name, type(layer).__name__, input_shape, output_shape, formula, num_parameters, multiply_adds, seen)
+        )
     return table
 
 
@@ -114,7 +116,7 @@ def _height(value: Any) -> int:
     return int(value[0] if isinstance(value, tuple) else value)
 
 
-def _forward(classifier: Network, image_shape: tuple[int, int, int]) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+def _forward(network: Network, image_shape: tuple[int, int, int]) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
     """Name, layer, input and output of each innermost layer of `features` and `head`, as one image passes through.
 
     All tensors are kept until the end, so that no two of them share an id.
@@ -127,12 +129,12 @@ def _forward(classifier: Network, image_shape: tuple[int, int, int]) -> list[tup
 
         return hook
 
-    layers = [*classifier.features.named_modules(), *classifier.head.named_modules()]
+    layers = [*network.features.named_modules(), *network.head.named_modules()]
     innermost = [(name.replace(".", "_"), layer) for name, layer in layers if not any(layer.children())]
     handles = [layer.register_forward_hook(remember(name)) for name, layer in innermost]
     try:
-        with evaluating(classifier):
-            classifier(torch.zeros((1, *image_shape), dtype=torch.uint8, device=classifier.normalize.mean.device))
+        with evaluating(network):
+            network(torch.zeros((1, *image_shape), dtype=torch.uint8, device=network.normalize.mean.device))
     finally:
         for handle in handles:
             handle.remove()

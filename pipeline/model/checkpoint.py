@@ -1,4 +1,4 @@
-"""`model.ckpt`: a network's description, its weights and the names of its classes, without any code."""
+"""Writes and reads `model.ckpt`: a network's description, its weights and the names of its classes, without any code."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ def save(path: Path, network: Mapping[str, Any], state_dict: Mapping[str, Tensor
     """Write a checkpoint that does not depend on the device or the memory layout that the weights were trained in.
 
     Args:
-        path: To write.
-        network: What `build` takes, as plain numbers, strings and lists.
-        state_dict: The weights, of the network itself or the best of its training.
-        classes: The name of each output.
+        path: File to write.
+        network: Arguments of `build`, as plain numbers, strings and lists.
+        state_dict: Weights of the network, its own or the best of its training.
+        classes: Name of each output.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
     torch.save({"network": dict(network), "state_dict": weights, "classes": list(classes)}, path)
@@ -41,12 +41,12 @@ def read(path: Path, build: Callable[..., Network]) -> tuple[Network, list[str]]
         content = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
-        classifier = build(**content["network"])
-        classifier.load_state_dict(content["state_dict"])
+        network = build(**content["network"])
+        network.load_state_dict(content["state_dict"])
         classes = [str(name) for name in content["classes"]]
     except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError) as error:
         raise _refusal(path, str(error).splitlines()[0]) from error
-    return classifier.eval(), classes
+    return network.eval(), classes
 
 
 def _refusal(path: Path, reason: str) -> DataError:

@@ -1,4 +1,4 @@
-"""A plain convolutional network whose capacity goes both ways with `width` and `depth`."""
+"""Builds a plain convolutional network whose capacity follows from `width` and `depth`."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def build(
 def _last_size(
     size: int, *, depth: int, kernel_size: int, stride: int, padding: int, dilation: int, pool_size: int
 ) -> int:
-    """Walk through the blocks on paper, so that an impossible network is refused before anything is allocated."""
+    """Size of the last feature map; refuses an impossible network before anything is allocated."""
     for block in range(1, depth + 1):
         convolved = output_size(size, kernel_size, stride, padding, dilation)
         if convolved < 1:

@@ -1,4 +1,4 @@
-"""What the convolutions look for and what they find, as arrays to draw."""
+"""Gives the filters and feature maps of the convolutions as arrays to draw."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from pipeline.model.layers import is_activation
 from pipeline.model.network import Network, evaluating
 
 
-def activations(classifier: Network, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+def activations(network: Network, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """The feature maps `(channels, height, width)` of one image `(height, width, channels)`, by convolution or block.
 
     A convolution's is taken after the normalisation that follows it and after the network's activation, but before
     pooling, so that it has the convolution's own size; a residual block's is its sum, after the activation.
     """
-    activate = next((layer for layer in classifier.features.modules() if is_activation(layer)), nn.ReLU())
+    activate = next((layer for layer in network.features.modules() if is_activation(layer)), nn.ReLU())
     maps = {}
-    with evaluating(classifier):
-        signal = classifier.normalize(torch.from_numpy(image[None]).to(classifier.normalize.mean.device))
+    with evaluating(network):
+        signal = network.normalize(torch.from_numpy(image[None]).to(network.normalize.mean.device))
         source = ""
-        for name, layer in classifier.features.named_children():
+        for name, layer in network.features.named_children():
             signal = layer(signal)
             if isinstance(layer, nn.Conv2d) or any(layer.children()):
                 source = name
@@ -31,8 +31,8 @@ def activations(classifier: Network, image: NDArray[np.uint8]) -> dict[str, NDAr
     return {name: values for name, values in maps.items() if values.ndim == 3}
 
 
-def filters(classifier: Network) -> NDArray[np.float32]:
+def filters(network: Network) -> NDArray[np.float32]:
     """The weights of the first convolution, `(filters, channels, height, width)`."""
-    first = next(layer for layer in classifier.features.modules() if isinstance(layer, nn.Conv2d))
+    first = next(layer for layer in network.features.modules() if isinstance(layer, nn.Conv2d))
     weights: NDArray[Any] = first.weight.detach().cpu().numpy().copy()
     return weights

@@ -1,4 +1,4 @@
-"""What a network says of images, from one look at each or from several (test-time augmentation)."""
+"""Predicts class probabilities of images, from one view of each or from several (test-time augmentation)."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ _USUAL_PIXELS = 64 * 64
 
 
 def _shifted(rows: int, columns: int) -> Callable[[Tensor], Tensor]:
-    """Moves images down and right by so many pixels; what comes in at the edge is black, as the frame of `prepare` is."""
+    """Moves images down and right by so many pixels; the uncovered edge is black, like the padding of `prepare`."""
 
     def shift(images: Tensor) -> Tensor:
         size = images.shape[1:3]
@@ -43,13 +43,12 @@ VIEWS: dict[str, list[Callable[[Tensor], Tensor]]] = {
         *(lambda images, shift=shift: shift(_mirrored(images)) for shift in _SHIFTS),
     ],
 }
-"""How often and how each image is looked at: as it is; with its mirror image; and both also moved by a pixel up and left,
-and by a pixel down and right."""
+"""Views of each image: itself; also its mirror image; and both also moved by a pixel up and left, and down and right."""
 
 
 def measuring_batch_size(most: int, height: int, width: int) -> int:
-    """Images at a time: as many as asked for, but in inverse proportion to their area fewer where that exceeds 64×64 pixels, so
-    that memory stays flat; an eighth of them at least.
+    """Number of images in a batch: `most`, or less in inverse proportion to an area above 64×64 pixels, so that memory stays
+    flat; at least an eighth of `most`.
 
     >>> [measuring_batch_size(512, size, size) for size in (32, 64, 96, 224)]
     [512, 512, 227, 64]
@@ -58,25 +57,25 @@ def measuring_batch_size(most: int, height: int, width: int) -> int:
 
 
 def probabilities(
-    classifier: Network, images: NDArray[np.uint8], *, tta: str = "none", batch_size: int
+    network: Network, images: NDArray[np.uint8], *, tta: str = "none", batch_size: int
 ) -> NDArray[np.float32]:
     """The probability of each class, the mean over the views of each image.
 
     Args:
-        classifier: Is moved to the accelerator where there is one, and left in evaluation mode.
-        images: Shape (n, height, width, channels), as they lie on disk.
+        network: Network; it is moved to the accelerator where there is one, and left in evaluation mode.
+        images: uint8 of shape (n, height, width, channels).
         tta: One of `VIEWS`.
-        batch_size: Images at a time, of large ones fewer; changes speed and memory, not the result.
+        batch_size: Number of images in a batch, smaller for large images; changes speed and memory, not the result.
 
     Returns:
         Shape (n, num_classes), each row summing to 1.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = classifier.to(device).eval()
+    network = network.to(device).eval()
     batches, batch_size = [], measuring_batch_size(batch_size, *images.shape[1:3])
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-            looks = [classifier(view(batch)).float().softmax(dim=1) for view in VIEWS[tta]]
-            batches.append((sum(looks[1:], looks[0]) / len(looks)).cpu().numpy())
+            outputs = [network(view(batch)).float().softmax(dim=1) for view in VIEWS[tta]]
+            batches.append((sum(outputs[1:], outputs[0]) / len(outputs)).cpu().numpy())
     return np.concatenate(batches)

@@ -1,11 +1,11 @@
-"""The parts that networks are put together from, by the names that the configuration gives them."""
+"""Builds the parts of networks by their names in the configuration."""
 
 from torch import nn
 
 from pipeline.errors import ConfigError
 
 MAX_CHANNELS = 8192
-"""Of the last block: with 3×3 filters its weights, their gradient and Adam's two moments take 5 GB."""
+"""Limit for the last block: with 3×3 filters its weights, their gradient and Adam's two moments take 5 GB."""
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -16,12 +16,12 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
 }
 
-# Those that never fall, so that the maximum may be taken before them.
+# Activations that never fall, so that the maximum may be taken before them.
 _MONOTONE = {"relu", "leaky_relu", "elu", "tanh"}
 
 
 def activation(name: str) -> nn.Module:
-    """A module of its own for each place, so that whoever watches activations can hook it."""
+    """A new module for each use, so that a hook can watch it."""
     return _ACTIVATIONS[name]()
 
 
@@ -56,9 +56,9 @@ def check_channels(num_channels: int, formula: str, numbers: str) -> None:
     """Refuse a last block that no machine can hold.
 
     Args:
-        num_channels: Of the last block.
-        formula: What they follow from, in keys.
-        numbers: The formula with its numbers filled in.
+        num_channels: Number of channels of the last block.
+        formula: Formula of that number, in configuration keys.
+        numbers: Formula with its numbers filled in.
 
     Raises:
         ConfigError: There are more than `MAX_CHANNELS`.

@@ -1,4 +1,4 @@
-"""The network of the document that this project grew from, after LeNet-5 (LeCun et al. 1998)."""
+"""Builds the network of the document that this project grew from, after LeNet-5 (LeCun et al. 1998)."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ from pipeline.model.network import Network, Normalize
 
 SIZE = 32
 CHANNELS, UNITS = (8, 16, 120), 84
-"""At width 1, those of the document."""
+"""Numbers of channels and units at width 1, those of the document."""
 
 
 def build(

@@ -1,4 +1,4 @@
-"""What every network of this room has in common: bytes in, one number for each class out."""
+"""Base of all networks: takes images as uint8, standardises them, and gives one logit for each class."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """Turns images as they lie on disk into what convolutions take.
+    """Standardises images, and puts their channels where convolutions expect them.
 
     Args:
-        mean: Of each channel, for pixels in [0, 1].
-        std: Of each channel, for pixels in [0, 1]; 0 (a channel that never changes) is taken as 1.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel, for pixels in [0, 1]; 0 (a constant channel) is taken as 1.
         channels_last: Whether the result lies in memory as batch height width channels.
     """
 
@@ -39,12 +39,12 @@ class Network(nn.Module):
     """A network from uint8 images `(batch, height, width, channels)` to logits `(batch, classes)`.
 
     Attributes:
-        normalize: Pixels to standardised channels; part of the network, so that nobody who uses it can forget it.
-        features: Convolutions and what stands between them, by name, in the order of the computation.
-        head: From the last feature map to the logits, by name.
+        normalize: Layer that standardises pixels; part of the network, so that no caller can leave it out.
+        features: Convolutions and the layers between them, by name, in the order of the computation.
+        head: Layers from the last feature map to the logits, by name.
 
     Args:
-        initialized: Whether the layers come with the weights that they should start from.
+        initialized: Whether the layers have their initial weights already.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ def _sequence(layers: Mapping[str, nn.Module]) -> nn.Sequential:
 
 
 @torch.no_grad()
-def _initialize(classifier: Network) -> None:
+def _initialize(network: Network) -> None:
     """Initial weights that keep the size of the signal in every layer, and make the first predictions even.
 
     Hidden layers as in He et al. 2015 (equation 10: variance 2/fan-in). The last layer's deviation of 0.1/√fan-in keeps
     the logits near 0, so that the first loss is near ln C, against which a training checks itself: with 0.2 it was up to
     20 % off for two classes.
     """
-    layers = [module for module in classifier.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     for layer in layers[:-1]:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     last = layers[-1]
@@ -94,12 +94,12 @@ def _initialize(classifier: Network) -> None:
 
 
 @contextmanager
-def evaluating(classifier: Network) -> Iterator[None]:
+def evaluating(network: Network) -> Iterator[None]:
     """Evaluation mode without gradients for the block; afterwards the mode is what it was."""
-    was_training = classifier.training
-    classifier.eval()
+    was_training = network.training
+    network.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        classifier.train(was_training)
+        network.train(was_training)

@@ -1,7 +1,7 @@
-"""L1, L2 and weight decay: on the weights of convolutions and linear layers, never on biases or normalisation.
+"""Computes L1, L2 and weight decay on the weights of convolutions and linear layers, never on biases or normalisation.
 
-A bias takes few data to fit, and to shrink it can cost fit without lessening variance (Goodfellow et al. 2016, section
-7.1); the scale and shift of a normalisation are as few and are left free for the same reason.
+A bias needs little data, and shrinking it can cause underfitting without lessening variance (Goodfellow et al. 2016,
+section 7.1); the scale and shift of a normalisation are as few, and are left out for the same reason.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Any network of timm, by name; the package is an extra."""
+"""Builds any network of timm by its name; the package is an extra."""
 
 from pipeline.config.section import nearest
 from pipeline.errors import ConfigError

@@ -1,4 +1,7 @@
-"""A small residual network for images of 28 to 64 pixels (He et al. 2016, "Identity mappings in deep residual networks")."""
+"""Builds a small residual network for images of 28 to 64 pixels.
+
+After He et al. 2016, "Identity mappings in deep residual networks".
+"""
 
 from typing import Any
 
@@ -87,11 +90,11 @@ def build(
     if dropout:
         head["dropout"] = nn.Dropout(dropout)
     head["classes"] = nn.Linear(num_in, num_classes)
-    classifier = Network(normalize, features, head)
-    for module in classifier.features:
+    network = Network(normalize, features, head)
+    for module in network.features:
         if isinstance(module, ResidualBlock):  # each block starts as the identity (Goyal et al. 2017, section 5.1)
             nn.init.zeros_(module.convolution_2.weight)
-    return classifier
+    return network
 
 
 def _check_stages(size: int, stages: int) -> None:

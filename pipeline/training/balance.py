@@ -1,4 +1,4 @@
-"""Classes of unequal size: weights of the loss that make up for it, or draws that show each class equally often."""
+"""Balances classes of unequal size: weights the loss, or draws each class equally often."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ Indices = NDArray[np.int64]
 
 
 def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
-    """n / (k · n_c) for each class: of k classes with n images together, one with n_c images.
+    """Class weights n / (k · n_c), for n images, k classes that have any, and n_c images of the class.
 
     All classes then weigh the same in an epoch, and an image weighs 1 on average (scikit-learn's
-    `compute_class_weight("balanced")`). A class without images weighs 0: no image asks for it.
+    `compute_class_weight("balanced")`). A class without images weighs 0.
 
     >>> balanced_weights(np.array([0, 0, 0, 2]), num_classes=3).tolist()
     [0.6666666865348816, 0.0, 2.0]
@@ -30,20 +30,20 @@ def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
 def weighted_cross_entropy(
     logits: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in which each class has a weight w, and by how much a batch counts among others.
+    """Cross-entropy with a weight w for each class, and the weight of the batch.
 
     With t the target's shares before smoothing, s those after it, and p the predicted probabilities:
 
         Σ_i Σ_c w_c · s_ic · (−ln p_ic)  /  Σ_i Σ_c w_c · t_ic
 
-    So an image that is mixed of two classes counts as its part of each, and is divided by the weight to be expected of it.
-    With labels it is torch's `CrossEntropyLoss(weight=w, label_smoothing=…)`, whose own loss of shares divides by the
-    number of images instead, and would grow with the share of rare classes in a batch.
+    A mixed image counts for each of its classes by its share, and is divided by the weight expected of it. With labels it
+    is torch's `CrossEntropyLoss(weight=w, label_smoothing=…)`. Torch's own loss of shares divides by the number of images
+    instead, and would grow with the share of rare classes in a batch.
 
     Args:
         logits: Shape (batch, classes).
         targets: Labels int64 (batch,), or shares of the classes (batch, classes), each row of sum 1.
-        weights: w, of shape (classes,).
+        weights: Class weights w, of shape (classes,).
         label_smoothing: Share of each target that is spread over all classes.
 
     Returns:
@@ -57,7 +57,7 @@ def weighted_cross_entropy(
 def members(labels: NDArray[np.int64]) -> list[Indices]:
     """The indices of the images of each class that has any, in the order of the labels.
 
-    >>> [each.tolist() for each in members(np.array([2, 0, 2, 0, 0]))]
+    >>> [indices.tolist() for indices in members(np.array([2, 0, 2, 0, 0]))]
     [[1, 3, 4], [0, 2]]
     """
     counts = np.bincount(labels)
@@ -65,25 +65,25 @@ def members(labels: NDArray[np.int64]) -> list[Indices]:
 
 
 def balanced_draws(classes: Sequence[Indices], num_draws: int, seed: int, epoch: int) -> Indices:
-    """The images of one epoch in which all classes come equally often, or once more where it doesn't come out even.
+    """Indices of the images of one epoch that shows all classes equally often, give or take one image.
 
-    Each class is gone through in one random order after another, and an epoch goes on where the one before it ended. So no
-    image comes again before all others of its class have come, and over the epochs all come equally often. It is a function
-    of the arguments alone: what an earlier epoch drew follows from its number.
+    Each class is drawn in one random order after another, and an epoch goes on where the one before it ended. So no image is
+    repeated before all others of its class were drawn, and over the epochs all images are drawn equally often. The result
+    depends on the arguments alone, so that earlier epochs need not be drawn.
 
     Args:
-        classes: What `members` gives.
-        num_draws: Images of the epoch, those of small classes counted as often as they come.
-        seed: Decides the orders.
-        epoch: Counted from 0.
+        classes: Indices of the images of each class, from `members`.
+        num_draws: Number of images in the epoch, repeated ones included.
+        seed: Seed of the orders.
+        epoch: Number of the epoch, counted from 0.
 
     Returns:
         int64 of shape (num_draws,), class after class.
     """
-    quotas = [num_draws // len(classes) + (place < num_draws % len(classes)) for place in range(len(classes))]
+    quotas = [num_draws // len(classes) + (number < num_draws % len(classes)) for number in range(len(classes))]
     drawn = [
-        _in_turn(images, epoch * quota, (epoch + 1) * quota, derive_seed(seed, f"class {place}"))
-        for place, (images, quota) in enumerate(zip(classes, quotas, strict=True))
+        _in_turn(images, epoch * quota, (epoch + 1) * quota, derive_seed(seed, f"class {number}"))
+        for number, (images, quota) in enumerate(zip(classes, quotas, strict=True))
     ]
     return np.concatenate(drawn)
 
@@ -97,5 +97,5 @@ def _in_turn(images: Indices, begin: int, end: int, seed: int) -> Indices:
     (first, skipped), (last, rest) = divmod(begin, len(images)), divmod(end, len(images))
     if first == last:
         return order(first)[skipped:rest]
-    # The caller mixes what it gets, so that of the orders between these two only the images count.
+    # The caller shuffles the result, so that of the orders between these two only the images count.
     return np.concatenate([order(first)[skipped:], np.tile(images, last - first - 1), order(last)[:rest]])

@@ -25,17 +25,17 @@ MEASURING_BATCH_SIZE = 512
 
 
 class EpochOrder(Sampler[tuple[int, int, np.ndarray]]):
-    """The batches of one epoch as (epoch, number, indices), in an order that depends on seed and epoch alone.
+    """Draws the batches of one epoch as (epoch, number, indices); their order depends on seed and epoch alone.
 
     All batches of an epoch are of one size, or of two that differ by 1: a last batch of a single image would leave
-    batch normalisation without a variance. Several processes go through one common order; `TrainingImages` gives each its
-    part of every batch.
+    batch normalisation without a variance. Several processes share one order; `TrainingImages` gives each its part of every
+    batch.
 
     Args:
-        num_images: That an epoch shows, each one once unless `labels` are given.
-        batch_size: The most images of a batch.
-        seed: Decides the order.
-        labels: Of the images, for an epoch that shows each class equally often; None shows each image once.
+        num_images: Number of images in an epoch, which shows each one once unless `labels` are given.
+        batch_size: Largest number of images in a batch.
+        seed: Seed of the order.
+        labels: Labels of the images, for an epoch that shows each class equally often; None shows each image once.
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, labels: np.ndarray | None = None) -> None:
@@ -60,7 +60,7 @@ class EpochOrder(Sampler[tuple[int, int, np.ndarray]]):
             yield epoch, number, indices
 
     def batch_length(self, number: int) -> int:
-        """How many images a batch has."""
+        """Number of images in a batch."""
         return self.num_images // self.num_batches + (number < self.num_images % self.num_batches)
 
 
@@ -71,12 +71,12 @@ class TrainingImages(Dataset[Batch]):
         images: uint8 of shape (n, height, width, channels).
         labels: int64 of shape (n,).
         copies: uint8 of shape (copies, n, height, width, channels); may hold no copy.
-        seed: Decides, with epoch and batch, which version of each image is drawn.
-        augment: Applied to each batch on the fly, where augment.json says `online`.
+        seed: Seed of the draws; with epoch and batch, it decides which version of each image is taken.
+        augment: Function that augments each batch on the fly, where augment.json says `online`.
 
     Attributes:
-        rank, num_processes: Whose part of each batch is given: every `num_processes`-th image from number `rank` on. Which
-            version of an image is drawn does not depend on it; what `augment` draws does.
+        rank, num_processes: Part of each batch that is given: every `num_processes`-th image from number `rank` on. They do
+            not change which version of an image is drawn, but they change what `augment` draws.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class TrainingImages(Dataset[Batch]):
 
 
 class MeasuredImages(Dataset[Batch]):
-    """Images in a fixed order, in whole batches, for measuring in evaluation mode; read only as they are asked for.
+    """Whole batches of images in a fixed order, for measuring in evaluation mode; each is read when it is asked for.
 
     Args:
         images: uint8 of shape (n, height, width, channels).
         labels: int64 of shape (n,).
-        batch_size: Images at a time, of large ones fewer.
-        chosen: Indices of the images that are measured; None: all.
+        batch_size: Number of images in a batch; smaller for large images.
+        chosen: Indices of the images to measure; None: all.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class MeasuredImages(Dataset[Batch]):
         return torch.from_numpy(self.images[self.chosen[part]]), torch.from_numpy(self.labels[part])
 
     def part(self, rank: int, num_processes: int) -> "MeasuredImages":
-        """What one of several processes measures; their first batches together hold the images of the whole first one."""
+        """The part that one process measures; the first batches of all parts together hold the images of the first batch."""
         part = copy.copy(self)
         mine = slice(rank, None, num_processes)
         part.chosen, part.labels = self.chosen[mine], self.labels[mine]
@@ -141,17 +141,17 @@ class MeasuredImages(Dataset[Batch]):
 
 
 class ImageBatches(pl.LightningDataModule):
-    """The batches that a fit needs: training, then validation and the clean training probe for measuring.
+    """All batches of a training: training images, and the validation split and the clean training probe for measuring.
 
-    Several processes share each batch, so that as many images make a step, and the same ones, however many they are.
+    Several processes share each batch, so that a step sees the same images however many processes there are.
 
     Args:
-        prepared: Output of the prepare stage, of which only `train/` and `val/` are opened.
-        augmented: Output of the augment stage.
-        batch_size: Training images for each step, of all processes together.
-        seed: The training's seed.
-        loader_workers: Processes that make batches; 0 makes them in the training process.
-        augment: Where augment.json says `online`.
+        prepared: Output folder of the prepare stage; only `train/` and `val/` are opened.
+        augmented: Output folder of the augment stage.
+        batch_size: Number of training images in a step, of all processes together.
+        seed: Seed of the training.
+        loader_workers: Number of processes that make batches; 0 makes them in the training process.
+        augment: Function that augments each batch, where augment.json says `online`.
         balanced: Whether an epoch shows each class equally often, rather than each image once.
     """
 
@@ -183,7 +183,7 @@ class ImageBatches(pl.LightningDataModule):
             len(labels), self.batch_size, derive_seed(self.seed, "order"), labels if self.balanced else None
         )
         self.order.set_epoch(self.first_epoch)
-        self.train.rank, self.train.num_processes = self._place()
+        self.train.rank, self.train.num_processes = self._rank_and_size()
         self._require_images_for_each()
         return _loader(
             self.train,
@@ -193,24 +193,24 @@ class ImageBatches(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        return [_loader(images.part(*self._place())) for images in (self.val, self.probe)]
+        return [_loader(images.part(*self._rank_and_size())) for images in (self.val, self.probe)]
 
     def weight(self, number: int) -> float:
-        """What this process's mean over its part of a training batch counts in the mean over processes, such that this is
-        the mean over the batch; its part can have an image more or less than another's."""
+        """Factor of this process's loss in the mean over processes, such that this mean is the loss of the whole batch; the
+        parts of a batch can differ by one image."""
         assert self.order is not None
-        rank, num_processes = self._place()
+        rank, num_processes = self._rank_and_size()
         length = self.order.batch_length(number)
         return len(range(rank, length, num_processes)) * num_processes / length
 
     def start_at(self, epoch: int) -> None:
-        """Make `epoch`, counted from 0, the first one. A resumed training says so before any batch is drawn: Lightning
+        """Make `epoch`, counted from 0, the first one. A resumed training calls this before any batch is drawn: Lightning
         makes the first iterator before it calls `set_epoch`, and its workers would draw the order of epoch 0."""
         self.first_epoch = epoch
         if self.order is not None:
             self.order.set_epoch(epoch)
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_size(self) -> tuple[int, int]:
         """The rank of this process, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 

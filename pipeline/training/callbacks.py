@@ -1,4 +1,4 @@
-"""What happens around each epoch: the history, the seeds, and checkpoints from which a killed run goes on."""
+"""Callbacks of Lightning: the history, the seeds of each epoch, early stopping, and checkpoints."""
 
 import io
 import time
@@ -12,11 +12,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pipeline.metrics import history
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 from pipeline.seeds import derive_seed
 from pipeline.storage import atomic
 from pipeline.training.batches import ImageBatches
-from pipeline.training.module import Fit
+from pipeline.training.module import TrainingModule
 
 Row = dict[str, float]
 OnRow = Callable[[Row, int], None]
@@ -60,7 +60,7 @@ class History(pl.Callback):
         self.begin = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, Fit)
+        assert isinstance(module, TrainingModule)
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"epoch": trainer.current_epoch + 1, "lr": float(lr), **module.epoch_row()}
         row["seconds"] = round(time.perf_counter() - self.begin, 4)
@@ -83,8 +83,8 @@ class History(pl.Callback):
         self.num_passed_on = len(self.rows)
 
 
-class DrawAgain(pl.Callback):
-    """Makes order and dropout depend on the seed and the epoch alone: a resumed epoch draws what it drew before."""
+class EpochSeeds(pl.Callback):
+    """Makes order and dropout depend on the seed and the epoch alone: a resumed epoch repeats its draws."""
 
     def __init__(self, seed: int, batches: ImageBatches) -> None:
         self.seed, self.batches = seed, batches
@@ -106,11 +106,13 @@ def checkpointing(folder: Path, monitor: str) -> list[ModelCheckpoint]:
     return [best, ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **every_epoch)]
 
 
-class EarlyStopping(pl.Callback):
-    """Stops by the rule of `pipeline.metrics.early_stopping`, applied to the rows so far: it has no state of its own, and a
-    resumed training comes to the same decision."""
+class EarlyStoppingCallback(pl.Callback):
+    """Stops a training by a rule of `pipeline.metrics.early_stopping`.
 
-    def __init__(self, history: History, rule: Rule) -> None:
+    It keeps no state: the rule looks at the rows of the history, so that a resumed training decides the same.
+    """
+
+    def __init__(self, history: History, rule: StoppingRule) -> None:
         self.history, self.rule = history, rule
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -119,15 +121,15 @@ class EarlyStopping(pl.Callback):
 
 
 class Average(WeightAveraging):
-    """Keeps an exponential moving average of weights and batch statistics; what is measured and kept is the average.
+    """Averages weights and batch statistics exponentially; the average is what is measured and kept.
 
-    The decay is min(decay, (1 + n)/(10 + n)) after n steps, so that the average is not long that of the untrained
-    network (the rule of TensorFlow's ExponentialMovingAverage).
+    The decay is min(decay, (1 + n)/(10 + n)) after n steps, so that the average is not dominated for long by
+    the untrained network (the rule of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, decay: float) -> None:
         def blend(averages: Any, currents: Any, num_averaged: Any) -> None:
-            if not averages[0].is_floating_point():  # how many batches a normalisation has seen
+            if not averages[0].is_floating_point():  # number of batches that a normalisation has seen
                 torch._foreach_copy_(averages, currents)
                 return
             now = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))

@@ -28,7 +28,7 @@ def main(job: Job) -> Callable[[], None]:
     settings = job.config.tracking
     with lock.held(working):
         origin = _origin(job, prepared, augmented, working, address(settings))
-        with _forgotten_if_pruned(working), tracked(settings, origin, working) as run:
+        with _deleted_if_pruned(working), tracked(settings, origin, working) as run:
             outcome = train(prepared, augmented, working, job.out, job.config, run.log_row)
             fields = {**dict(origin), **dict(outcome), "mlflow_run_id": run.settle()}
             RunRecord(**fields).write(job.out)
@@ -37,8 +37,8 @@ def main(job: Job) -> Callable[[], None]:
 
 
 @contextmanager
-def _forgotten_if_pruned(working: Path) -> Iterator[None]:
-    """Removes the checkpoints of a training that a search gave up, as nobody goes on with it."""
+def _deleted_if_pruned(working: Path) -> Iterator[None]:
+    """Deletes the checkpoints of a pruned training, which is never resumed."""
     try:
         yield
     except Pruned:

@@ -20,7 +20,7 @@ from pipeline.training.optimizers import build_optimizer
 LOWEST, HIGHEST, NUM_STEPS = 1e-6, 10.0, 100
 SMOOTHING = 0.9
 DIVERGED = 4.0
-"""Times the lowest smoothed loss at which the test ends."""
+"""Ratio of the smoothed loss to its lowest value at which the test ends."""
 
 
 class Step(NamedTuple):
@@ -38,14 +38,14 @@ def lr_range(
     https://arxiv.org/abs/1506.01186), until the loss has grown `DIVERGED`-fold.
 
     Args:
-        network: Stays as it is, and so does torch's global generator.
-        images: Drawn as in the first epochs of a training.
-        batch_size: Images for each step.
-        optimizer: `name` and settings; its `lr` does not count.
-        seed: Decides the order of the images and what dropout drops.
+        network: Network to copy; it stays as it is, and so does torch's global generator.
+        images: Training images, drawn as in the first epochs of a training.
+        batch_size: Number of images in a step.
+        optimizer: `name` and settings of the optimiser; its `lr` does not count.
+        seed: Seed of the order of the images and of dropout.
     """
-    student = copy.deepcopy(network).train()
-    trained = build_optimizer(student.parameters(), **{**optimizer, "lr": LOWEST})
+    network_copy = copy.deepcopy(network).train()
+    copy_optimizer = build_optimizer(network_copy.parameters(), **{**optimizer, "lr": LOWEST})
     generator = np.random.default_rng(seed)
     steps: list[Step] = []
     average = 0.0
@@ -55,23 +55,23 @@ def lr_range(
             lr = LOWEST * (HIGHEST / LOWEST) ** (number / (NUM_STEPS - 1))
             chosen = generator.integers(0, len(images.labels), min(batch_size, len(images.labels)))
             pixels, labels = images[0, number, chosen]
-            loss = F.cross_entropy(student(pixels), labels)
+            loss = F.cross_entropy(network_copy(pixels), labels)
             if not torch.isfinite(loss):
                 break
             average = SMOOTHING * average + (1 - SMOOTHING) * loss.item()
             steps.append(Step(lr, loss.item(), average / (1 - SMOOTHING ** (number + 1))))
             if steps[-1].smoothed > DIVERGED * min(step.smoothed for step in steps):
                 break
-            trained.param_groups[0]["lr"] = lr
-            trained.zero_grad()
+            copy_optimizer.param_groups[0]["lr"] = lr
+            copy_optimizer.zero_grad()
             loss.backward()
-            trained.step()
+            copy_optimizer.step()
     return steps
 
 
 def suggestion(steps: Sequence[Step]) -> float:
-    """A tenth of the learning rate at which the smoothed loss was lowest: there it already turns, a step before it still
-    falls steeply (the rule that fast.ai's course made common).
+    """A tenth of the learning rate at which the smoothed loss was lowest: at the lowest point the loss is about to rise, at
+    a tenth of it the loss still falls steeply (the rule of fast.ai's course).
 
     Raises:
         TrainingError: The loss never fell by as much as 2 %.
@@ -93,6 +93,6 @@ def to_csv(steps: Sequence[Step]) -> str:
 
 
 def read_csv(path: Path) -> list[Step]:
-    """What `to_csv` wrote."""
+    """The steps that `to_csv` wrote."""
     with path.open(newline="") as file:
         return [Step(*(float(row[name]) for name in Step._fields)) for row in csv.DictReader(file)]

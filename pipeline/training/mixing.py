@@ -1,7 +1,7 @@
-"""Mixtures of training images, drawn anew for each batch: mixup, cutmix and random erasing.
+"""Mixes the training images of each batch: mixup, cutmix and random erasing.
 
 Everything is drawn from torch's global generator on the CPU, which is seeded at the start of each epoch: a training that
-was killed draws the same again, whatever the device.
+was killed repeats its draws, whatever the device.
 """
 
 import math
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 ERASED_SHARE = (0.02, 1 / 3)
 ERASED_ASPECT = (0.3, 1 / 0.3)
-"""Of the rectangle's area in the image's, and of its height to its width (Zhong et al. 2020, section 3.2)."""
+"""Ranges of the rectangle's share of the image's area, and of its height divided by its width (Zhong et al. 2020, section
+3.2)."""
 
 
 def mix(
@@ -26,9 +27,9 @@ def mix(
     Args:
         images: uint8 (batch, height, width, channels); stay as they are.
         labels: int64 (batch,).
-        num_classes: Columns of the targets.
+        num_classes: Number of classes, which is that of the targets' columns.
         mixup: α of the Beta(α, α) by which two images and their labels are blended; 0: never.
-        cutmix: α of the Beta(α, α) that draws how much of an image stays; 0: never.
+        cutmix: α of the Beta(α, α) that draws the share of an image that stays; 0: never.
         erasing: Probability that a rectangle of an image is filled with noise.
 
     Returns:
@@ -81,9 +82,9 @@ def _rectangles(images: Tensor, heights: Tensor, widths: Tensor, whole: bool = F
     """A mask (batch, height, width, 1), true in a rectangle of each image at a random place.
 
     Args:
-        images: Of shape (batch, height, width, channels).
-        heights: Of the rectangles, as shares of the image's, of shape (batch,).
-        widths: Likewise.
+        images: Images of shape (batch, height, width, channels).
+        heights: Heights of the rectangles, as shares of the image's height, of shape (batch,).
+        widths: Widths, likewise.
         whole: Keeps rectangles within the image; otherwise only their centres are.
     """
     spans = []
@@ -101,6 +102,6 @@ def _permutation(images: Tensor) -> Tensor:
 
 
 def _beta(alpha: float, count: int) -> Tensor:
-    """Draws of Beta(α, α) of shape (count,). NumPy's, as torch's give ½ where α is so small that both gammas underflow."""
+    """Draws from Beta(α, α), of shape (count,), by NumPy: torch gives ½ where α is so small that both gammas underflow."""
     generator = np.random.default_rng(int(torch.randint(2**62, ())))
     return torch.from_numpy(generator.beta(alpha, alpha, count)).float()

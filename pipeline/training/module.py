@@ -1,4 +1,4 @@
-"""What is minimised, how, and what is measured on the way."""
+"""Minimises cross-entropy and penalties, and measures each epoch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,14 +23,14 @@ SAMPLED_STEPS = 8
 """Steps of an epoch at which gradients and updates are measured."""
 
 
-class Fit(pl.LightningModule):
+class TrainingModule(pl.LightningModule):
     """Minimises cross-entropy and penalties, and keeps the sums that make a row of the history.
 
     Args:
-        network: Takes images uint8 (batch, height, width, channels), gives logits (batch, classes).
-        optimizer: `name` (`sgd` or `adamw`) and its settings.
-        scheduler: `name` (`constant`, `one_cycle` or `cosine`) and its settings.
-        mix: Applied to each training batch, such as mixup; None: images and labels stay as they are.
+        network: Network from images uint8 (batch, height, width, channels) to logits (batch, classes).
+        optimizer: `name` (`sgd` or `adamw`) and settings of the optimiser.
+        scheduler: `name` (`constant`, `one_cycle` or `cosine`) and settings of the learning rate schedule.
+        mix: Function applied to each training batch, such as mixup; None: images and labels stay as they are.
         l1: Weight λ of the penalty λ·Σ|w|.
         l1_as: `proximal` moves each weight towards 0 after each step, by λ times what a gradient of 1 would have moved it,
             and leaves it there once it arrives (Parikh and Boyd 2014, "Proximal algorithms", sections 4.2 and 6.5.2);
@@ -39,8 +39,8 @@ class Fit(pl.LightningModule):
         l2_as: `decay` shrinks each weight by lr·λ before each step, whatever the optimiser (Loshchilov and Hutter 2019,
             https://arxiv.org/abs/1711.05101); `penalty` adds to the loss.
         label_smoothing: Share of each label that is spread over all classes.
-        class_weights: Of each class in the training loss, of shape (classes,); None: all weigh the same. What is measured in
-            evaluation mode stays without them, so that curves of different weights, and the diagnosis, mean the same.
+        class_weights: Weight of each class in the training loss, of shape (classes,); None: all weigh the same. Losses in
+            evaluation mode leave them out, so that curves of different weights, and the diagnosis, can be compared.
     """
 
     class_weights: Tensor | None
@@ -91,9 +91,9 @@ class Fit(pl.LightningModule):
         return loss
 
     def _share(self, batch_index: int, weight: Tensor | None) -> Tensor | float:
-        """What this process's loss counts in the mean over processes, such that this is the loss of the whole batch.
+        """Factor of this process's loss in the mean over processes, such that this mean is the loss of the whole batch.
 
-        Weights of classes have to be asked for: those of a mixture are not known before it is drawn.
+        With class weights the processes add up their weights, which mixtures decide, and which therefore differ by batch.
         """
         if weight is None:
             batches: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -105,9 +105,9 @@ class Fit(pl.LightningModule):
     def optimizer_step(self, epoch: int, batch_index: int, optimizer: Any, closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_index, optimizer, closure)
         if self.l1_threshold:
-            taken = self.trainer.optimizers[0]
+            unwrapped = self.trainer.optimizers[0]
             for parameter in self.penalized:
-                penalties.soft_threshold_(parameter, threshold(taken, parameter, self.l1_threshold))
+                penalties.soft_threshold_(parameter, threshold(unwrapped, parameter, self.l1_threshold))
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         images, labels = batch
@@ -159,7 +159,7 @@ class Fit(pl.LightningModule):
         row[history.VAL_ECE] = float(self.trainer.strategy.reduce(self.surplus, reduce_op="sum").abs().sum()) / count
         self.surplus = None
         row |= self._weights_row()
-        for key in (history.UPDATE_RATIO, history.GRADIENT_NORM):  # of what all processes have alike
+        for key in (history.UPDATE_RATIO, history.GRADIENT_NORM):  # equal in all processes
             row[key] = float(torch.stack(self.sampled.pop(key)).mean())
         row[history.DEAD_RELU] = self._dead_share()
         for key in (history.TRAIN_LOSS, history.CLEAN_LOSS, history.VAL_LOSS, history.PENALTY):
@@ -174,17 +174,17 @@ class Fit(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:
-        self._average_statistics()  # what is measured is one network; that of an average is in its place by now
+        self._average_statistics()  # so that all processes measure one network; an average of weights is in its place by now
 
     def on_train_epoch_end(self) -> None:
-        self._average_statistics()  # before the checkpoint, from which all processes would go on
+        self._average_statistics()  # before the checkpoint, from which all processes may resume
 
     def _average_statistics(self) -> None:
         if self.trainer.world_size > 1:
             average_statistics(self.network, self.trainer.strategy)
 
     def _dead_share(self) -> float:
-        """The share of units that are 0 for every image of the first batch of the probe, of which each process has a part."""
+        """Share of units that are 0 for every image of the probe's first batch, of which each process has a part."""
         if self.alive is None:
             return 0.0
         alive = self.trainer.strategy.reduce(self.alive.double(), reduce_op="sum") > 0
@@ -193,7 +193,7 @@ class Fit(pl.LightningModule):
 
     @torch.no_grad()
     def _weights_row(self) -> dict[str, float]:
-        """What the penalties amount to, whether they act through the loss or apart from it, and what they have done."""
+        """The penalties, whether they act through the loss or apart from it, and the norm and sparsity of the weights."""
         l1, l2 = self.l1 * float(penalties.l1(self.penalized)), self.l2 * float(penalties.l2(self.penalized))
         num_zeros = sum(int((parameter == 0).sum()) for parameter in self.penalized)
         return {
@@ -207,12 +207,12 @@ class Fit(pl.LightningModule):
     def _add(self, name: str, logits: Tensor, targets: Tensor, loss: Tensor, weight: Tensor | None = None) -> None:
         """Add one batch to the sums of (loss, weight, correct, images), without waiting for the device.
 
-        Of a mixed image, as much is correct as the predicted class has of the mixture. A batch's loss counts by the weight
-        of its images, each of which is 1 unless their classes have weights.
+        For mixup, accuracy is the target weight of the predicted class. A batch's loss counts by the weight of its images,
+        which is 1 each without class weights.
         """
         with torch.no_grad():
-            guesses = logits.argmax(1)
-            right = (guesses == targets) if targets.ndim == 1 else targets.gather(1, guesses[:, None])
+            predicted = logits.argmax(1)
+            right = (predicted == targets) if targets.ndim == 1 else targets.gather(1, predicted[:, None])
             one = torch.ones((), dtype=torch.float64, device=loss.device)
             counted = len(targets) if weight is None else weight.detach()
             batch = torch.stack([loss.detach() * counted, one * counted, right.sum() * one, one * len(targets)])
@@ -227,17 +227,17 @@ def _surplus_confidence(logits: Tensor, labels: Tensor) -> Tensor:
 
     Summed over batches, its absolute values make the calibration error of `pipeline.metrics.scores`.
     """
-    confidence, guesses = logits.float().softmax(dim=1).max(dim=1)
+    confidence, predicted = logits.float().softmax(dim=1).max(dim=1)
     bins = (confidence * history.CALIBRATION_BINS).ceil().long().clamp(1, history.CALIBRATION_BINS) - 1
     surplus = torch.zeros(history.CALIBRATION_BINS, dtype=torch.float64, device=logits.device)
-    return surplus.index_add_(0, bins, confidence.double() - (guesses == labels).double())
+    return surplus.index_add_(0, bins, confidence.double() - (predicted == labels).double())
 
 
 class _DeadUnits:
     """Finds ReLU units (channels, or features of a linear layer) that are 0 for every image of a batch.
 
     Attributes:
-        alive: bool of shape (units,), false for those; None where there are none to watch.
+        alive: bool of shape (units,), false for those; None where no unit is watched.
     """
 
     def __init__(self, network: nn.Module, *, watch: bool) -> None:
@@ -246,7 +246,7 @@ class _DeadUnits:
         self.alive: Tensor | None = None
 
     def __enter__(self) -> "_DeadUnits":
-        self.hooks = [layer.register_forward_hook(self._look) for layer in self.layers]
+        self.hooks = [layer.register_forward_hook(self._record) for layer in self.layers]
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -255,5 +255,5 @@ class _DeadUnits:
         if self.seen:
             self.alive = torch.cat(self.seen)
 
-    def _look(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.seen.append((output > 0).transpose(0, 1).flatten(1).any(1))

@@ -1,4 +1,4 @@
-"""Optimisers, learning rate schedules, and what a proximal step has to know of them."""
+"""Builds optimisers and learning rate schedules, and gives the threshold of a proximal step."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
-"""Of the learning rate, before the warm-up and after the last step."""
+"""Factors of the learning rate before the warm-up and after the last step."""
 
 
 def build_optimizer(parameters: Any, name: str, **settings: Any) -> torch.optim.Optimizer:
@@ -39,13 +39,13 @@ def build_scheduler(
 
 
 def threshold(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, l1: float) -> float | Tensor:
-    """By how much the proximal step of λ·Σ|w| moves each weight of `parameter` towards 0, as the optimiser stands.
+    """Distance by which the proximal step of λ·Σ|w| moves each weight of `parameter` towards 0, by the optimiser's state.
 
-    It is λ times what a lasting gradient of 1 moves a weight in one step. So a weight stays at 0 just where the loss pulls
-    at it by no more than λ, whichever the optimiser, and one λ means the same for all: with momentum m the buffer settles
+    It is λ times the distance that a lasting gradient of 1 moves a weight in one step. So a weight stays at 0 exactly where
+    the loss's gradient is no larger than λ, and one λ means the same for all optimisers: with momentum m the buffer settles
     at g/(1 − m), and Adam divides by √v̂ + ε (the proximal step in Adam's own metric: Yun, Lozano and Yang 2021, "Adaptive
     proximal gradient methods for structured neural networks"). As a gradient moves a weight by no more than about the
-    learning rate under Adam, neither does the threshold: a weight that has not felt the loss yet would vanish at once.
+    learning rate under Adam, neither does the threshold: a weight without a gradient so far would vanish at once.
 
     Returns:
         A number, or a tensor of the shape of `parameter` where it differs from weight to weight.

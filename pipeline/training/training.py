@@ -1,4 +1,4 @@
-"""One training as the configuration describes it, from the folders of `prepare` and `augment` to a folder of its own."""
+"""Trains the network that the configuration describes, from the folders of `prepare` and `augment` to a folder of its own."""
 
 import shutil
 from functools import partial
@@ -12,9 +12,10 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunOutcome, Saving
 from pipeline.artefacts.signals import SignalsRecord
+from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.metrics import history
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 from pipeline.seeds import derive_seed
 from pipeline.stage import lineage
 from pipeline.storage import atomic
@@ -23,11 +24,13 @@ from pipeline.training.balance import balanced_weights
 from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.callbacks import OnRow
 from pipeline.training.checks import measure_signals
-from pipeline.training.fit import Outcome, fit
-from pipeline.training.module import Fit
-from pipeline.training.processes import Place
+from pipeline.training.loop import Outcome, train_epochs
+from pipeline.training.module import TrainingModule
 
 LR_RANGE = "lr_range.csv"
+
+FOLLOWER = ("-m", "pipeline.train")
+"""Arguments of a Python that runs `follow`, started as a rank above 0."""
 
 
 def train(
@@ -41,12 +44,12 @@ def train(
     """Train one network and write what it learned.
 
     Args:
-        prepared: Output of the prepare stage.
-        augmented: Output of the augment stage.
-        working: Where checkpoints lie; a training that was killed goes on from what it finds there.
+        prepared: Output folder of the prepare stage.
+        augmented: Output folder of the augment stage.
+        working: Folder of the checkpoints, from which a training that was killed goes on.
         out: Folder to fill.
-        config: Of which `seed`, `model`, `regularization`, `optimizer`, `scheduler` and `train` count.
-        on_row: Takes each row of the history once its checkpoint is safe, and when its epoch ended.
+        config: Configuration; `seed`, `model`, `regularization`, `optimizer`, `scheduler` and `train` count.
+        on_row: Function that takes each row of the history, once its checkpoint is saved, and the time its epoch ended.
 
     Returns:
         How the training went.
@@ -56,13 +59,18 @@ def train(
         ShapeError: The images are too small for the network.
         TrainingError: A loss was not finite, or another process of the training ended.
     """
-    with processes.leading(config.train.devices, config.train.accelerator, follow) as team:
+    with processes.leading(config.train.devices, config.train.accelerator, FOLLOWER) as group:
         description, network, batches = _build(prepared, augmented, config)
         if not (working / SignalsRecord.FILE).exists():
             measure_signals(network, batches, description["num_classes"], config.seed).write(working)
-        lr = config.optimizer.lr if config.optimizer.lr != "auto" else _found_lr(network, batches, config, working)
-        team.begin(prepared, augmented, working, config, lr)
-        outcome = _fit(network, description["num_classes"], batches, working, config, lr, team.place, on_row)
+        lr = (
+            config.optimizer.lr
+            if config.optimizer.lr != "auto"
+            else _lr_from_range_test(network, batches, config, working)
+        )
+        folders = {"prepared": str(prepared), "augmented": str(augmented), "working": str(working)}
+        group.begin(**folders, config=config.model_dump(), lr=lr)
+        outcome = _train_epochs(network, description["num_classes"], batches, working, config, lr, on_row)
     model.save(out / "model.ckpt", description, outcome.state, DatasetRecord.read(prepared).classes)
     (out / "history.csv").write_text(history.to_csv(outcome.rows))
     for name in (SignalsRecord.FILE, LR_RANGE):
@@ -82,14 +90,15 @@ def train(
     )
 
 
-def follow(prepared: Path, augmented: Path, working: Path, config: Config, lr: float, place: Place) -> None:
-    """Compute a training together with its leader, which calls `train`."""
-    description, network, batches = _build(prepared, augmented, config)
-    _fit(network, description["num_classes"], batches, working, config, lr, place)
+def follow(prepared: str, augmented: str, working: str, config: dict[str, Any], lr: float) -> None:
+    """Compute a training together with its leader, which calls `train` and sends the arguments as JSON."""
+    settings = validation.validate(config)
+    description, network, batches = _build(Path(prepared), Path(augmented), settings)
+    _train_epochs(network, description["num_classes"], batches, Path(working), settings, lr)
 
 
 def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, Any], model.Network, ImageBatches]:
-    """The network's description, the network as it starts, and its batches; the same in every process."""
+    """The network's description, the network with its initial weights, and the batches; the same in every process."""
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     dataset, augmentation = DatasetRecord.read(prepared), AugmentRecord.read(augmented)
@@ -116,50 +125,48 @@ def _build(prepared: Path, augmented: Path, config: Config) -> tuple[dict[str, A
     return description, network, batches
 
 
-def _fit(
+def _train_epochs(
     network: model.Network,
     num_classes: int,
     batches: ImageBatches,
     working: Path,
     config: Config,
     lr: float,
-    place: Place,
     on_row: OnRow = lambda row, time_ms: None,
 ) -> Outcome:
     weighted = config.train.class_weights == "balanced"
-    module = Fit(
+    module = TrainingModule(
         network,
         optimizer=config.optimizer.model_dump() | {"lr": lr},
         scheduler=config.scheduler.model_dump(),
         class_weights=balanced_weights(batches.train.labels, num_classes) if weighted else None,
         **_regularization(config, num_classes),
     )
-    return fit(
+    return train_epochs(
         module,
         batches,
         working,
         seed=config.seed,
         max_epochs=config.train.max_epochs,
-        rule=Rule(config.train.monitor, **config.train.early_stopping.model_dump()),
+        rule=StoppingRule(config.train.monitor, **config.train.early_stopping.model_dump()),
         ema_decay=config.train.ema_decay,
         gradient_clip_norm=config.train.gradient_clip_norm,
         accelerator=config.train.accelerator,
         precision=config.train.precision,
-        place=place,
         on_row=on_row,
     )
 
 
 def _regularization(config: Config, num_classes: int) -> dict[str, Any]:
-    """What `Fit` takes: the section `regularization`, with its mixtures as one function."""
+    """Arguments of `TrainingModule`: the section `regularization`, with its mixtures as one function."""
     settings = config.regularization.model_dump()
     strengths = {name: settings.pop(name) for name in ("mixup", "cutmix", "erasing")}
     mixes = any(strengths.values())
     return settings | {"mix": partial(mixing.mix, num_classes=num_classes, **strengths) if mixes else None}
 
 
-def _found_lr(network: model.Network, batches: ImageBatches, config: Config, working: Path) -> float:
-    """The learning rate of a range test, which an interrupted training remembers."""
+def _lr_from_range_test(network: model.Network, batches: ImageBatches, config: Config, working: Path) -> float:
+    """The learning rate that a range test suggests; a resumed training reads the test's result."""
     if not (working / LR_RANGE).exists():
         steps = lr_range.lr_range(
             network,
@@ -176,7 +183,7 @@ def _found_lr(network: model.Network, batches: ImageBatches, config: Config, wor
 
 
 def _weights_table(network: model.Network, state: dict[str, torch.Tensor]) -> str:
-    """A line for each layer that penalties act on: its weights, how many of the kept ones are exactly 0, and their norm."""
+    """CSV with a line for each penalised layer: number of weights, number of kept ones that are exactly 0, and their norm."""
     penalized = {id(parameter) for parameter in model.penalized(network)}
     lines = ["layer,weights,zeros,norm"]
     for name, parameter in network.named_parameters():

@@ -1,4 +1,4 @@
-"""One training, from the first epoch or from the last whole checkpoint, to the best weights."""
+"""Trains a network from its first epoch, or from the last whole checkpoint, to its best weights."""
 
 import logging
 import statistics
@@ -13,30 +13,30 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
+from torch import distributed
 
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 from pipeline.training import callbacks, parallel
 from pipeline.training.batches import ImageBatches
-from pipeline.training.module import Fit
-from pipeline.training.processes import ALONE, Place
+from pipeline.training.module import TrainingModule
 
-BEST_BY_VAL_LOSS = Rule(history.VAL_LOSS, restore_best=True)
+BEST_BY_VAL_LOSS = StoppingRule(history.VAL_LOSS, restore_best=True)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training ends with.
+    """Result of a training.
 
     Attributes:
-        state: The weights of the network that are kept, by name.
-        rows: The history, one row for each epoch.
-        times_ms: When each epoch ended, in milliseconds since 1970.
-        best_epoch: The epoch whose weights these are, counted from 1.
-        stop_reason: A clause that follows "stopped because".
-        saved_epochs: That early stopping left out.
-        saved_seconds: What these would have taken, each as long as the median of those that ran.
+        state: Weights of the network that are kept, by name.
+        rows: History, one row for each epoch.
+        times_ms: Time at which each epoch ended, in milliseconds since 1970.
+        best_epoch: Epoch of these weights, counted from 1.
+        stop_reason: Clause that follows "stopped because".
+        saved_epochs: Number of epochs that early stopping left out.
+        saved_seconds: Estimated seconds of those, each as long as the median of the epochs that ran.
     """
 
     state: dict[str, torch.Tensor]
@@ -48,19 +48,18 @@ class Outcome:
     saved_seconds: float
 
 
-def fit(
-    module: Fit,
+def train_epochs(
+    module: TrainingModule,
     batches: ImageBatches,
     folder: Path,
     *,
     seed: int,
     max_epochs: int,
-    rule: Rule = BEST_BY_VAL_LOSS,
+    rule: StoppingRule = BEST_BY_VAL_LOSS,
     ema_decay: float = 0.0,
     gradient_clip_norm: float | None = None,
     accelerator: str = "auto",
     precision: Any = "32-true",
-    place: Place = ALONE,
     on_row: callbacks.OnRow = lambda row, time_ms: None,
     extra_callbacks: Sequence[pl.Callback] = (),
 ) -> Outcome:
@@ -69,30 +68,30 @@ def fit(
     Order, augmentation and dropout depend on the seed and the epoch alone, so a training that was killed and taken up
     again ends with the same weights, on one kind of machine bit for bit, as one that was left alone.
 
-    Of several processes each one calls this with its own place; only the first one prints, writes and calls `on_row`.
+    Each of several processes calls this; only the one of rank 0 prints, writes and calls `on_row`.
 
     Raises:
         TrainingError: A loss was not finite. `folder` keeps the last good weights.
     """
-    rows = callbacks.History(folder / "history.csv", on_row, _print_row(max_epochs))
+    recorder = callbacks.History(folder / "history.csv", on_row, _print_row(max_epochs))
     averaging = [callbacks.Average(ema_decay)] if ema_decay else []
-    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() and place.rank == 0 else []
+    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() and parallel.rank() == 0 else []
     last = _load(folder / callbacks.LAST)
     if last is None or rule.stops_after(last["callbacks"]["History"]["rows"]) is None:
-        if last is not None and place.rank == 0:
+        if last is not None and parallel.rank() == 0:
             print(f"going on after epoch {last['epoch'] + 1} of an interrupted training in {folder}")
         with _quiet():
             trainer = pl.Trainer(
                 accelerator=accelerator,
                 precision=precision,
-                **parallel.settings(place),
+                **parallel.trainer_settings(),
                 max_epochs=max_epochs,
                 callbacks=[
-                    callbacks.DrawAgain(seed, batches),
-                    rows,
-                    callbacks.EarlyStopping(rows, rule),
+                    callbacks.EpochSeeds(seed, batches),
+                    recorder,
+                    callbacks.EarlyStoppingCallback(recorder, rule),
                     *averaging,
-                    *([parallel.OwnStop()] if place.size > 1 else []),
+                    *([parallel.KeepSignalHandler()] if distributed.is_initialized() else []),
                     *bar,
                     *extra_callbacks,
                     *callbacks.checkpointing(folder, rule.monitor),
@@ -108,31 +107,31 @@ def fit(
             )
             try:
                 trainer.fit(module, batches, ckpt_path=None if last is None else str(folder / callbacks.LAST))
-            except SystemExit:  # what Lightning makes of a signal
+            except SystemExit:  # Lightning turns a signal into it
                 raise KeyboardInterrupt from None
             except TrainingError as error:
-                raise TrainingError(f"{error} {_ways_out(module, folder)}") from None
+                raise TrainingError(f"{error} {_remedy(module, folder)}") from None
         last = _load(folder / callbacks.LAST)
     kept = _load(folder / callbacks.BEST) if rule.restore_best else last
     if last is None or kept is None:
         raise TrainingError(f"{folder} must hold the best weights after training; found none. Train again.")
     state = last["callbacks"]["History"]
-    ran = state["rows"]
-    saved_epochs = max_epochs - len(ran) if rule.stops_after(ran) else 0
+    rows = state["rows"]
+    saved_epochs = max_epochs - len(rows) if rule.stops_after(rows) else 0
     return Outcome(
         state={name.removeprefix("network."): value for name, value in kept["state_dict"].items()},
-        rows=ran,
+        rows=rows,
         times_ms=state["times_ms"],
         best_epoch=kept["epoch"] + 1,
         stop_reason=rule.reason() if saved_epochs else "it reached train.max_epochs",
         saved_epochs=saved_epochs,
-        saved_seconds=round(saved_epochs * statistics.median(row["seconds"] for row in ran), 4),
+        saved_seconds=round(saved_epochs * statistics.median(row["seconds"] for row in rows), 4),
     )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what Lightning says of itself, and its advice that does not hold here."""
+    """Silences Lightning's messages about itself, and its advice that does not hold here."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -156,7 +155,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _load(path: Path) -> dict[str, Any] | None:
-    """A checkpoint, never unpickled; None where there is none. One that is damaged is an error, not a fresh start."""
+    """A checkpoint, read without running code; None where there is none. A damaged one is an error, not a fresh start."""
     if not path.exists():
         return None
     try:
@@ -169,7 +168,7 @@ def _load(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _ways_out(module: Fit, folder: Path) -> str:
+def _remedy(module: TrainingModule, folder: Path) -> str:
     best = _load(folder / callbacks.BEST)
     kept = f"The weights of epoch {best['epoch'] + 1} are in {folder / callbacks.BEST}. " if best else ""
     lr = module.optimizer_settings["lr"]

@@ -9,11 +9,11 @@ import torch
 
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
-from pipeline.metrics.early_stopping import Rule
+from pipeline.metrics.early_stopping import StoppingRule
 from pipeline.training import callbacks, mixing
 from pipeline.training.batches import ImageBatches
-from pipeline.training.fit import Outcome, fit
-from pipeline.training.module import Fit
+from pipeline.training.loop import Outcome, train_epochs
+from pipeline.training.module import TrainingModule
 from tests.networks import network as build
 
 Train = Callable[..., Outcome]
@@ -42,12 +42,12 @@ def train(make_prepared: Callable[..., Path], make_augmented: Callable[..., Path
         network = build(name, num_classes=3, dropout=0.5)
         optimizer = {"name": "adamw", "lr": lr, "beta1": 0.9, "beta2": 0.999}
         schedule = {"name": "one_cycle", "warmup_fraction": 0.25}
-        module = Fit(network, optimizer=optimizer, scheduler=schedule, **(regularization or {}))
+        module = TrainingModule(network, optimizer=optimizer, scheduler=schedule, **(regularization or {}))
         loading = {"loader_workers": loader_workers, "balanced": balanced}
         batches = ImageBatches(prepared, augmented, batch_size=16, seed=seed, **loading)
         working = tmp_path / folder
         working.mkdir(exist_ok=True)
-        return fit(module, batches, working, seed=seed, accelerator="cpu", **{"max_epochs": 5, **settings})
+        return train_epochs(module, batches, working, seed=seed, accelerator="cpu", **{"max_epochs": 5, **settings})
 
     return run
 
@@ -119,7 +119,7 @@ def test_a_training_whose_draws_are_balanced_goes_on_bit_for_bit_whoever_loads_t
 
 def test_without_restoring_the_best_the_last_weights_are_kept(train: Train) -> None:
     rising = history.WEIGHTS_NORM  # its best is the first epoch
-    best, last = (train(str(restore), rule=Rule(rising, restore_best=restore)) for restore in (True, False))
+    best, last = (train(str(restore), rule=StoppingRule(rising, restore_best=restore)) for restore in (True, False))
     assert without_seconds(best.rows) == without_seconds(last.rows)
     assert (best.best_epoch, last.best_epoch) == (1, 5)
     assert any(not torch.equal(weight, last.state[name]) for name, weight in best.state.items())
@@ -161,7 +161,7 @@ def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were(train: Trai
 
 
 def test_early_stopping_waits_for_its_warm_up_and_says_what_it_saved(train: Train) -> None:
-    stopped = train("run", max_epochs=30, rule=Rule(history.VAL_LOSS, 1, min_delta=10.0, warmup_epochs=3))
+    stopped = train("run", max_epochs=30, rule=StoppingRule(history.VAL_LOSS, 1, min_delta=10.0, warmup_epochs=3))
     assert len(stopped.rows) == 4 and stopped.saved_epochs == 26
     seconds = sorted(row["seconds"] for row in stopped.rows)
     assert stopped.saved_seconds == pytest.approx(26 * (seconds[1] + seconds[2]) / 2, abs=1e-3)
@@ -175,7 +175,7 @@ def test_a_finished_training_trains_nothing_more(train: Train) -> None:
 
 
 def test_a_training_that_had_stopped_early_trains_nothing_more(train: Train) -> None:
-    never_gains = Rule(history.VAL_LOSS, 1, min_delta=10.0)
+    never_gains = StoppingRule(history.VAL_LOSS, 1, min_delta=10.0)
     stopped = train("run", max_epochs=30, rule=never_gains)
     assert len(stopped.rows) == 2 and stopped.stop_reason == "val/loss had not improved for 1 epoch"
     again = train("run", max_epochs=30, rule=never_gains)
@@ -191,9 +191,9 @@ def test_the_best_weights_are_kept_not_the_last(train: Train) -> None:
 
 def test_epochs_that_gain_nothing_are_kept_and_counted(train: Train) -> None:
     never_gains = history.PENALTY  # 0 in every epoch
-    whole = train("whole", rule=Rule(never_gains, restore_best=True))
+    whole = train("whole", rule=StoppingRule(never_gains, restore_best=True))
     assert len(whole.rows) == 5 and whole.best_epoch == 1
-    impatient = Rule(never_gains, 2)
+    impatient = StoppingRule(never_gains, 2)
     stopped = train("stopped", rule=impatient)
     assert len(stopped.rows) == 3 and stopped.stop_reason == "train/penalty had not improved for 2 epochs"
     with pytest.raises(Crash):
@@ -203,7 +203,7 @@ def test_epochs_that_gain_nothing_are_kept_and_counted(train: Train) -> None:
 
 
 def test_an_accuracy_is_maximised(train: Train) -> None:
-    outcome = train("run", lr=1e-3, rule=Rule(history.VAL_ACCURACY, restore_best=True))
+    outcome = train("run", lr=1e-3, rule=StoppingRule(history.VAL_ACCURACY, restore_best=True))
     accuracies = [row[history.VAL_ACCURACY] for row in outcome.rows]
     assert accuracies[outcome.best_epoch - 1] == max(accuracies) > min(accuracies)
 
@@ -218,13 +218,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(train: Train
 def test_the_last_good_weights_outlive_a_loss_that_is_not_finite(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Fit.training_step
+    step = TrainingModule.training_step
 
-    def poisoned(self: Fit, batch: Any, batch_index: int) -> torch.Tensor:
+    def poisoned(self: TrainingModule, batch: Any, batch_index: int) -> torch.Tensor:
         loss = step(self, batch, batch_index)
         return loss * float("nan") if self.current_epoch == 2 and batch_index == 1 else loss
 
-    monkeypatch.setattr(Fit, "training_step", poisoned)
+    monkeypatch.setattr(TrainingModule, "training_step", poisoned)
     message = r"became nan at step 10, batch 2 of epoch 3\. The weights of epoch 2 are in .*best\.ckpt"
     with pytest.raises(TrainingError, match=message):
         train("run")
