@@ -1,4 +1,4 @@
-"""What a sweep costs beside its trainings: seconds a job, memory of the process, and what running side by side gains.
+"""Measures what a sweep costs beside its trainings: seconds a job, memory of the process, and the gain of jobs side by side.
 
     python benchmarks/sweep.py [--jobs 50]                                           two epochs each, one after the other
     python benchmarks/sweep.py --jobs 16 --launcher joblib train.max_epochs=20       side by side too, and the ratio
@@ -10,7 +10,6 @@ uses two threads well, and the better the more of a job is Python.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -25,12 +24,22 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from pipeline.artefacts.job import JobRecord
+from pipeline.artefacts.run import RunRecord
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One sweep: seconds from its start to its end, memory as each job ended, and the seconds of each job and its epochs."""
+    """Measurements of a sweep.
+
+    Attributes:
+        seconds: Time from its start to its end.
+        megabytes: Memory of its process as each job ended.
+        jobs: Time of each job, in seconds.
+        trainings: Time of each job's epochs, in seconds.
+    """
 
     seconds: float
     megabytes: list[float]
@@ -77,14 +86,14 @@ def sweep(folder: Path, num_jobs: int, overrides: list[str], launcher: str) -> M
     return Measured(
         seconds,
         megabytes,
-        [json.loads(path.read_text())["seconds"] for path in jobs],
-        [json.loads((path.parent / "run.json").read_text())["seconds"] for path in jobs],
+        [JobRecord.read(path.parent).seconds for path in jobs],
+        [RunRecord.read(path.parent).seconds for path in jobs],
     )
 
 
 def _records(folder: Path, before: set[Path]) -> list[Path]:
     sweeps = set(folder.glob("multirun/train/[0-9]*")) - before
-    return [record for each in sweeps for record in each.glob("[0-9]*/job.json")]
+    return [path for sweep_folder in sweeps for path in sweep_folder.glob(f"[0-9]*/{JobRecord.FILE}")]
 
 
 def show(measured: Measured, title: str) -> None:

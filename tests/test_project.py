@@ -134,8 +134,8 @@ def test_packages_that_are_imported_are_declared_and_no_others() -> None:
     lines = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
     declared = {_canonical(re.split(r"[<>=\[]", line)[0]) for line in lines}
     owners = packages_distributions()
-    # A program, plug-ins that Hydra finds itself, and file systems that fsspec finds itself.
-    used = {"dvc", "hydra-joblib-launcher", "hydra-ray-launcher", "hydra-submitit-launcher"}
+    # A program, a plug-in that Hydra finds itself, and file systems that fsspec finds itself.
+    used = {"dvc", "hydra-submitit-launcher"}
     used |= {"adlfs", "gcsfs", "s3fs", "sshfs"}
     for path in (ROOT / "pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

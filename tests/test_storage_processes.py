@@ -1,4 +1,4 @@
-"""Where processes run: chosen by name, and told where the package of a cluster is missing."""
+"""Backends of joblib: chosen by name, with a message where a package is missing or a cluster does not answer."""
 
 import sys
 from types import ModuleType
@@ -7,7 +7,7 @@ import joblib
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.storage.processes import running_on
+from pipeline.storage.processes import num_at_once, running_on
 
 
 def test_loky_is_this_machine() -> None:
@@ -40,6 +40,25 @@ def test_cluster_that_does_not_answer_is_told_with_its_address(monkeypatch: pyte
     )
     with pytest.raises(ConfigError, match=match), running_on("dask", "augment.backend"):
         pass
+
+
+def test_unknown_backend_is_refused() -> None:
+    match = (
+        r"^augment\.backend must be loky, ray or dask; got 'threads'\. Set augment\.backend=loky for this machine\.$"
+    )
+    with pytest.raises(ConfigError, match=match), running_on("threads", "augment.backend"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "backend", "expected"),
+    [(-1, "loky", 4), (9, "loky", 9), (-1, "ray", 4), (-2, "dask", 3), (9, "ray", 4), (2, "dask", 2), (-9, "dask", 1)],
+)
+def test_a_cluster_runs_at_most_one_job_on_each_core(
+    monkeypatch: pytest.MonkeyPatch, n_jobs: int, backend: str, expected: int
+) -> None:
+    monkeypatch.setattr("joblib.effective_n_jobs", lambda number: 4 if number == -1 else number)
+    assert num_at_once(n_jobs, backend) == expected
 
 
 def test_error_of_the_work_itself_is_left_as_it_is() -> None:

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.artefacts.job import JobRecord
 from pipeline.sweep import records
 from tests.conftest import command_runner
-from tests.loopback import free_port
 from tests.sweep_probe import copy_probe, statuses, sweep_folder, trace, wait_until
 from tests.test_train import started
 
@@ -25,7 +24,6 @@ def project(tmp_path: Path) -> Path:
 
 
 JOBLIB = "hydra/launcher=joblib"
-HAS_RAY = find_spec("ray") is not None
 SIX = ("-m", "model.dropout=0,0.1,0.2", "seed=1,2")
 
 
@@ -156,60 +154,11 @@ def test_a_stopped_sweep_of_submitit_stops_its_jobs(project: Path) -> None:
     assert process.returncode == 143 and statuses(sweep_folder(project)) == ["stopped", "stopped"]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not HAS_RAY, reason="needs Ray: see conf/hydra/launcher/ray_local.yaml")
-def test_jobs_run_on_a_local_ray_cluster_and_a_sweep_that_was_killed_there_is_resumed(project: Path) -> None:
-    environment = {"HOME": str(project), "RAY_AUTH_MODE": "disabled"}
-    ray = ("-m", "seed=1,2", "hydra/launcher=ray_local", "+tracking.tags={torch: a, sleep: '2'}")
-    done = command_runner(project)("pipeline.probe", *ray, **environment)
-    folder = sweep_folder(project)
-    assert statuses(folder) == ["finished"] * 2 and "2 jobs, sorted by val/loss" in done.stdout
-    assert len({pid for _, _, pid in trace(project)}) == 2
-    assert {path.read_text() for path in folder.glob("*/threads")} == {"1"}
-    undisturbed = (folder / "leaderboard.csv").read_text()
-    shutil.rmtree(project / "multirun")
-    (project / "trace").unlink()
-    with started(project, "env", *(f"{k}={v}" for k, v in environment.items()), sys.executable, "-m", "pipeline.probe",
-                 *ray) as process:  # fmt: skip
-        wait_until(lambda: len(trace(project)) == 2)
-        process.kill()
-        process.wait()
-    folder = sweep_folder(project)
-    command_runner(project)("pipeline.probe", "--resume", str(folder), "hydra/launcher=basic")
-    assert (folder / "leaderboard.csv").read_text() == undisturbed
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not HAS_RAY, reason="needs Ray: see conf/hydra/launcher/ray_local.yaml")
-def test_jobs_run_on_a_ray_cluster_that_runs_already(project: Path) -> None:
-    environment = {"HOME": str(project), "RAY_AUTH_MODE": "disabled"}
-    port = free_port()
-    scripts = Path(sys.executable).parent
-    head = ("start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats")
-    command = ("env", *(f"{key}={value}" for key, value in environment.items()), str(scripts / "ray"), *head, "--block")
-    with started(project, *command):
-        wait_until(lambda: _answers(port))
-        done = command_runner(project)(
-            "pipeline.probe",
-            "-m",
-            "seed=1,2",
-            "hydra/launcher=ray_cluster",
-            RAY_ADDRESS=f"127.0.0.1:{port}",
-            **environment,
-        )
-    assert statuses(sweep_folder(project)) == ["finished"] * 2 and "2 jobs, sorted by val/loss" in done.stdout
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
 def test_values_equal_to_those_of_params_yaml_are_told_apart_from_it(project: Path) -> None:
     with (project / "params.yaml").open("a") as file:
         file.write("seed: 1\nfail_fast: false\nmodel: {name: lenet, dropout: 0.3}\n")
     command_runner(project)("pipeline.probe", "-m", "model.dropout=0.0,0.3", "seed=1,2")
-    overrides = [records.read(out)["overrides"] for out in records.folders(sweep_folder(project))]
+    overrides = [JobRecord.read(out).overrides for out in records.folders(sweep_folder(project))]
     assert [sorted(each) for each in overrides] == [
         ["model.dropout=0.0", "seed=1"], ["model.dropout=0.0", "seed=2"],
         ["model.dropout=0.3", "seed=1"], ["model.dropout=0.3", "seed=2"],
@@ -237,10 +186,31 @@ def test_a_project_may_lie_in_a_folder_with_any_name(tmp_path: Path) -> None:
             r"hydra\.sweeper\.params must belong to a sweeper that searches; got it without one\. Add hydra/sweeper=optuna",
         ),
         (("-m", "seed=1,2", "model.dropout=interval("), r"the command line must be Hydra's; "),
-        pytest.param(
+        (
             ("-m", "seed=1,2", "hydra/launcher=ray_local"),
-            r"hydra/launcher must be one whose package is installed; got one of hydra-ray-launcher\. The head of its file",
-            marks=pytest.mark.skipif(HAS_RAY, reason="Ray is installed"),
+            r"hydra/launcher must be joblib for jobs on Ray; got ray_local\. Use hydra/launcher=joblib "
+            r"hydra\.launcher\.backend=ray\.$",
+        ),
+        (
+            ("-m", "seed=1,2", "hydra/launcher=ray_cluster"),
+            r"hydra/launcher must be joblib for jobs on Ray; got ray_cluster\. Use hydra/launcher=joblib "
+            r"hydra\.launcher\.backend=ray, with RAY_ADDRESS=host:port in the environment\.$",
+        ),
+        (
+            ("-m", "seed=1,2", JOBLIB, "hydra.launcher.backend=threads"),
+            r"hydra\.launcher\.backend must be loky, ray or dask; got 'threads'\. Set hydra\.launcher\.backend=loky",
+        ),
+        (
+            ("-m", "seed=1,2", JOBLIB, "hydra.launcher.n_jobs=0"),
+            r"hydra\.launcher\.n_jobs must be a whole number, -1 for all cores; got 0\. Set another one\.",
+        ),
+        *(
+            pytest.param(
+                ("-m", "seed=1,2", JOBLIB, f"hydra.launcher.backend={backend}"),
+                rf"hydra\.launcher\.backend={backend} needs the package of {backend} \(.*\)\. Install it with `pip install",
+                marks=pytest.mark.skipif(find_spec(package) is not None, reason=f"{package} is installed"),
+            )
+            for backend, package in (("ray", "ray"), ("dask", "distributed"))
         ),
         (("-m", "seed=1,2", "hydra/launcher=jobib"), r"conf/ must compose with params\.yaml; .*jobib"),
     ],

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from pipeline.errors import ConfigError
 from pipeline.metrics import history
-from pipeline.sweep import pruning, study
+from pipeline.sweep import pruning, study, sweepers
 from tests.conftest import command_runner
 from tests.sweep_probe import board, copy_probe, statuses, sweep_folder, trace, wait_until
 from tests.test_train import started
@@ -113,7 +113,7 @@ def test_a_kill_while_a_trial_is_drawn_leaves_it_whole_or_out(tmp_path: Path) ->
 
 
 def test_trials_that_a_kill_interrupted_come_before_new_ones(tmp_path: Path) -> None:
-    sweeper = study.OptunaSweeper(num_trials=5, at_once=2, sampler="tpe", seed=0, pruning=None, params={})
+    sweeper = sweepers.OptunaSweeper(num_trials=5, at_once=2, sampler="tpe", seed=0, pruning=None, params={})
     sweeper.at_once = 2
     opened = study.open_study(tmp_path, history.VAL_LOSS)
     assert sweeper._next(opened, SPACE) == [0, 1]
@@ -145,14 +145,14 @@ def run_trial(opened: Study, judge: Any, losses: list[float]) -> int:
 
 def test_a_job_worse_than_the_median_is_pruned_after_the_warm_up_and_not_at_its_end(tmp_path: Path) -> None:
     opened = study.open_study(tmp_path, history.VAL_LOSS)
-    judge = partial(study.judge, tmp_path, history.VAL_LOSS, 2, 3)
+    judge = partial(study.make_judge, tmp_path, history.VAL_LOSS, 2, 3)
     assert run_trial(opened, judge, [9, 9, 9, 9, 9]) == 0, "there was nothing to compare it with"
     assert run_trial(opened, judge, [1, 1, 1, 1, 1]) == 0, "only one has finished"
     assert run_trial(opened, judge, [8, 8, 8, 8, 8]) == 4
     assert run_trial(opened, judge, [2, 2, 2, 2, 2]) == 0
     assert run_trial(opened, judge, [8, 8, 8, 1, 8]) == 0, "its best so far counts"
     assert run_trial(opened, judge, [8, 8, 8]) == 0
-    late = run_trial(opened, partial(study.judge, tmp_path, history.VAL_LOSS, 2, 4), [1, 1, 1, 1, 8])
+    late = run_trial(opened, partial(study.make_judge, tmp_path, history.VAL_LOSS, 2, 4), [1, 1, 1, 1, 8])
     assert late == 0, "the last epoch is over: there is nothing to save"
 
 
@@ -160,7 +160,7 @@ def test_a_training_that_goes_on_after_a_kill_shows_its_epochs_again(tmp_path: P
     opened = study.open_study(tmp_path, history.VAL_LOSS)
     study.propose(opened, SPACE, TPESampler(seed=0))
     for _ in range(2):
-        look = study.judge(tmp_path, history.VAL_LOSS, 2, 3, 0, 5)
+        look = study.make_judge(tmp_path, history.VAL_LOSS, 2, 3, 0, 5)
         look({"epoch": 1, history.VAL_LOSS: 0.5})
     look({"epoch": 2, history.VAL_LOSS: 0.4})
     assert study.open_study(tmp_path, history.VAL_LOSS).trials[0].intermediate_values == {1: 0.5, 2: 0.4}

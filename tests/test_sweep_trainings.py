@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 
+from pipeline.artefacts.job import STOPPED
 from pipeline.config.schema import Tracking
 from pipeline.metrics import history
 from pipeline.sweep import records
@@ -122,7 +123,7 @@ def test_a_sweep_whose_process_is_killed_is_resumed_to_the_table_of_one_left_alo
         process.kill()
         process.wait()
         wait_until(lambda: not any(_is_python(worker) for worker in workers))
-    assert all(records.status(out) == records.STOPPED for out in records.folders(the_sweep(ready)))
+    assert all(records.status(out) == STOPPED for out in records.folders(the_sweep(ready)))
     command_runner(ready)("pipeline.train", "--resume", str(the_sweep(ready)))
     assert table(ready) == undisturbed
     check_runs(ready)

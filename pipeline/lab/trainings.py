@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.job import FAILED, FINISHED, JobRecord
 from pipeline.config import validation
 from pipeline.errors import ShapeError, TrainingError
 from pipeline.metrics import history
@@ -65,13 +66,13 @@ class Trainings:
 
     def finished(self, job: Job) -> bool:
         """Whether it has run to its end."""
-        return job in self.jobs and records.status(self.of(job)) == records.FINISHED
+        return job in self.jobs and records.status(self.of(job)) == FINISHED
 
     def _error(self, job: Job) -> str:
         """Why it failed; empty where it did not."""
-        if job not in self.jobs or records.status(self.of(job)) != records.FAILED:
+        if job not in self.jobs or records.status(self.of(job)) != FAILED:
             return ""
-        return str(records.read(self.of(job))["error"])
+        return str(JobRecord.read(self.of(job)).error)
 
     def of(self, job: Job) -> Path:
         """The folder of a training that has run."""

@@ -1,9 +1,13 @@
-"""Where the processes of a stage run: on this machine or on a cluster, as joblib's backends have it."""
+"""Runs work in many processes, on this machine or on a Ray or Dask cluster, through joblib's backends."""
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+import signal
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from multiprocessing import resource_tracker
 from typing import Any
 
 from pipeline.errors import ConfigError
@@ -13,22 +17,27 @@ ADDRESSES = {"ray": "RAY_ADDRESS", "dask": "DASK_SCHEDULER_ADDRESS"}
 
 
 @contextmanager
-def running_on(backend: str, key: str) -> Iterator[None]:
+def running_on(
+    backend: str, key: str, *, options: Mapping[str, Any] | None = None, show_output: bool = False
+) -> Iterator[None]:
     """Give the work that joblib is asked for in the block to `backend`.
 
     Args:
         backend: `loky`, the cores of this machine; `ray` or `dask`, the cluster that the variable of `ADDRESSES` names, else
             one on this machine that ends with the block. A cluster's workers need the project's code and file system.
-        key: The configuration key that chose it, for messages.
+        key: Configuration key that chose it, for messages.
+        options: Further arguments of joblib's backend.
+        show_output: Whether what Ray's workers print comes here; from Dask's on this machine it always does.
 
     Raises:
-        ConfigError: The backend's package is not installed, or its cluster does not answer.
+        ConfigError: The backend is not known, its package is not installed, or its cluster does not answer.
     """
     import joblib
 
-    clusters: dict[str, Callable[[], AbstractContextManager[object]]] = {"ray": _ray, "dask": _dask}
+    if backend not in ("loky", *ADDRESSES):
+        raise ConfigError(f"{key} must be loky, ray or dask; got {backend!r}. Set {key}=loky for this machine.")
     try:
-        cluster = clusters.get(backend, nullcontext)()
+        cluster = _ray(show_output) if backend == "ray" else _dask() if backend == "dask" else nullcontext()
     except ImportError as error:
         raise ConfigError(
             f"{key}={backend} needs the package of {backend} ({error}). Install it with `pip install -e '.[{backend}]'`, "
@@ -40,17 +49,37 @@ def running_on(backend: str, key: str) -> Iterator[None]:
             f"{key}={backend} must reach its cluster; got {variable}={os.environ.get(variable)}: {reason}. Correct the "
             f"address, unset it for a cluster on this machine, or set {key}=loky."
         ) from None
-    with cluster, joblib.parallel_config(backend=backend):
+    with cluster, joblib.parallel_config(backend=backend, **(options or {})):
         yield
 
 
-def num_processes(asked: int | None, seconds: float, start_seconds: float) -> int:
-    """How many processes to use, at most one for each usable core.
+def is_elsewhere(backend: str) -> bool:
+    """Whether `backend` runs its work on a cluster that runs already."""
+    return bool(os.environ.get(ADDRESSES.get(backend, "")))
+
+
+def num_at_once(n_jobs: int, backend: str) -> int:
+    """Number of jobs that run at once.
 
     Args:
-        asked: So many; None: as many as have at least as much to do as they cost to start.
-        seconds: What all the work takes one process.
-        start_seconds: What a process takes before it begins to work.
+        n_jobs: Number that the user wants, as joblib counts it: -1 stands for all cores.
+        backend: Backend of joblib that is active; a cluster takes at most one for each of its cores.
+    """
+    from joblib import effective_n_jobs
+
+    if backend not in ADDRESSES:
+        return int(effective_n_jobs(n_jobs))
+    cores = int(effective_n_jobs(-1))
+    return min(n_jobs, cores) if n_jobs > 0 else max(1, cores + 1 + n_jobs)
+
+
+def num_processes(asked: int | None, seconds: float, start_seconds: float) -> int:
+    """Number of processes to use, at most one for each usable core.
+
+    Args:
+        asked: Number that the user wants; None: as many as have at least as much to do as they cost to start.
+        seconds: Time that all the work takes one process.
+        start_seconds: Time before a process begins to work.
     """
     from joblib import effective_n_jobs
 
@@ -64,26 +93,36 @@ def results(jobs: Iterable[Any], processes: int) -> Iterable[Any]:
     from joblib.parallel import get_active_backend
 
     one_by_one = get_active_backend()[0].supports_return_generator
-    found: Iterable[Any] = Parallel(n_jobs=processes, return_as="generator_unordered" if one_by_one else "list")(jobs)
-    return found
+    values: Iterable[Any] = Parallel(n_jobs=processes, return_as="generator_unordered" if one_by_one else "list")(jobs)
+    return values
 
 
-def _ray() -> AbstractContextManager[object]:
+def _ray(show_output: bool) -> AbstractContextManager[object]:
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else lines that differ in a number alone are shown once
     import ray
     from ray.util.joblib import register_ray
 
     register_ray()
-    if ray.is_initialized():  # a job of a sweep that Ray itself launched
-        return nullcontext()
     # "local", as without an address Ray joins any cluster that it finds traces of on this machine
-    session: AbstractContextManager[object] = ray.init(
-        os.environ.get(ADDRESSES["ray"], "local"), log_to_driver=False, logging_level=logging.ERROR
-    )
+    address = os.environ.get(ADDRESSES["ray"], "local")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():  # Ray itself tries for a quarter of an hour
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    handler = signal.getsignal(signal.SIGTERM)
+    session: AbstractContextManager[object] = ray.init(address, log_to_driver=show_output, logging_level=logging.ERROR)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray's would exit with another code than a stopped stage
     return session
 
 
 def _dask() -> AbstractContextManager[object]:
     from distributed import Client
 
-    client: AbstractContextManager[object] = Client()
+    # Ctrl-C reaches all processes of a terminal; workers inherit that they ignore it, and end when this process closes them.
+    resource_tracker.ensure_running()  # else the first worker's start would take the mask back
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        client: AbstractContextManager[object] = Client()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return client

@@ -1,4 +1,4 @@
-"""The command that makes `params.yaml` say what the best job of a sweep said."""
+"""Writes the command that gives `params.yaml` the values of a sweep's best job."""
 
 import shlex
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ from pipeline.config import composition, validation
 from pipeline.config.schema import OPTIONS
 
 KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
-"""What a winner does not decide."""
+"""Sections that a winner does not decide."""
 
 FOLDS = ("prepare.folds", "prepare.fold")
-"""Cross-validation chose the winner; what adopts it trains on all images again."""
+"""Keys that a winner does not decide either: cross-validation chose it, and the next training takes all images again."""
 
 
 def command(conf: Path, params_file: Path, winner: dict[str, Any]) -> str | None:
     """The `dvc exp run` that adopts `winner`; None where `params.yaml` says the same already.
 
     Args:
-        conf: The folder of groups and options.
-        params_file: The `params.yaml` that is to change.
-        winner: The whole configuration of a job.
+        conf: Folder of groups and options.
+        params_file: File to change, `params.yaml`.
+        winner: Whole configuration of a job.
     """
     changes = assignments(conf, params_file, winner)
     if not changes:
@@ -43,7 +43,7 @@ def applied(conf: Path, params_file: Path, winner: dict[str, Any]) -> str:
 
 
 def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[str]:
-    """What `-S` has to set, one after the other, so that `params_file` composes to `winner`."""
+    """The arguments of `-S`, one after the other, that make `params_file` compose to `winner`."""
     written = validation.read_yaml(params_file)
     now = composition.compose(conf, params_file, []).model_dump()
     groups = [group for group in (*OPTIONS, "augment") if winner[group]["name"] != now[group]["name"]]
@@ -66,9 +66,9 @@ def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[s
     return changes
 
 
-def _differing(path: str, wanted: Any, found: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(wanted, dict) and isinstance(found, dict) and wanted.keys() == found.keys():
+def _differing(path: str, wanted: Any, present: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(wanted, dict) and isinstance(present, dict) and wanted.keys() == present.keys():
         for key in wanted:
-            yield from _differing(f"{path}.{key}", wanted[key], found[key])
-    elif wanted != found:
+            yield from _differing(f"{path}.{key}", wanted[key], present[key])
+    elif wanted != present:
         yield path, wanted

@@ -1,4 +1,4 @@
-"""The command line of a sweep: `-m` starts one, `--resume FOLDER` completes one."""
+"""Reads the command line of a sweep: `-m` starts one, `--resume FOLDER` completes one."""
 
 import argparse
 import os
@@ -12,10 +12,10 @@ from pipeline.sweep.driver import Surround
 
 
 def multirun(surround: Surround = lambda folder, overrides, config: nullcontext()) -> Multirun:
-    """What runs the sweeps of a stage.
+    """Make the command line of a stage's sweeps.
 
     Args:
-        surround: Surrounds all jobs of a sweep.
+        surround: Context manager around all jobs of a sweep.
     """
     return partial(_run, surround)
 
@@ -26,8 +26,9 @@ def _run(surround: Surround, stage: str, arguments: list[str], run_job: RunJob) 
     parser = argparse.ArgumentParser(
         prog=f"python -m pipeline.{stage}", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
-            "hydra/launcher=joblib runs as many jobs at once as there are cores, hydra/launcher=slurm or ray_cluster on a\n"
-            "cluster; hydra/sweeper=optuna searches intervals instead of trying all combinations. conf/hydra/ says more."
+            "hydra/launcher=joblib runs as many jobs at once as there are cores, with hydra.launcher.backend=ray or dask on a\n"
+            "cluster, as hydra/launcher=slurm does; hydra/sweeper=optuna searches intervals instead of trying all\n"
+            "combinations. conf/hydra/ says more."
         ),
     )  # fmt: skip
     parser.add_argument("-m", "--multirun", action="store_true", help="a job for each combination of the values")

@@ -1,21 +1,21 @@
-"""Which of the varied keys moved the result of a sweep, as far as its jobs can tell."""
+"""Estimates how much each varied key of a sweep moved its result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MIN_JOBS = 8
-"""Fewer jobs say nothing that a forest could learn and be tested on."""
+"""Smallest number of jobs that a forest can be fitted to and tested on."""
 
 
 @dataclass(frozen=True)
 class Importances:
-    """What shuffling each key costs a forest that predicts the metric (permutation importance, Breiman 2001).
+    """Permutation importance of each key for a random forest that predicts the metric (Breiman 2001).
 
     Attributes:
-        means: For each key, by how much shuffling its values lowers R², the most important first.
-        spreads: The standard deviation of each over the repetitions.
+        means: Mean loss of R² when a key's values are shuffled, by key, the most important first.
+        spreads: Standard deviation of that loss over the repetitions, by key.
         explained: R² of the forest on jobs that its trees have not seen; at or below 0 it has learned nothing.
-        num_jobs: Jobs that it was fitted to.
+        num_jobs: Number of jobs that it was fitted to.
     """
 
     means: dict[str, float]
@@ -28,8 +28,8 @@ def measure(settings: Mapping[str, Sequence[str]], scores: Sequence[float]) -> I
     """Fit the forest and shuffle each key; None with fewer than `MIN_JOBS` jobs or nothing that varies.
 
     Args:
-        settings: The values of each varied key, one for each job, as text.
-        scores: The metric of each job.
+        settings: Values of each varied key, one for each job, as text.
+        scores: Metric of each job.
     """
     if len(scores) < MIN_JOBS or not settings or len(set(scores)) == 1:
         return None
@@ -52,7 +52,7 @@ def measure(settings: Mapping[str, Sequence[str]], scores: Sequence[float]) -> I
 
 
 def encode(values: Sequence[str]) -> list[float]:
-    """Texts as numbers: themselves where all are numbers, else their places in the order of the alphabet.
+    """Texts as numbers: themselves where all are numbers, else their ranks in the order of the alphabet.
 
     >>> encode(["1e-3", "0.1"]), encode(["none", "light", "none"])
     ([0.001, 0.1], [1.0, 0.0, 1.0])
@@ -60,5 +60,5 @@ def encode(values: Sequence[str]) -> list[float]:
     try:
         return [float(value) for value in values]
     except ValueError:
-        places = {value: float(place) for place, value in enumerate(sorted(set(values)))}
-        return [places[value] for value in values]
+        ranks = {value: float(rank) for rank, value in enumerate(sorted(set(values)))}
+        return [ranks[value] for value in values]

@@ -1,4 +1,4 @@
-"""One job of a sweep, in the process of the sweep or in one of its own."""
+"""Runs a job of a sweep, in the process of the sweep or in one of its own."""
 
 import gc
 import io
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline.artefacts.job import FAILED, FINISHED, PRUNED, SKIPPED, STOPPED, JobRecord
 from pipeline.stage import signals
 from pipeline.stage.entry import RunJob
 from pipeline.storage import lock
@@ -21,22 +22,22 @@ STOP_FILE = ".stop"
 WATCH_SECONDS = 0.5
 
 LOG_VARIABLE = "GOODFIT_JOB_LOG"
-"""Names the file that takes what jobs in processes of their own print, where the terminal shows something else."""
+"""Environment variable with the file into which jobs in processes of their own print, if not here."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What Hydra's launchers call for each job, here or, pickled, elsewhere.
+    """Runs a job when a launcher of Hydra's calls it, here or, pickled, elsewhere.
 
     Attributes:
         run_job: Runs the stage.
-        folder: The sweep's.
-        from_file: The overrides that come from `params.yaml`, which set no job apart.
-        environment: Variables that the jobs need wherever they run.
+        folder: Folder of the sweep.
+        from_file: Overrides that come from `params.yaml`, which set no job apart.
+        environment: Environment variables that the jobs need wherever they run.
         apart: Whether a job has a process of its own.
-        parent: The sweep's process where that is also the parent of the jobs' processes, which do not outlive it.
+        parent: Id of the process that started the job's process, which does not outlive it; None: it does.
         results: Names of the errors that are results: a job that failed with one is over.
-        make_judge: Gives what prunes the job with this number and its last epoch; None: nothing does.
+        make_judge: Makes the judge that prunes a job, from its number and its last epoch; None: nothing does.
     """
 
     run_job: RunJob
@@ -59,7 +60,7 @@ class Task:
             if self.apart:
                 stack.enter_context(_prefixed(f"[{out.name}] "))
                 stack.enter_context(_stoppable(self.ought_to_stop))
-            stack.enter_context(lock.held(out, wait=True))  # an orphan of a killed sweep may be at it still
+            stack.enter_context(lock.held(out, wait=True))  # a job of a killed sweep may still run
             if not records.is_over(out, self.results) and not self.ought_to_stop():
                 if self.make_judge is not None:
                     stack.enter_context(pruning.judged_by(self.make_judge(int(out.name), composed.train.max_epochs)))
@@ -72,35 +73,37 @@ class Task:
         return (self.folder / STOP_FILE).exists() or self.is_orphan()
 
     def is_orphan(self) -> bool:
+        """Whether the process that started this one is gone."""
         return self.parent is not None and os.getppid() != self.parent
 
     def _run(self, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
-        ended: str = records.FAILED
+        ended: str = FAILED
         error: str | None = "its process was told to exit"
         begin = time.monotonic()
         try:
-            if composed.fail_fast and records.FAILED in map(records.status, records.folders(self.folder)):
-                ended, error = records.SKIPPED, "an earlier job failed and fail_fast is true"
+            if composed.fail_fast and FAILED in map(records.status, records.folders(self.folder)):
+                ended, error = SKIPPED, "an earlier job failed and fail_fast is true"
             else:
                 self.run_job(composed, overrides, out)
-                ended, error = records.FINISHED, None
+                ended, error = FINISHED, None
         except pruning.Pruned as reason:
-            ended, error = records.PRUNED, str(reason)
+            ended, error = PRUNED, str(reason)
             print(f"pruned: {reason}")
         except Exception as failure:
-            ended, error = records.FAILED, f"{type(failure).__name__}: {failure}"
+            ended, error = FAILED, f"{type(failure).__name__}: {failure}"
             signals.show(failure)
         except KeyboardInterrupt:
-            ended, error = records.STOPPED, "a signal stopped it"
+            ended, error = STOPPED, "a signal stopped it"
             if not self.apart:
                 raise
         finally:
             gc.collect()  # the trainer and the network refer to each other, and hold mapped files and memory until then
-            records.write(out, overrides, ended, error, time.monotonic() - begin)
+            seconds = time.monotonic() - begin
+            JobRecord(overrides=overrides, status=ended, error=error, seconds=seconds).write(out)
 
 
 def running(folder: Path) -> list[Path]:
-    """The folders of the jobs of a sweep that a process is at work on."""
+    """The folders of the jobs of a sweep that run in some process."""
     busy = []
     for holder in folder.glob(".[0-9]*.holder"):
         out = folder / holder.name.removeprefix(".").removesuffix(".holder")

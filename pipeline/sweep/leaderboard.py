@@ -1,4 +1,4 @@
-"""The jobs of a sweep as a ranking: repetitions with other seeds or folds are one entry, with its mean and its spread."""
+"""Ranks the jobs of a sweep; repetitions with other seeds or folds are one entry, with its mean and its spread."""
 
 import csv
 import io
@@ -43,8 +43,8 @@ def rank(jobs: Sequence[JobResult], monitor: str) -> list[Entry]:
     """The jobs that finished as entries, the best mean of `monitor` first.
 
     Args:
-        jobs: As `records.results` gives them.
-        monitor: The metric that decides.
+        jobs: Jobs as `records.results` gives them.
+        monitor: Metric that decides.
     """
     alike: dict[tuple[str, ...], list[JobResult]] = {}
     for job in jobs:
@@ -56,7 +56,7 @@ def rank(jobs: Sequence[JobResult], monitor: str) -> list[Entry]:
 
 
 def settings(jobs: Sequence[JobResult]) -> dict[str, list[str]]:
-    """What was varied: each key with its value in each job, as text; keys that a job does not name have an empty one.
+    """The varied keys, each with its value in each job, as text; a key that a job does not name has an empty one.
 
     >>> from pathlib import Path
     >>> jobs = [JobResult(n, Path(), ("seed=1", f"model.dropout={n}"), "finished", None, 0, None) for n in range(2)]
@@ -64,8 +64,8 @@ def settings(jobs: Sequence[JobResult]) -> dict[str, list[str]]:
     {'model.dropout': ['0', '1']}
     """
     given = [dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override) for job in jobs]
-    keys = dict.fromkeys(key for one in given for key in one)
-    columns = {key: [one.get(key, "") for one in given] for key in keys}
+    keys = dict.fromkeys(key for values in given for key in values)
+    columns = {key: [values.get(key, "") for values in given] for key in keys}
     return {key: values for key, values in columns.items() if len(set(values)) > 1}
 
 
@@ -75,21 +75,23 @@ def to_csv(jobs: Sequence[JobResult], monitor: str) -> str:
     others = [job for job in jobs if job.best is None]
     columns = settings(jobs)
     columns = {key: values for key, values in columns.items() if key not in REPEATED}
-    where = {job.number: place for place, job in enumerate(jobs)}
+    index = {job.number: position for position, job in enumerate(jobs)}
     metrics = list(dict.fromkeys((monitor, *METRICS)))
     head = ["rank", "jobs", "n", "status", *columns]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*head, *(name for metric in metrics for name in (metric, f"{metric}_sd"))])
-    for place, entry in enumerate(entries, start=1):
+    for rank_of_entry, entry in enumerate(entries, start=1):
         members = sorted(job.number for job in entry.jobs)
-        values = [columns[key][where[members[0]]] for key in columns]
+        values = [columns[key][index[members[0]]] for key in columns]
         numbers = [
             number for metric in metrics for number in (repr(entry.mean(metric)), _written(entry.spread(metric)))
         ]
-        writer.writerow([place, " ".join(map(str, members)), len(entry.repetitions), "finished", *values, *numbers])
+        writer.writerow(
+            [rank_of_entry, " ".join(map(str, members)), len(entry.repetitions), "finished", *values, *numbers]
+        )
     for job in others:
-        values = [columns[key][where[job.number]] for key in columns]
+        values = [columns[key][index[job.number]] for key in columns]
         writer.writerow(["", job.number, 1, job.status, *values, *[""] * (2 * len(metrics))])
     return text.getvalue()
 

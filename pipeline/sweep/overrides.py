@@ -1,4 +1,4 @@
-"""What the command line of a sweep says, read with Hydra's own grammar."""
+"""Reads the command line of a sweep with Hydra's own grammar, and refuses what cannot be launched."""
 
 from math import prod
 from pathlib import Path
@@ -33,8 +33,24 @@ def check_sweeper(overrides: list[str]) -> None:
         )
 
 
+def check_launcher(overrides: list[str]) -> None:
+    """Refuse the launchers that were replaced by backends of joblib's.
+
+    Raises:
+        ConfigError: One is asked for.
+    """
+    for override in overrides:
+        key, _, launcher = override.partition("=")
+        if key.lstrip("+") == "hydra/launcher" and launcher in ("ray_local", "ray_cluster"):
+            address = "" if launcher == "ray_local" else ", with RAY_ADDRESS=host:port in the environment"
+            raise ConfigError(
+                f"hydra/launcher must be joblib for jobs on Ray; got {launcher}. Use hydra/launcher=joblib "
+                f"hydra.launcher.backend=ray{address}."
+            )
+
+
 def count_jobs(overrides: list[str]) -> int:
-    """How many combinations Hydra's basic sweeper makes of the values.
+    """Number of combinations that Hydra's basic sweeper makes of the values.
 
     Raises:
         ConfigError: It makes none.

@@ -1,16 +1,16 @@
-"""Ends a training that looks hopeless beside the others of its sweep, as soon as an epoch shows it."""
+"""Ends a training early whose sweep has better ones at the same epoch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Judge = Callable[[dict[str, float]], None]
-"""Takes a row of the history; raises `Pruned` where its training is not worth going on."""
+"""Takes a row of the history; raises `Pruned` where the training should end."""
 
 _judges: list[Judge] = []
 
 
 class Pruned(Exception):
-    """A training that was ended because others of the sweep were better at the same epoch; no error of anybody's."""
+    """Raised when a training should end because others of the sweep were better at the same epoch."""
 
 
 @contextmanager
@@ -24,10 +24,10 @@ def judged_by(judge: Judge) -> Iterator[None]:
 
 
 def judge(row: dict[str, float]) -> None:
-    """Show a row of the history to whoever judges it.
+    """Show a row of the history to the judges of this process's training.
 
     Raises:
         Pruned: The training is to end here.
     """
-    for each in _judges:
-        each(row)
+    for judge_row in _judges:
+        judge_row(row)

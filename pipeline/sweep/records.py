@@ -1,26 +1,32 @@
-"""What the folder of a sweep tells: what was asked for, and how each of its jobs ended."""
+"""Reads and writes the folder of a sweep: the request, the list of jobs, and the results of the jobs."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pipeline.artefacts.job import FINISHED, JobRecord
+from pipeline.artefacts.run import RunRecord
 from pipeline.errors import DataError
 from pipeline.metrics import history
 from pipeline.storage import atomic
-
-JOB_FILE = "job.json"
-FINISHED, PRUNED, FAILED, SKIPPED, STOPPED = "finished", "pruned", "failed", "skipped", "stopped"
-OVER = (FINISHED, PRUNED)
-"""What a job ends as that is not run again."""
 
 _REQUEST, _JOBS = "sweep.json", "jobs.json"
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """One job of a sweep: what set it apart, how it ended, and its row of the best epoch where it finished."""
+    """The result of a job.
+
+    Attributes:
+        number: Number of the job in its sweep.
+        folder: Folder of the job.
+        overrides: Overrides that set the job apart from the others.
+        status: How the job ended.
+        error: Why it did not finish; None where it did.
+        seconds: Time that the job took.
+        best: Row of the history at the best epoch; None where the job did not finish.
+    """
 
     number: int
     folder: Path
@@ -71,56 +77,46 @@ def read_jobs(folder: Path) -> list[tuple[str, ...]]:
     return [tuple(job) for job in json.loads(path.read_text())] if path.exists() else []
 
 
-def write(out: Path, overrides: tuple[str, ...], status: str, error: str | None, seconds: float) -> None:
-    """Note in the job's folder how it ended."""
-    record = {"overrides": overrides, "status": status, "error": error, "seconds": seconds}
-    atomic.write_text(out / JOB_FILE, json.dumps(record))
+def record(out: Path) -> JobRecord | None:
+    """The record of the job in this folder; None while it has not ended."""
+    return JobRecord.read(out) if (out / JobRecord.FILE).exists() else None
 
 
 def status(out: Path) -> str | None:
     """How the job in this folder ended; None while it has not."""
-    return str(read(out)["status"]) if (out / JOB_FILE).exists() else None
+    ended = record(out)
+    return None if ended is None else ended.status
 
 
 def is_over(out: Path, results: tuple[str, ...] = ()) -> bool:
     """Whether the job in this folder is not run again.
 
     Args:
-        out: The job's folder.
+        out: Folder of the job.
         results: Names of the errors with which a job that failed counts as over too.
     """
-    if not (out / JOB_FILE).exists():
-        return False
-    record = read(out)
-    return record["status"] in OVER or (record["status"] == FAILED and str(record["error"]).startswith(results))
-
-
-def read(out: Path) -> dict[str, Any]:
-    """What the job in this folder noted at its end."""
-    content: dict[str, Any] = json.loads((out / JOB_FILE).read_text())
-    return content
+    ended = record(out)
+    return ended is not None and ended.is_over(results)
 
 
 def folders(sweep: Path) -> list[Path]:
     """The folders of the jobs that have ended, in the order of their numbers."""
-    return sorted((path.parent for path in sweep.glob(f"[0-9]*/{JOB_FILE}")), key=lambda out: int(out.name))
+    return sorted((path.parent for path in sweep.glob(f"[0-9]*/{JobRecord.FILE}")), key=lambda out: int(out.name))
 
 
 def forget(folder: Path, statuses: tuple[str, ...]) -> None:
     """Remove the records of the jobs that ended like this, so that they run again."""
     for out in folders(folder):
         if status(out) in statuses:
-            (out / JOB_FILE).unlink()
+            (out / JobRecord.FILE).unlink()
 
 
 def result(out: Path) -> JobResult:
-    """What the job in this folder came to."""
-    record, best = read(out), None
-    if record["status"] == FINISHED:
-        best_epoch = json.loads((out / "run.json").read_text())["best_epoch"]
-        best = history.read_csv(out / "history.csv")[best_epoch - 1]
-    ending = record["status"], record["error"], record["seconds"]
-    return JobResult(int(out.name), out, tuple(record["overrides"]), *ending, best)
+    """The result of the job in this folder."""
+    job, best = JobRecord.read(out), None
+    if job.status == FINISHED:
+        best = history.read_csv(out / "history.csv")[RunRecord.read(out).best_epoch - 1]
+    return JobResult(int(out.name), out, job.overrides, job.status, job.error, job.seconds, best)
 
 
 def results(folder: Path, monitor: str) -> list[JobResult]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.artefacts.job import OVER
 from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
@@ -18,7 +19,7 @@ from pipeline.metrics import history
 from pipeline.stage import lineage
 from pipeline.storage import atomic
 from pipeline.sweep import adoption, importance, leaderboard
-from pipeline.sweep.records import OVER, JobResult, results
+from pipeline.sweep.records import JobResult, results
 from pipeline.tracking.parent import Parent, parent_run
 from pipeline.tracking.publish import log_model
 
