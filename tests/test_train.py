@@ -270,7 +270,7 @@ def test_all_processes_of_a_training_end_together_and_it_goes_on(
     assert ("number 2 was ended by SIGKILL. The same command goes on" in output) == (victim == "follower")
     assert [run.info.status for run in all_runs(ready)] == [status]
     again = command_runner(ready)("pipeline.train", *long)
-    epochs = [int(line.split()[1].split("/")[0]) for line in again.stdout.splitlines() if line.startswith("epoch")]
+    epochs = [int(number) for number in re.findall(r"^epoch +(\d+)/", again.stdout, re.MULTILINE)]
     assert "going on after epoch" in again.stdout and epochs[0] >= 3 and epochs[-1] == 60
     (finished,) = all_runs(ready)
     assert finished.info.status == "FINISHED"
