@@ -1,4 +1,4 @@
-"""The run in MLflow that holds the trainings of a sweep or of a command together, and what came of them as a whole."""
+"""Opens the MLflow run that groups the trainings of a sweep or of a command, and logs their common results."""
 
 import os
 import sys
@@ -13,16 +13,16 @@ from pipeline.tracking.store import Store, connect
 from pipeline.tracking.training import PARENT_VARIABLE
 
 PARENT_FILE = ".parent_run"
-"""Names the parent run in the sweep's folder, so that a sweep which goes on after a kill has the same one."""
+"""File in the sweep's folder with the id of the parent run, so that a resumed sweep continues the same run."""
 
 
 class Parent:
-    """A parent run; one without a store takes everything and sends nothing.
+    """A parent run. One without a store takes everything and sends nothing.
 
     Attributes:
-        store: Holds the run; None where tracking is off or the store does not answer.
-        run_id: Its id there.
-        incomplete: Set where some of what it holds together did not finish.
+        store: Store that holds the run; None where tracking is off or the store does not answer.
+        run_id: Id of the run.
+        incomplete: Whether some of its trainings did not finish.
     """
 
     def __init__(self, store: Store | None, run_id: str | None) -> None:
@@ -35,7 +35,7 @@ class Parent:
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Copy files, metrics and tags into the run; a store that went away costs a line on the terminal."""
+        """Log files, metrics and tags. A store that went away costs a line on the terminal, no more."""
         if self.store is None or self.run_id is None:
             return
         try:
@@ -49,7 +49,7 @@ class Parent:
             print(f"tracking: the parent run is not complete ({error})", file=sys.stderr)
 
     def child(self, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-        """A finished run below this one, made once, however often it is told."""
+        """Log a finished child run; a second call with the same name changes nothing."""
         if self.store is None or self.run_id is None:
             return
         try:
@@ -67,7 +67,7 @@ class Parent:
             print(f"tracking: {name} is not complete ({error})", file=sys.stderr)
 
     def tag(self, run_id: str | None, tags: Mapping[str, str]) -> None:
-        """Set tags of another run of the same store; a run that it does not know is left alone."""
+        """Set tags of another run in the same store. An unknown run is left alone."""
         if self.store is None or run_id is None:
             return
         with suppress(Exception):
@@ -77,13 +77,13 @@ class Parent:
 
 @contextmanager
 def parent_run(settings: Tracking, folder: Path, kind: str, overrides: Sequence[str]) -> Iterator[Parent]:
-    """Within the block, trainings are children of one run; without a store that answers, they are nobody's.
+    """Open a parent run; trainings in the block become its children. Without a store that answers they have no parent.
 
     Args:
-        settings: Where to.
-        folder: The sweep's, which remembers the run over a kill.
+        settings: Address and experiment of the store.
+        folder: Folder of the sweep, which remembers the run over a kill.
         kind: `sweep`, or the name of the command.
-        overrides: What the user gave on the command line.
+        overrides: Overrides that the user gave on the command line.
     """
     parent, status = _opened(settings, folder, kind, overrides), "KILLED"
     try:

@@ -1,4 +1,4 @@
-"""Trainings fetched back from the tracking store."""
+"""Fetches trainings and histories back from the tracking store."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,12 +15,12 @@ FILES = ("run.json", "signals.json", "history.csv")
 
 
 def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
-    """The finished training of a run, or those of a sweep's children; none where another tool logged them.
+    """Download the finished training of a run, or those of a sweep's children. Runs that another tool logged are left out.
 
     Args:
-        settings: Where the store is.
-        run_id: Of a training or of a sweep.
-        scratch: Where to put the files.
+        settings: Address and experiment of the store.
+        run_id: Id of a training or of a sweep.
+        scratch: Folder for the files.
 
     Yields:
         The name of each run, and a folder with its `run.json`, `signals.json` and `history.csv`.
@@ -29,41 +29,41 @@ def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[
         DataError: The store does not answer or does not know the run.
     """
     store, runs = _open(settings, run_id)
-    for each in runs:
-        found = {file.path for file in store.client.list_artifacts(each.info.run_id, "training")}
-        if not {f"training/{name}" for name in FILES} <= found:
+    for run in runs:
+        paths = {file.path for file in store.client.list_artifacts(run.info.run_id, "training")}
+        if not {f"training/{name}" for name in FILES} <= paths:
             continue
-        folder = scratch / each.info.run_id
+        folder = scratch / run.info.run_id
         folder.mkdir()
         for name in FILES:
-            got = Path(store.client.download_artifacts(each.info.run_id, f"training/{name}", str(folder)))
-            got.replace(folder / name)  # stores differ in whether they keep its folder
-        yield str(each.info.run_name), folder
+            downloaded = Path(store.client.download_artifacts(run.info.run_id, f"training/{name}", str(folder)))
+            downloaded.replace(folder / name)  # stores differ in whether they keep the file's folder
+        yield str(run.info.run_name), folder
 
 
 def histories(settings: Tracking, run_id: str, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
-    """What a run, or each of its children, logged step by step, whatever tool it was.
+    """Read the metrics that a run, or each of its children, logged step by step, whatever tool logged them.
 
     Args:
-        settings: Where the store is.
-        run_id: Of a run or of a parent.
-        keys: Names of metrics, of which those that there are count.
+        settings: Address and experiment of the store.
+        run_id: Id of a run or of a parent run.
+        keys: Names of metrics; those that a run lacks are left out.
 
     Yields:
-        The name of each run, and a row for each step at which all of these were logged.
+        The name of each run, and a row for each step at which all its metrics were logged.
 
     Raises:
         DataError: The store does not answer or does not know the run.
     """
     store, runs = _open(settings, run_id)
     wanted = set(keys)
-    for each in runs:
+    for run in runs:
         series = {
-            key: {point.step: point.value for point in store.client.get_metric_history(each.info.run_id, key)}
-            for key in each.data.metrics.keys() & wanted
+            key: {point.step: point.value for point in store.client.get_metric_history(run.info.run_id, key)}
+            for key in run.data.metrics.keys() & wanted
         }
         steps = sorted(set.intersection(*(set(points) for points in series.values()))) if series else []
-        yield str(each.info.run_name), [{key: points[step] for key, points in series.items()} for step in steps]
+        yield str(run.info.run_name), [{key: points[step] for key, points in series.items()} for step in steps]
 
 
 def _open(settings: Tracking, run_id: str) -> tuple[Store, list["Run"]]:
