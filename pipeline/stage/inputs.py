@@ -1,4 +1,4 @@
-"""The folders that a training was made from: found again, and checked."""
+"""Finds and checks the folders that a training was made from."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pipeline.stage import lineage
 
 
 def input_folder(run: RunRecord, stage: str) -> Path:
-    """The folder of `stage` that a training was made from: DVC's, a cached one, or one made again.
+    """Find the output of `stage` that a training was made from: DVC's, a cached one, or one made again.
 
     Args:
         run: Record of the training.

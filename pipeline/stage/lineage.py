@@ -1,8 +1,7 @@
-"""Fingerprints: what a stage's output was made of, and the folder that holds it.
+"""Fingerprints the output of stages, and finds the folder whose output fits a configuration.
 
-`dvc.yaml` is the one list of the configuration keys and the source files that each stage depends on. DVC reads it to
-decide what to run; a stage that is run by hand reads it here, so that it never works on data made with another
-configuration.
+`dvc.yaml` is the one list of the configuration keys and the source files that each stage depends on. DVC reads it to decide
+which stages run. A stage that is run by hand reads it here, so that it never works on data of another configuration.
 """
 
 import hashlib
@@ -33,10 +32,10 @@ from pipeline.errors import DataError, UserError
 from pipeline.storage import atomic
 
 PROJECT = Path(__file__).resolve().parents[2]
-"""The folder of `dvc.yaml`: of this checkout, or of the copy in which `dvc exp run --temp` runs."""
+"""Folder of `dvc.yaml`: this checkout, or the copy of it in which `dvc exp run --temp` runs."""
 
 ROOT = Path(os.environ.get("DVC_ROOT") or PROJECT)
-"""The user's own checkout, also where DVC runs an experiment in a copy of it."""
+"""The user's own checkout, even while DVC runs an experiment in a copy of it."""
 
 CACHE = ROOT / "build" / "cache"
 CACHE_GIGABYTES = 20
@@ -45,40 +44,42 @@ RECORDS = {
     record.STAGE: record.FILE
     for record in (SourceRecord, DatasetRecord, AugmentRecord, RunRecord, MetricsRecord, DiagnosisRecord)
 }
-"""The file in each stage's folder that tells what the folder holds."""
+"""Name of the record in each stage's folder, which tells what the folder holds."""
 
 FINGERPRINT = "fingerprint.txt"
-"""The file in each stage's folder that tells what the folder was made of."""
+"""Name of the file in each stage's folder with the fingerprint of what the folder was made of."""
 
 _NEVER_MADE = {
     "train": ("training", "evaluate.training"),
     "evaluate": ("evaluation", "report.evaluation"),
     "diagnose": ("diagnosis", "report.diagnosis"),
 }
-"""Stages whose output `locate` finds and never makes: what each makes, and the key that names another folder of it."""
+"""Stages whose output `locate` finds but never makes: name of the output, and the key that names another folder of it."""
 
 UPSTREAM = {"prepare": ("fetch",), "augment": ("prepare",), "train": ("prepare", "augment")}
+"""Stages whose output each stage reads."""
 
 
 def dvc_folder(stage: str, project: Path = PROJECT) -> Path:
-    """Where DVC keeps the output of `stage`; what `fetch` got is read from `data/`, which `data.dvc` pins."""
+    """Folder in which DVC keeps the output of `stage`: `build/<stage>`, and for `fetch` `data/`, which `data.dvc` pins."""
     return project / "data" if stage == "fetch" else project / "build" / stage
 
 
 def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
-    """Sixteen hexadecimal digits that change when anything changes that `stage` depends on.
+    """Sixteen hexadecimal digits that change with anything that `stage` depends on.
 
     Args:
-        stage: Its name in `dvc.yaml`.
-        config: The whole configuration, of which the keys declared in `dvc.yaml` count.
-        upstream: The fingerprint of each input.
+        stage: Name of the stage in `dvc.yaml`.
+        config: Whole configuration; the keys that `dvc.yaml` declares count.
+        upstream: Fingerprint of the content of each input, by stage.
     """
-    if stage == "fetch":  # what the data are, not where from: every mirror serves the same bytes
-        place = {"mirrors"} if isinstance(config.data, Folder) else {"mirrors", "source"}
-        data = {key: value for key, value in config.data.model_dump().items() if key not in place}
-        found = _version(config.data)
-        kept = pinned(config.data) if found is None and isinstance(config.data, Folder) else None
-        return kept or _digest({"data": data, "version": found})
+    if stage == "fetch":  # the place does not count: every mirror serves the same bytes
+        places = {"mirrors"} if isinstance(config.data, Folder) else {"mirrors", "source"}
+        data = {key: value for key, value in config.data.model_dump().items() if key not in places}
+        version_of_source = _version(config.data)
+        if isinstance(config.data, Folder) and version_of_source is None and (kept := pinned(config.data)):
+            return kept
+        return _digest({"data": data, "version": version_of_source})
     declaration = _declarations()[stage]
     values = config.model_dump()
     return _digest({
@@ -96,7 +97,7 @@ def record_fingerprint(folder: Path, name: str) -> None:
 
 
 def recorded_fingerprint(folder: Path) -> str | None:
-    """The fingerprint that `folder` was made with; None where it holds no whole output of a stage."""
+    """The fingerprint that `folder` was made with. None for a folder without the whole output of a stage."""
     try:
         return (folder / FINGERPRINT).read_text().strip()
     except OSError:
@@ -104,9 +105,9 @@ def recorded_fingerprint(folder: Path) -> str | None:
 
 
 def content(stage: str, folder: Path) -> str:
-    """A fingerprint of what the output of `stage` holds, however it was made. Later stages depend on this one.
+    """The fingerprint of what the output of `stage` holds, however it was made.
 
-    So an edit that makes the same images again, such as one of a picture, trains nothing again.
+    Later stages depend on this one, so that an edit which leaves the images as they were trains nothing again.
 
     Raises:
         DataError: The folder holds no output of the stage.
@@ -122,21 +123,18 @@ def content(stage: str, folder: Path) -> str:
 
 
 def expected_fingerprint(stage: str, config: Config) -> str:
-    """The fingerprint of the output that `stage` would make with `config`; makes the raw data where they are missing."""
+    """The fingerprint of the output that `stage` would make with `config`. Missing inputs are made first."""
     if stage == "fetch":
         return fingerprint("fetch", config, {})
-    upstream = {}
-    for name in UPSTREAM[stage]:
-        upstream[name] = content(name, locate(name, config))
-    return fingerprint(stage, config, upstream)
+    return fingerprint(stage, config, {name: content(name, locate(name, config)) for name in UPSTREAM[stage]})
 
 
 def locate(stage: str, config: Config) -> Path:
-    """The folder that holds what `stage` makes with `config`: DVC's, else a cached one, which is made where missing.
+    """Find the folder with the output of `stage` for `config`: DVC's, else a cached one, which is made if missing.
 
     Raises:
-        DataError: There is no training, evaluation or diagnosis yet; these are never made on the way.
-        UserError: Making the folder failed.
+        DataError: There is no training, evaluation or diagnosis yet; these are never made here.
+        UserError: The stage failed.
     """
     if stage in _NEVER_MADE:
         if not (dvc_folder(stage) / RECORDS[stage]).exists():
@@ -156,12 +154,12 @@ def locate(stage: str, config: Config) -> Path:
 
 
 def is_there(data: Folder) -> bool:
-    """Whether the user's own source can be had on this machine."""
+    """Whether this machine can read the user's own source."""
     return _version(data) is not None
 
 
 def pinned(data: Folder) -> str | None:
-    """The fingerprint of what `data.dvc` pins, where that was made from the same source; for a machine that lacks this."""
+    """The fingerprint of `data/` as `data.dvc` pins it, if it was fetched from the same source; else None."""
     from pipeline.source import user_source
 
     folder = dvc_folder("fetch")
@@ -173,7 +171,7 @@ def pinned(data: Folder) -> str | None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether what `fetch` left in `folder` is still as it left it; a file is read again only where its time has changed."""
+    """Whether the files in `folder` are still as `fetch` wrote them. Only files with a new size or time are read again."""
     seen = CACHE / "fetch" / "seen.json"
     try:
         files = SourceRecord.read(folder).files
@@ -198,12 +196,12 @@ def _version_of(asked: str) -> str | None:
 
 
 def _version(data: Data) -> str | None:
-    """Of the user's own source, looked at once in a process; an empty text of datasets whose files are known beforehand."""
+    """The version of the user's own source, computed once in a process; empty for datasets with known files."""
     return _version_of(data.model_dump_json()) if isinstance(data, Folder) else ""
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, that of its Python, YAML, HTML, CSS and JavaScript files."""
+    """SHA-256 of a file; for a folder, a digest of its Python, YAML, HTML, CSS and JavaScript files."""
     if path.is_dir():
         kinds = {".py", ".yaml", ".html", ".css", ".js"}
         names = [file for file in sorted(path.rglob("*")) if file.suffix in kinds]
@@ -213,16 +211,16 @@ def hash_file(path: Path) -> str:
 
 
 def hash_folder(path: Path) -> str:
-    """One digest of the names and the bytes of all files below `path`, less the fingerprint of how they were made.
+    """A digest of the names and the bytes of all files below `path`, without `fingerprint.txt`.
 
-    That one changes when the user's files are touched, and what they hold may be the same.
+    That file changes when the user's files are touched, even if their content stays the same.
     """
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != FINGERPRINT]
     return _digest({file.relative_to(path).as_posix(): hash_file(file) for file in files})
 
 
 def _make(stage: str, config: Config, folder: Path) -> None:
-    """Run `stage` in a process of its own, so that what it imports and keeps in memory goes with it."""
+    """Run `stage` in a process of its own, whose imports and memory end with it."""
     _prune()
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "config.yaml"
@@ -235,7 +233,7 @@ def _make(stage: str, config: Config, folder: Path) -> None:
 
 
 def _prune() -> None:
-    """Remove the longest unused cached folders beyond the limit, but none that was used in the last day."""
+    """Remove the cached folders that were unused longest until the cache fits its limit; keep those used in the last day."""
     folders = sorted((path for path in CACHE.glob("*-*") if path.is_dir()), key=lambda path: path.stat().st_mtime)
     sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in folders}
     total = sum(sizes.values())
