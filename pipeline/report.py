@@ -41,9 +41,7 @@ def report(
     """
     from pipeline.page.report import render
 
-    inputs = read(
-        training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented
-    )
+    inputs = read(training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented)
     atomic.write_text(out / "index.html", render(inputs, _network_view(training, prepared)))
     return inputs
 

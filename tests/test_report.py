@@ -171,7 +171,7 @@ def test_classes_stand_by_recall_with_their_intervals_and_those_without_images_l
     square, circle, nothing = class_table(page)
     assert square.startswith("square") and "0.700" in square and "[0.397, 0.892]" in square
     assert circle.startswith("circle") and "--from:0.3;--low:0.699;--share:0.9;--high:0.972" in circle
-    assert "no test images" in nothing and "never said" in nothing
+    assert "no test images" in nothing and "never predicted" in nothing
     text = " ".join(read(page).text.split())
     assert f"Without test images, and so left out of these means: {CLASSES[2]}." in text
 
