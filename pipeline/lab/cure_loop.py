@@ -1,6 +1,6 @@
 """Runs the rounds of a cure: diagnose the champion, try what is prescribed, confirm the best candidate on fresh seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class CureLoop:
         self.reason = ""
         self._tried: set[str] = set()
         self._diagnosed: dict[tuple[Overrides, float], DiagnosedTraining] = {}
-        self._values_before: dict[str, Any] = {}
+        self._values_before: dict[str, object] = {}
         self._seeds: Sequence[int] = range(FIRST_SEED, FIRST_SEED + self.settings.seeds)
 
     def run(self) -> None:
@@ -143,7 +143,7 @@ class CureLoop:
             if self.trainings.fits_images(training.overrides)
         ]
 
-    def _end_round(self, round_: RoundRecord, settings: dict[str, Any]) -> None:
+    def _end_round(self, round_: RoundRecord, settings: Mapping[str, Any]) -> None:
         output.print_round(len(self.rounds), round_)
         self._track(round_)
         if round_.adopted and round_.chosen is not None:
