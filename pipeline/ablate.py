@@ -5,21 +5,18 @@ Reads what `conf/` and `params.yaml` say, as a training does, and the section `a
 earlier ablation has run is taken from `build/cache`.
 
     python -m pipeline.ablate experiment=overfit_small                  from a baseline that overfits: the remedies should help
-    python -m pipeline.ablate experiment=underfit_small                 the mirror, from one that underfits: they should not
+    python -m pipeline.ablate experiment=underfit_small                 from a baseline that underfits: they should not
     python -m pipeline.ablate experiment=overfit_small --budget 15      as many seeds as fit into 15 minutes
-    python -m pipeline.ablate experiment=overfit_small --tune           choose the strengths first, on seeds of their own
-    python -m pipeline.ablate experiment=overfit_small ablate.tuned=multirun/ablate/…     and take those
-    python -m pipeline.ablate --resume multirun/ablate/…                go on where one was stopped
+    python -m pipeline.ablate experiment=overfit_small --tune           choose the strengths, on seeds of their own
+    python -m pipeline.ablate experiment=overfit_small ablate.tuned=multirun/ablate/…     take the chosen strengths
+    python -m pipeline.ablate --resume multirun/ablate/…                resume an ablation that was stopped
     python -m pipeline.ablate experiment=overfit_small hydra/launcher=submitit_slurm      on a cluster
 """
 
-import argparse
 import math
 import os
-import shlex
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.config.schema import Config
 from pipeline.diagnosis import diagnose
@@ -28,18 +25,16 @@ from pipeline.evaluation.course import chosen_thresholds, course_of
 from pipeline.evaluation.scoring import evaluate
 from pipeline.lab import output, tuning
 from pipeline.lab.arms import Plan, plans
-from pipeline.lab.session import Compose, asked
+from pipeline.lab.session import Session, argument_parser, open_session
 from pipeline.lab.trainings import Trainings
 from pipeline.lab.treatment import majority
-from pipeline.metrics import ablation, paired, scores
+from pipeline.metrics import ablation, paired
 from pipeline.metrics.ablation import Arm
 from pipeline.page import ablation as page
 from pipeline.stage import signals
 from pipeline.stage.entry import run_job
-from pipeline.stage.inputs import input_folder
 from pipeline.storage import atomic
 from pipeline.sweep import records
-from pipeline.tracking.parent import Parent
 from pipeline.training import job as training_job
 
 COMMAND = "ablate"
@@ -47,31 +42,26 @@ FIRST_SEED = 1
 TUNE = "ablate.tune=true"
 
 
-def compare(trainings: Trainings, compose: Compose, parent: Parent) -> None:
-    """Train every arm with every seed, and write what came of it into the folder of the trainings.
-
-    Args:
-        trainings: May have run in part before.
-        compose: Gives the baseline's configuration, with overrides on top of it.
-        parent: The run in MLflow that gets the results.
+def compare(session: Session) -> None:
+    """Train every arm with every seed, and write the comparison into the folder of the session.
 
     Raises:
         ConfigError: An arm does not fit the baseline, or the budget is too small for two seeds.
         UserError: A training did not finish.
     """
-    config = compose([])
+    trainings, config = session.trainings, session.compose([])
     tuned = tuning.read(config.ablate.tuned)
-    planned = plans(tuning.arms(config.ablate, tuned), compose, config.ablate.only)
+    planned = plans(tuning.arms(config.ablate, tuned), session.compose, config.ablate.only)
     seeds = _seeds(trainings, planned, config)
     trainings.run(plan.training(seed) for seed in seeds for plan in planned)
     arms = [_arm(plan, trainings, seeds) for plan in planned]
     baseline, *others = arms
     effects = ablation.effects(baseline, others)
-    output.print_table(baseline, effects)
+    output.print_effects(baseline, effects)
 
     best = max(range(len(arms)), key=lambda index: arms[index].mean("accuracy"))
     tested = [_test_accuracies(plan, trainings, seeds) for plan in (planned[0], planned[best])]
-    study = page.Study(
+    results = page.AblationResults(
         dataset=trainings.dataset(planned[0].training(FIRST_SEED)),
         config=config.model_dump(),
         baseline=baseline,
@@ -83,60 +73,56 @@ def compare(trainings: Trainings, compose: Compose, parent: Parent) -> None:
         },
         doses=tuned.doses,
         chosen=tuned.chosen,
-        command=_command(trainings.folder),
-        num_trained=len(trainings.jobs),
+        command=session.command_line(),
+        num_trained=len(trainings.requested),
         verdicts={arm.name: _verdict(plan, arm, trainings, config) for plan, arm in zip(planned, arms, strict=True)},
     )
-    print(page.headline(study))
-    contents = {
-        "index.html": page.render(study),
+    print(page.headline(results))
+    session.write({
+        "index.html": page.render(results),
         "effects.csv": output.effects_csv(effects),
         "readings.csv": output.readings_csv(arms),
-    }
-    _write(trainings.folder, contents, parent)
+    })  # fmt: skip
+    session.print_location("index.html")
 
 
-def tune(trainings: Trainings, compose: Compose, parent: Parent) -> None:
-    """Train every strength of every arm, choose one of each, and write both into the folder of the trainings.
-
-    Args:
-        trainings: May have run in part before.
-        compose: Gives the baseline's configuration, with overrides on top of it.
-        parent: The run in MLflow that gets the results.
+def tune(session: Session) -> None:
+    """Train every strength of every arm, and write all of them and the best one of each arm into the folder of the session.
 
     Raises:
         ConfigError: A strength does not fit the baseline.
         UserError: A training did not finish.
     """
-    config = compose([])
-    tried = tuning.candidates(config.ablate)
-    baseline, *strengths = plans({f"{arm} ({text})": overrides for (arm, text), overrides in tried.items()}, compose)
+    trainings, config = session.trainings, session.compose([])
+    strengths = tuning.candidates(config.ablate)
+    named = {f"{arm} ({text})": overrides for (arm, text), overrides in strengths.items()}
+    baseline, *planned = plans(named, session.compose)
     seeds = range(tuning.FIRST_SEED, tuning.FIRST_SEED + config.ablate.tune_seeds)
-    trainings.run(plan.training(seed) for seed in seeds for plan in (baseline, *strengths))
-    measured = {(ablation.BASELINE, ""): _arm(baseline, trainings, seeds)}
-    measured |= {key: _arm(plan, trainings, seeds) for key, plan in zip(tried, strengths, strict=True)}
-    found = tuning.choose(measured, config.train.monitor)
-    command = f"{_command(trainings.folder, tuned=True)}"
+    trainings.run(plan.training(seed) for seed in seeds for plan in (baseline, *planned))
+    arms = {(ablation.BASELINE, ""): _arm(baseline, trainings, seeds)}
+    arms |= {key: _arm(plan, trainings, seeds) for key, plan in zip(strengths, planned, strict=True)}
+    tuned = tuning.choose(arms, config.train.monitor)
+    command = session.command_line(without=(TUNE,), also=[f"ablate.tuned={os.path.relpath(session.folder)}"])
     title = f"{config.model.name} on {config.data.name}"
-    contents = {
+    session.write({
         "index.html": page.render_tuning(
-            found.doses, found.chosen, monitor=config.train.monitor, command=command, title=title
+            tuned.doses, tuned.chosen, monitor=config.train.monitor, command=command, title=title
         ),
-        tuning.RESULT: tuning.to_json(found),
-    }
-    for arm, override in found.chosen.items():
+        tuning.RESULT: tuning.to_json(tuned),
+    })  # fmt: skip
+    for arm, override in tuned.chosen.items():
         print(f"{arm.replace('_', ' ')}: {override}")
-    _write(trainings.folder, contents, parent)
+    session.print_location("index.html")
     print(f"to measure what these are worth:\n    {command}")
 
 
 def _seeds(trainings: Trainings, planned: Sequence[Plan], config: Config) -> Sequence[int]:
-    """As many as were asked for, or as fit into the budget by the time that the first one takes."""
+    """The seeds of `ablate.seeds`, or as many as fit into the budget, judged by the time of the first one."""
     if config.ablate.budget_minutes is None:
         return range(FIRST_SEED, FIRST_SEED + config.ablate.seeds)
     begin = time.monotonic()
     trainings.run(plan.training(FIRST_SEED) for plan in planned)
-    trained = sum(trainings.record(job)["seconds"] for job in {plan.training(FIRST_SEED) for plan in planned})
+    trained = sum(trainings.record(overrides).seconds for overrides in {plan.training(FIRST_SEED) for plan in planned})
     seconds = max(time.monotonic() - begin, trained / (os.cpu_count() or 1))  # some may have been trained before
     num_seeds = math.floor(60 * config.ablate.budget_minutes / seconds)
     if num_seeds < 2:
@@ -153,71 +139,51 @@ def _seeds(trainings: Trainings, planned: Sequence[Plan], config: Config) -> Seq
 
 
 def _arm(plan: Plan, trainings: Trainings, seeds: Sequence[int]) -> Arm:
-    jobs = [plan.training(seed) for seed in seeds]
-    histories = [trainings.rows(job) for job in jobs]
+    selected = [plan.training(seed) for seed in seeds]
+    histories = [trainings.history(overrides) for overrides in selected]
     readings = [
-        ablation.read(rows, plan.rule, seed=seed, num_parameters=trainings.record(job)["num_parameters"])
-        for rows, seed, job in zip(histories, seeds, jobs, strict=True)
+        ablation.read(rows, plan.rule, seed=seed, num_parameters=trainings.record(overrides).num_parameters)
+        for rows, seed, overrides in zip(histories, seeds, selected, strict=True)
     ]
     return Arm(plan.name, plan.overrides, readings, histories)
 
 
 def _verdict(plan: Plan, arm: Arm, trainings: Trainings, config: Config) -> str:
-    """What most seeds of an arm have, by the weights that count."""
+    """The verdict on most seeds of an arm, at the epoch whose weights are kept."""
     verdicts = []
     for reading in arm.readings:
-        job = plan.training(reading.seed)
-        prepared = input_folder(trainings.record(job), "prepare")
-        course = course_of(trainings.of(job), prepared, config.diagnose.reference, kept_epoch=reading.epoch)
+        overrides = plan.training(reading.seed)
+        folder, prepared = trainings.folder_of(overrides), trainings.prepared(overrides)
+        course = course_of(folder, prepared, config.diagnose.reference, kept_epoch=reading.epoch)
         verdicts.append(diagnose(course, chosen_thresholds(config)).verdict)
     return majority(verdicts)
 
 
 def _test_accuracies(plan: Plan, trainings: Trainings, seeds: Sequence[int]) -> list[float]:
-    """Of the weights that count; an arm that stops early is trained again as it says, to have them."""
+    """The accuracy on the test split, one for each seed. An arm that stops early is trained again to have the kept weights."""
     trainings.run(plan.deployed(seed) for seed in seeds)
     accuracies = []
     for seed in seeds:
-        training = trainings.of(plan.deployed(seed))
-        prepared = input_folder(trainings.record(plan.deployed(seed)), "prepare")
+        overrides = plan.deployed(seed)
+        folder, prepared = trainings.folder_of(overrides), trainings.prepared(overrides)
         with atomic.folder(trainings.folder / "test" / f"{plan.name}-{seed}") as out:
-            measured = evaluate(training=training, prepared=prepared, batch_size=512, out=out)
-        accuracies.append(measured[scores.TEST_ACCURACY])
+            metrics = evaluate(training=folder, prepared=prepared, batch_size=512, out=out)
+        accuracies.append(metrics.test_accuracy)
     return accuracies
 
 
-def _write(folder: Path, contents: dict[str, str], parent: Parent) -> None:
-    for name, content in contents.items():
-        atomic.write_text(folder / name, content)
-    parent.add([folder / name for name in contents])
-    print(f"Look at {os.path.relpath(folder / 'index.html')}")
-
-
-def _command(folder: Path, *, tuned: bool = False) -> str:
-    """What asks the same question again, or with `tuned` the one that a tuning was for."""
-    given = [override for override in records.read_request(folder, COMMAND) if not tuned or override != TUNE]
-    strengths = [f"ablate.tuned={os.path.relpath(folder)}"] if tuned else []
-    return f"python -m pipeline.{COMMAND} " + " ".join(map(shlex.quote, [*given, *strengths]))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m pipeline.{COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("overrides", nargs="*", help="of the baseline: key=value in Hydra's grammar, one value each")
+    parser = argument_parser(COMMAND, __doc__, "the baseline")
     parser.add_argument("--tune", action="store_true", help="try the strengths of ablate.doses, and choose")
-    parser.add_argument("--budget", type=float, metavar="MINUTES", help="as many seeds as fit into so much time")
-    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the one in this folder")
+    parser.add_argument("--budget", type=float, metavar="MINUTES", help="as many seeds as fit into this time")
     options = parser.parse_intermixed_args(arguments)
     overrides = list(options.overrides)
     if options.resume is None:
         overrides += [TUNE] if options.tune else []
         overrides += [f"ablate.budget_minutes={options.budget}"] if options.budget is not None else []
-    with asked(COMMAND, overrides, options.resume, run_job("train", training_job.main)) as question:
-        answer = tune if question.compose([]).ablate.tune else compare
-        answer(question.trainings, question.compose, question.parent)
+    with open_session(COMMAND, overrides, options.resume, run_job("train", training_job.main)) as session:
+        answer = tune if session.compose([]).ablate.tune else compare
+        answer(session)
 
 
 if __name__ == "__main__":

@@ -9,105 +9,89 @@ Command: python -m pipeline.learning_curve
          python -m pipeline.learning_curve --resume multirun/learning_curve/…     continue one that was stopped
 """
 
-import argparse
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from statistics import fmean
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.lab.session import asked
-from pipeline.lab.trainings import Job, Trainings
+from pipeline.lab.session import Session, argument_parser, open_session
+from pipeline.lab.trainings import Overrides
 from pipeline.metrics import history, power_law
 from pipeline.metrics.power_law import Forecast
-from pipeline.plotting import learning_curve as figure
+from pipeline.plotting import learning_curve
 from pipeline.stage import signals
 from pipeline.stage.entry import run_job
-from pipeline.storage import atomic, tables
-from pipeline.tracking.parent import Parent
+from pipeline.storage.tables import to_csv
 from pipeline.training import job as training_job
 
 COMMAND = "learning_curve"
 FIRST_SEED = 1
 
 
-def learn(trainings: Trainings, config: Config, parent: Parent) -> Forecast:
-    """Train with each number of images and each seed, and write the forecast for twice as many.
-
-    Args:
-        trainings: The trainings, some of which may have run before.
-        config: Configuration of a training with all images.
-        parent: Run in MLflow that gets the results.
+def learn(session: Session) -> Forecast:
+    """Train with every number of images and every seed, and write the forecast for twice as many.
 
     Raises:
         UserError: A training did not finish.
     """
+    trainings, config = session.trainings, session.compose([])
     settings = config.learning_curve
     seeds = range(FIRST_SEED, FIRST_SEED + settings.seeds)
-    whole = _jobs(config, 1.0, None, seeds)
-    trainings.run(whole)  # first, as its dataset holds the number of images
-    total = sum(trainings.dataset(whole[0])["counts"]["train"])
-    jobs = {
-        round(total * share): _jobs(config, share, total, seeds) for share in sorted(settings.fractions) if share < 1
+    on_all = _overrides(config, 1.0, None, seeds)
+    trainings.run(on_all)  # tells how many images there are
+    total = sum(trainings.dataset(on_all[0]).counts["train"])
+    by_size = {
+        round(total * share): _overrides(config, share, total, seeds)
+        for share in sorted(settings.fractions)
+        if share < 1
     }
-    jobs[total] = whole
-    trainings.run(job for same_size in jobs.values() for job in same_size)
-    epochs = {size: [_kept_epoch(trainings, job) for job in same_size] for size, same_size in jobs.items()}
-    val = _accuracies(epochs, history.VAL_ACCURACY)
+    by_size[total] = on_all
+    trainings.run(overrides for selected in by_size.values() for overrides in selected)
+    rows = {size: [trainings.kept_row(overrides) for overrides in selected] for size, selected in by_size.items()}
+    val = {size: [row[history.VAL_ACCURACY] for row in selected] for size, selected in rows.items()}
+    train = {size: [row[history.CLEAN_ACCURACY] for row in selected] for size, selected in rows.items()}
     forecast = power_law.forecast(val, 2 * total)
-    law = power_law.fit({size: 1 - sum(values) / len(values) for size, values in val.items()})
-    contents = {
-        "learning_curve.png": figure.learning_curve(_accuracies(epochs, history.CLEAN_ACCURACY), val, law, forecast),
-        "learning_curve.csv": _table(seeds, epochs).encode(),
-        "forecast.json": (json.dumps({"law": asdict(law), "twice": asdict(forecast)}, indent=2) + "\n").encode(),
+    law = power_law.fit({size: 1 - sum(accuracies) / len(accuracies) for size, accuracies in val.items()})
+    contents: dict[str, str | bytes] = {
+        "learning_curve.png": learning_curve.learning_curve(train, val, law, forecast),
+        "learning_curve.csv": _table(seeds, rows),
+        "forecast.json": json.dumps({"law": asdict(law), "twice": asdict(forecast)}, indent=2) + "\n",
     }
-    for name, content in contents.items():
-        atomic.write_bytes(trainings.folder / name, content)
     metrics = {f"twice_the_data/{key}": value for key, value in asdict(forecast).items() if key != "num_images"}
-    parent.add([trainings.folder / name for name in contents], metrics=metrics)
+    session.write(contents, metrics=metrics)
     _print_forecast(val, forecast)
-    print(f"Look at {os.path.relpath(trainings.folder / 'learning_curve.png')}")
+    session.print_location("learning_curve.png")
     return forecast
 
 
-def _jobs(config: Config, share: float, total: int | None, seeds: Iterable[int]) -> list[Job]:
+def _overrides(config: Config, share: float, total: int | None, seeds: Iterable[int]) -> list[Overrides]:
+    """The overrides of the trainings on a share of the images, one for each seed."""
     limit = [] if total is None else [f"prepare.limit={round(total * share)}"]
     epochs = round(config.train.max_epochs / share) if config.learning_curve.same_steps else config.train.max_epochs
     return [(*limit, f"train.max_epochs={epochs}", f"seed={seed}") for seed in seeds]
 
 
-def _kept_epoch(trainings: Trainings, job: Job) -> dict[str, float]:
-    """The row of the history at the epoch whose weights were kept."""
-    return trainings.rows(job)[trainings.record(job)["best_epoch"] - 1]
-
-
-def _accuracies(epochs: dict[int, list[dict[str, float]]], metric: str) -> dict[int, list[float]]:
-    return {size: [epoch[metric] for epoch in of_size] for size, of_size in epochs.items()}
-
-
-def _table(seeds: Iterable[int], epochs: dict[int, list[dict[str, float]]]) -> str:
+def _table(seeds: Sequence[int], rows: Mapping[int, Sequence[Mapping[str, float]]]) -> str:
     measured = (history.CLEAN_ACCURACY, history.VAL_ACCURACY, history.CLEAN_LOSS, history.VAL_LOSS)
-    rows = (
-        (size, seed, *(epoch[metric] for metric in measured))
-        for size, of_size in epochs.items()
-        for seed, epoch in zip(seeds, of_size, strict=True)
-    )
-    return tables.to_csv(("num_train", "seed", *measured), rows)
+    lines = [
+        [size, seed, *(row[key] for key in measured)]
+        for size, selected in rows.items()
+        for seed, row in zip(seeds, selected, strict=True)
+    ]
+    return to_csv(["num_train", "seed", *measured], lines)
 
 
-def _print_forecast(accuracies: dict[int, list[float]], forecast: Forecast) -> None:
+def _print_forecast(accuracies: Mapping[int, Sequence[float]], forecast: Forecast) -> None:
     for size, values in accuracies.items():
-        print(
-            f"{size:>9,} images: validation accuracy {sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-        )
+        print(f"{size:>9,} images: validation accuracy {fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
     total = max(accuracies)
-    now = sum(accuracies[total]) / len(accuracies[total])
     print(
         f"Twice the images, {forecast.num_images:,}, would bring about {forecast.accuracy:.3f} "
-        f"[{forecast.low:.3f}, {forecast.high:.3f}] "
-        f"where {total:,} give {now:.3f}, if the errors go on falling as they do."
+        f"[{forecast.low:.3f}, {forecast.high:.3f}] where {total:,} give {fmean(accuracies[total]):.3f}, if the errors go on "
+        "falling as they do."
     )
 
 
@@ -122,20 +106,11 @@ def _check(config: Config) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m pipeline.{COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "overrides", nargs="*", help="overrides of the training: key=value in Hydra's grammar, one value each"
-    )
-    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="continue the learning curve in this folder")
+    parser = argument_parser(COMMAND, __doc__, "the training")
     options = parser.parse_intermixed_args(arguments)
-    with asked(
-        COMMAND, options.overrides, options.resume, run_job("train", training_job.main), check=_check
-    ) as question:
-        learn(question.trainings, question.compose([]), question.parent)
+    train = run_job("train", training_job.main)
+    with open_session(COMMAND, options.overrides, options.resume, train, check=_check) as session:
+        learn(session)
 
 
 if __name__ == "__main__":

@@ -3,25 +3,26 @@
 Reads `build/train/`, `build/evaluate/`, `build/diagnose/`, `build/prepare/` and `build/augment/`; writes
 `build/report/index.html`, which needs no other file and no network.
 
-    python -m pipeline.report                                                                what DVC made last
+    python -m pipeline.report                                                                the last output of DVC
     python -m pipeline.report report.training=… report.evaluation=… report.diagnosis=…       another training
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.page.artefacts import TRAINING_KEY, Artefacts, read
-from pipeline.stage.inputs import input_folder, read_run
+from pipeline.artefacts.run import RunRecord
+from pipeline.page.inputs import TRAINING_KEY, ReportInputs, read
+from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
 from pipeline.storage import atomic
 
 if TYPE_CHECKING:
-    from pipeline.page.page import Seen
+    from pipeline.page.report import NetworkView
 
 
 def report(
     *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, out: Path
-) -> Artefacts:
+) -> ReportInputs:
     """Write `index.html`.
 
     Args:
@@ -33,36 +34,34 @@ def report(
         out: Folder to fill.
 
     Returns:
-        What the page was made of.
+        The inputs of the page.
 
     Raises:
         DataError: A folder is not whole, or they are not of one training.
     """
-    from pipeline.page.page import render
+    from pipeline.page.report import render
 
-    artefacts = read(
-        training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented
-    )
-    atomic.write_text(out / "index.html", render(artefacts, _look_inside(training, prepared, artefacts)))
-    return artefacts
+    inputs = read(training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented)
+    atomic.write_text(out / "index.html", render(inputs, _network_view(training, prepared)))
+    return inputs
 
 
-def _look_inside(training: Path, prepared: Path, artefacts: Artefacts) -> "Seen":
-    """The network's layers and filters, and what it sees in the first validation image."""
+def _network_view(training: Path, prepared: Path) -> "NetworkView":
+    """The network's layers and filters, and its feature maps of the first validation image."""
     import numpy as np
 
     from pipeline import model
-    from pipeline.page.page import Seen
+    from pipeline.page.report import NetworkView
 
-    classifier, classes = model.load(training / "model.ckpt")
+    network, classes = model.load(training / "model.ckpt")
     image = np.array(np.load(prepared / "val" / "images.npy", mmap_mode="r")[0])
     label = int(np.load(prepared / "val" / "labels.npy", mmap_mode="r")[0])
-    return Seen(
-        layers=model.layer_table(classifier, image.shape),
-        filters=model.filters(classifier),
+    return NetworkView(
+        layers=model.layer_table(network, image.shape),
+        filters=model.filters(network),
         image=image,
         image_class=classes[label],
-        maps=model.activations(classifier, image),
+        maps=model.activations(network, image),
     )
 
 
@@ -73,9 +72,9 @@ def main(job: Job) -> None:
     training = Path(chosen.training) if chosen.training else job.locate("train")
     evaluation = Path(chosen.evaluation) if chosen.evaluation else job.locate("evaluate")
     diagnosis = Path(chosen.diagnosis) if chosen.diagnosis else job.locate("diagnose")
-    run = read_run(training, TRAINING_KEY)
+    run = RunRecord.read(training, TRAINING_KEY)
     prepared, augmented = (input_folder(run, stage) for stage in ("prepare", "augment"))
-    artefacts = report(
+    inputs = report(
         training=training,
         evaluation=evaluation,
         diagnosis=diagnosis,
@@ -83,13 +82,13 @@ def main(job: Job) -> None:
         augmented=augmented,
         out=job.out,
     )
-    place = "build/report/index.html" if job.out.parent.name == "build" else "index.html in the folder named below"
-    closing = (
-        f"{summary.fit_line(artefacts)}\n{summary.test_line(artefacts)}\n"
-        f"Look at {place}, compare runs with `mlflow ui`, or try:\n    {summary.next_command(artefacts)}\n"
+    page = "build/report/index.html" if job.out.parent.name == "build" else "index.html in the folder named below"
+    text = (
+        f"{summary.fit_line(inputs)}\n{summary.test_line(inputs)}\n"
+        f"Look at {page}, compare runs with `mlflow ui`, or try:\n    {summary.next_command(inputs)}\n"
     )
-    atomic.write_text(job.out / "summary.txt", closing)
-    print(closing, end="")
+    atomic.write_text(job.out / "summary.txt", text)
+    print(text, end="")
 
 
 if __name__ == "__main__":

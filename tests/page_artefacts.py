@@ -13,11 +13,15 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline import model
-from pipeline.diagnose import course_of, examine, write
+from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.diagnosis import DiagnosisRecord
+from pipeline.artefacts.run import RunDataset, RunRecord, Saving
+from pipeline.artefacts.signals import OneBatch, SignalsRecord
 from pipeline.diagnosis import Thresholds
+from pipeline.evaluation.course import course_of, examine
 from pipeline.metrics import history
 from pipeline.stage import lineage
-from pipeline.stage.inputs import read_run
 
 CLASSES = ["circle", "square", "<b>bold & sharp</b>"]
 SIZE, BEST_EPOCH = 16, 4
@@ -45,8 +49,7 @@ def make_all(root: Path) -> dict[str, Path]:
     _prepare(folders["prepared"])
     _augment(folders["augmented"])
     _train(folders["training"], folders["prepared"], folders["augmented"])
-    course, run = course_of(folders["training"], folders["prepared"], 0.9), read_run(folders["training"], "training")
-    write(folders["diagnosis"], course, {"training": run["id"], **examine(course, Thresholds(), run["config"])})
+    _diagnose(folders["diagnosis"], folders["training"], folders["prepared"])
     return folders
 
 
@@ -78,24 +81,28 @@ def _prepare(folder: Path) -> None:
         names = [f"{split}/{index:05d}" for index in range(count)]
         pq.write_table(pa.table({"id": names, "path": names, "sha256": names}), folder / split / "ids.parquet")
         counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
-    dataset = {
-        "name": "shapes", "classes": CLASSES, "size": SIZE, "channels": 1, "counts": counts, "mean": [0.4], "std": [0.3],
-        "issues": {"near_duplicate": 7, "rare_class": 1}, "left_out": 1,
-        "source": "made for tests", "licence": "MIT", "fingerprint": "prepare-1",
-    }  # fmt: skip
-    (folder / "dataset.json").write_text(json.dumps(dataset))
+    dataset_record(classes=CLASSES, counts=counts).write(folder)
     with (folder / "issues.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "problem", "evidence", "action"), *ISSUES])
     _picture(folder / "issues.png")
     _picture(folder / "overview.png")
 
 
-def _augment(folder: Path) -> None:
-    content = {
-        "name": "light", "mode": "materialized", "copies": 4, "seed": 0, "fingerprint": "augment-1",
-        "transforms": [{"HorizontalFlip": {"p": 0.5}}, {"Affine": {"rotate": [-10, 10]}}],
+def dataset_record(**changes: Any) -> DatasetRecord:
+    """The record of a made-up dataset."""
+    fields: dict[str, Any] = {
+        "name": "shapes", "classes": CLASSES, "size": SIZE, "channels": 1, "counts": {}, "mean": [0.4], "std": [0.3],
+        "source": "made for tests", "licence": "MIT", "files": {},
     }  # fmt: skip
-    (folder / "augment.json").write_text(json.dumps(content))
+    return DatasetRecord(**{**fields, **changes})
+
+
+def _augment(folder: Path) -> None:
+    record = AugmentRecord(
+        name="light", mode="materialized", asked="auto", reason="the copies are small", copies=4, strength=1.0, seed=0,
+        transforms=[{"HorizontalFlip": {"p": 0.5}}, {"Affine": {"rotate": [-10, 10]}}], veto={}, images_sha256="",
+    )  # fmt: skip
+    record.write(folder)
     _picture(folder / "preview.png")
 
 
@@ -105,24 +112,23 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
     model.save(folder / "model.ckpt", NETWORK, network.state_dict(), CLASSES)
     (folder / "history.csv").write_text(history.to_csv(rows()))
     (folder / "weights.csv").write_text("layer,weights,zeros,norm\nblock_1_convolution,36,5,1.5\nclasses,24,0,1.0\n")
-    batch = {"steps": 20, "loss_before": 1.09, "loss_after": 0.01, "accuracy_after": 1.0, "passed": True}
-    signals = {
-        "initial_loss": 1.1, "initial_loss_expected": math.log(3), "one_batch": batch,
-        "num_train": COUNTS["train"], "num_probe": COUNTS["val"], "num_val": COUNTS["val"], "num_classes": 3,
-    }  # fmt: skip
-    (folder / "signals.json").write_text(json.dumps(signals))
-    run = {
-        "id": "6d1f", "tracking_uri": "sqlite:///mlflow.db", "mlflow_run_id": None, "fingerprint": "train-1",
-        "prepare_fingerprint": "prepare-1", "augment_fingerprint": "augment-1",
-        "dataset": {"counts": {split: np.bincount(np.arange(count) % 3).tolist() for split, count in COUNTS.items()}},
-        "prepare_folder": str(prepared), "augment_folder": str(augmented),
-        "best_epoch": BEST_EPOCH, "epochs": 6, "lr": 0.003,
-        "early_stopping": {"saved_epochs": 9, "saved_seconds": 112.8},
-        "stop_reason": "val/loss had not improved for 2 epochs", "seconds": 75.2,
-        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "weights_sha256": lineage.hash_file(folder / "model.ckpt"),
-        "git_commit": "0123abc", "git_dirty": False, "overrides": "model=convnet",
-        "config": {
+    one_batch = OneBatch(
+        num_images=32, steps=20, loss_before=1.09, loss_after=0.01, accuracy_after=1.0, passed=True
+    )  # fmt: skip
+    signals = SignalsRecord(
+        initial_loss=1.1, initial_loss_expected=math.log(3), one_batch=one_batch, num_classes=3,
+        num_train=COUNTS["train"], num_probe=COUNTS["val"], num_val=COUNTS["val"],
+    )  # fmt: skip
+    signals.write(folder)
+    counts = {split: np.bincount(np.arange(count) % 3).tolist() for split, count in COUNTS.items()}
+    run = RunRecord(
+        id="6d1f", mlflow_run_id=None, parent_run_id=None, begin=1.0, git_commit="0123abc", git_dirty=False,
+        data_hash=None, dvc_experiment=None, name="made", tracking_uri="sqlite:///mlflow.db", fingerprint="train-1",
+        prepare_fingerprint=lineage.content("prepare", prepared),
+        augment_fingerprint=lineage.content("augment", augmented),
+        dataset=RunDataset(name="shapes", source="made for tests", counts=counts, size=SIZE, channels=1),
+        overrides="model=convnet",
+        config={
             "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
             "train": {
                 "max_epochs": 15, "monitor": "val/loss",
@@ -130,8 +136,19 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
             },
             "tracking": {"uri": "https://ana:secret@example.org"},
         },
-    }  # fmt: skip
-    (folder / "run.json").write_text(json.dumps(run))
+        best_epoch=BEST_EPOCH, epochs=6, stop_reason="val/loss had not improved for 2 epochs",
+        early_stopping=Saving(saved_epochs=9, saved_seconds=112.8), lr=0.003, seconds=75.2, times_ms=[],
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        weights_sha256=lineage.hash_file(folder / "model.ckpt"),
+    )  # fmt: skip
+    run.write(folder)
+
+
+def _diagnose(folder: Path, training: Path, prepared: Path) -> None:
+    run, course = RunRecord.read(training), course_of(training, prepared, 0.9)
+    content = {"training": run.id, **examine(course, Thresholds(), run.config)}
+    DiagnosisRecord.from_json(json.dumps(content)).write(folder)
+    _picture(folder / "curve.png")
 
 
 def _picture(path: Path) -> None:

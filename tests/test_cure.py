@@ -1,6 +1,5 @@
 """A cure as a user runs it: on digits, real trainings, its refusals, its page, its runs, and after a kill."""
 
-import json
 import os
 import pty
 import re
@@ -9,10 +8,10 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from pipeline.artefacts.rounds import RoundsRecord
 from tests.conftest import command_runner, copy_project, environment
 from tests.test_ablate import num_trained, runs
 from tests.test_sweep import wait_until
@@ -25,20 +24,19 @@ UNFINISHED = (
 """A training that ends long before it has settled; one round fits into the budget."""
 
 
-def result(project: Path) -> dict[str, Any]:
+def result(project: Path) -> RoundsRecord:
     [path] = project.glob("multirun/cure/*/rounds.json")
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+    return RoundsRecord.read(path.parent)
 
 
 @pytest.mark.slow
 def test_what_ends_too_early_is_trained_longer_and_the_change_is_written(project: Path) -> None:
     run = command_runner(project)
     printed = run("pipeline.cure", *UNFINISHED, "--apply").stdout
-    found = result(project)
-    assert found["rounds"][0]["verdict"] == "still_learning"
-    assert found["adopted"] and found["rounds"][0]["adopted"]
-    assert found["rounds"][0]["confirmation"]["accuracy"]["low"] > 0
+    cure = result(project)
+    assert cure.rounds[0].verdict == "still_learning"
+    assert cure.adopted and cure.rounds[0].adopted
+    assert cure.rounds[0].confirmation is not None and cure.rounds[0].confirmation.accuracy.low > 0
     assert re.search(r"^round 1: still learning; .* adopted: accuracy \+", printed, re.MULTILINE)
     assert re.search(r"It ended because cure\.max_runs=14 is spent", printed)
     assert "written into params.yaml" in printed
@@ -50,17 +48,17 @@ def test_what_ends_too_early_is_trained_longer_and_the_change_is_written(project
     subprocess.run(["patch", "-p1"], input=(folder / "params.patch").read_text(), text=True, cwd=project, check=True)
     assert (project / "params.yaml").read_text() == changed != original
     composed = run("pipeline.compose").stdout
-    key, value = found["adopted"][0].split("=")
+    key, value = cure.adopted[0].split("=")
     assert re.search(rf"^ *{key.rsplit('.', 1)[-1]}: {re.escape(value)}$", composed, re.MULTILINE)
 
     page = (folder / "index.html").read_text()
-    assert found["adopted"][0] in page and "Before and after" in page
+    assert cure.adopted[0] in page and "Before and after" in page
     named = {name: parent for name, _, parent in runs(project)}
     assert named["round-1"] is not None and named["round-1"] in set(named.values())
 
     before = num_trained(project)
     again = run("pipeline.cure", "--resume", str(folder)).stdout
-    assert num_trained(project) == before and result(project) == found
+    assert num_trained(project) == before and result(project) == cure
     assert [name for name, _, _ in runs(project)].count("round-1") == 1
     assert "Adopted" in again
 
@@ -68,8 +66,8 @@ def test_what_ends_too_early_is_trained_longer_and_the_change_is_written(project
 def test_labels_without_meaning_are_refused_with_pictures(project: Path) -> None:
     noise = ("data=digits", "experiment=random_labels", "prepare.limit=200", "prepare.val_fraction=0.2", "cure.seeds=1")
     printed = command_runner(project)("pipeline.cure", *noise, "train.max_epochs=40", "model.width=16").stdout
-    found = result(project)
-    assert not found["rounds"] and not found["adopted"]
+    cure = result(project)
+    assert not cure.rounds and not cure.adopted
     assert "It ended because no signal is a fault of the data, which no change of the training cures" in printed
     assert re.search(r"Of 200 training images, \d\d% look as if they were of another class", printed)
     [page] = project.glob("multirun/cure/*/index.html")

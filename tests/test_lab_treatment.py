@@ -1,11 +1,21 @@
-"""What a cure tries, takes for better, and keeps: on made-up courses, without a training."""
+"""The decisions of a cure, on made-up courses, without a training."""
 
 from typing import Any
 
 import pytest
 
+from pipeline.artefacts.rounds import ConfirmationRecord
 from pipeline.diagnosis import Course, diagnose
-from pipeline.lab.treatment import Confirmation, Patient, best, candidates, changed, improved, majority
+from pipeline.lab.treatment import (
+    DiagnosedTraining,
+    best,
+    candidates,
+    changed,
+    is_adopted,
+    is_better,
+    majority,
+    reason,
+)
 from pipeline.metrics import paired
 from tests import courses
 
@@ -19,8 +29,8 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def patient(course: Course, *overrides: str, loss: float = 1.0) -> Patient:
-    return Patient(overrides, diagnose(course), loss)
+def diagnosed(course: Course, *overrides: str, loss: float = 1.0) -> DiagnosedTraining:
+    return DiagnosedTraining(overrides, diagnose(course), loss)
 
 
 def with_gap(gap: float, **changes: Any) -> Course:
@@ -70,31 +80,33 @@ def test_an_option_that_was_left_is_not_chosen_again() -> None:
     settings = {**SETTINGS, "augment": {"name": "standard", "strength": 1.0}}
     free = candidates(diagnose(held_back), settings, adopted={}, tried=set())
     bound = candidates(diagnose(held_back), settings, adopted={"augment": "none"}, tried=set())
-    assert {("augment=none" in dict(map(reversed, found))) for found in (free, bound)} == {True, False}
+    assert {"augment=none" in [override for _, override in changes] for changes in (free, bound)} == {True, False}
 
 
 def test_better_is_a_milder_verdict_or_less_of_the_same() -> None:
-    ill = patient(with_gap(0.2))
-    assert improved(ill, patient(courses.good_fit()))
-    assert improved(ill, patient(with_gap(0.15))) and not improved(ill, patient(with_gap(0.25)))
-    assert not improved(ill, patient(courses.underfitting())), "another illness is no cure"
-    assert improved(patient(courses.underfitting()), patient(with_gap(0.1))), "more is learned"
-    assert not improved(patient(courses.good_fit()), ill)
+    overfitting = diagnosed(with_gap(0.2))
+    assert is_better(diagnosed(courses.good_fit()), overfitting)
+    assert is_better(diagnosed(with_gap(0.15)), overfitting) and not is_better(diagnosed(with_gap(0.25)), overfitting)
+    assert not is_better(diagnosed(courses.underfitting()), overfitting), (
+        "another fault of the same severity is no gain"
+    )
+    assert is_better(diagnosed(with_gap(0.1)), diagnosed(courses.underfitting())), "more is learned"
+    assert not is_better(overfitting, diagnosed(courses.good_fit()))
 
 
 def test_the_challenger_has_the_lowest_loss_of_those_that_are_better() -> None:
-    worse = patient(with_gap(0.25), "worse", loss=0.1)
-    first, second = patient(with_gap(0.15), "first", loss=0.9), patient(with_gap(0.19), "second", loss=0.8)
-    assert best(patient(with_gap(0.2)), [worse, first, second]) is second
-    assert best(patient(with_gap(0.2)), [worse]) is None
+    worse = diagnosed(with_gap(0.25), "worse", loss=0.1)
+    first, second = diagnosed(with_gap(0.15), "first", loss=0.9), diagnosed(with_gap(0.19), "second", loss=0.8)
+    assert best(diagnosed(with_gap(0.2)), [worse, first, second]) is second
+    assert best(diagnosed(with_gap(0.2)), [worse]) is None
 
 
-def confirmation(accuracy: float, gap: float, *, before: str, after: str, spread: float = 0.002) -> Confirmation:
+def confirmation(accuracy: float, gap: float, *, before: str, after: str, spread: float = 0.002) -> ConfirmationRecord:
     noise = [-spread, spread, 0.0, -spread, spread, 0.0]
     zero = [0.0] * 6
-    return Confirmation(
-        before, after, paired.difference([accuracy + each for each in noise], zero),
-        paired.difference([gap + each for each in noise], zero), 0.03,
+    return ConfirmationRecord(
+        before=before, after=after, accuracy=paired.difference([accuracy + each for each in noise], zero),
+        gap=paired.difference([gap + each for each in noise], zero), p=0.03,
     )  # fmt: skip
 
 
@@ -111,10 +123,10 @@ def confirmation(accuracy: float, gap: float, *, before: str, after: str, spread
     ],
 )  # fmt: skip
 def test_a_change_stays_where_it_is_surely_better_and_not_inferior(
-    made: Confirmation, adopted: bool, told: str
+    made: ConfirmationRecord, adopted: bool, told: str
 ) -> None:
-    assert made.adopted is adopted
-    assert told in made.reason()
+    assert is_adopted(made) is adopted
+    assert told in reason(made)
 
 
 def test_a_diagnosis_of_several_seeds_is_that_of_most() -> None:

@@ -12,14 +12,16 @@ from pipeline.metrics.ablation import effects
 from pipeline.page import ablation as page
 from pipeline.plotting import ablation as figures
 from tests.ablation_arms import ARMS, made_up_arm, made_up_doses
+from tests.page_artefacts import dataset_record
 
 CHOSEN = {"dropout": "model.dropout=0.5 x.y=1"}
 
 
-def study(num_seeds: int = 6) -> page.Study:
+def results(num_seeds: int = 6) -> page.AblationResults:
     baseline, *others = [made_up_arm(name, num_seeds) for name in ARMS]
-    return page.Study(
-        dataset={"name": "fashion <b>", "counts": {"train": [250, 250], "val": [1200], "test": [10000]}},
+    counts = {"train": [250, 250], "val": [1200], "test": [10000]}
+    return page.AblationResults(
+        dataset=dataset_record(name="fashion <b>", counts=counts),
         config={
             "model": {"name": "convnet"}, "train": {"max_epochs": 20, "batch_size": 50},
             "tracking": {"uri": "https://ana:secret@example.org"},
@@ -38,7 +40,7 @@ def study(num_seeds: int = 6) -> page.Study:
 
 
 def test_the_page_tells_every_arm_and_its_nulls() -> None:
-    html = page.render(study())
+    html = page.render(results())
     for name in ARMS:
         assert name.replace("_", " ") in html
     assert len(re.findall(r"<tr[^>]*><th scope=\"row\">", html)) == 2 * len(ARMS) - 1, (
@@ -53,22 +55,22 @@ def test_the_page_tells_every_arm_and_its_nulls() -> None:
 
 
 def test_with_ten_seeds_the_page_gives_corrected_p_values() -> None:
-    html = page.render(study(num_seeds=10))
+    html = page.render(results(num_seeds=10))
     assert html.count("Corrected p") == len(ARMS) - 1 and "too few" not in html
 
 
 def test_a_tuning_adds_what_each_strength_did() -> None:
-    assert 'id="doses"' not in page.render(study())
-    tuned = page.render(replace(study(), doses=made_up_doses(), chosen=CHOSEN))
+    assert 'id="doses"' not in page.render(results())
+    tuned = page.render(replace(results(), doses=made_up_doses(), chosen=CHOSEN))
     assert 'id="doses"' in tuned and tuned.count("data:image/png") == 4
 
 
 def test_the_headline_says_when_nothing_was_better() -> None:
-    assert page.headline(study()) == (
+    assert page.headline(results()) == (
         "Best on validation: augmentation. On the test images, read once, it gets 0.860 and the baseline 0.837: "
         "+0.023 [+0.009, +0.038]."
     )
-    alone = replace(study(), champion="baseline", tested=None, test_accuracies={"baseline": 0.8367})
+    alone = replace(results(), champion="baseline", tested=None, test_accuracies={"baseline": 0.8367})
     assert page.headline(alone) == "No arm is better than the baseline on validation; on the test images it gets 0.837."
     assert "No\n    arm is better on validation" in page.render(alone)
 

@@ -17,7 +17,7 @@ from tests import page_artefacts
 from tests.ablation_arms import ARMS, made_up_doses
 from tests.page_artefacts import BEST_EPOCH, make_all, rows
 from tests.test_changes import two_versions
-from tests.test_page_ablation import CHOSEN, study
+from tests.test_page_ablation import CHOSEN, results
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -259,7 +259,7 @@ def test_the_page_of_changed_data_opens_whole_on_large_and_small_screens(
 @pytest.fixture(scope="module")
 def ablation_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("ablation") / "index.html"
-    path.write_text(ablation.render(replace(study(), doses=made_up_doses(), chosen=CHOSEN)), encoding="utf-8")
+    path.write_text(ablation.render(replace(results(), doses=made_up_doses(), chosen=CHOSEN)), encoding="utf-8")
     return path.as_uri()
 
 

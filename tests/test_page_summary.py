@@ -1,66 +1,66 @@
 """The sentences of the report."""
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.artefacts.diagnosis import Prescribed
+from pipeline.artefacts.signals import SignalsRecord
 from pipeline.evaluate import evaluate
 from pipeline.page import summary
-from pipeline.page.artefacts import Artefacts, read
+from pipeline.page.inputs import ReportInputs, read
 from tests.page_artefacts import make_all
 
 
 @pytest.fixture(scope="module")
-def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Artefacts:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     folders = make_all(tmp_path_factory.mktemp("made"))
     evaluation = Path(folders["training"].parent / "evaluation")
     evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=evaluation)
     return read(evaluation=evaluation, **folders)
 
 
-def test_fit_line_tells_the_verdict_its_evidence_and_why_it_stopped(artefacts: Artefacts) -> None:
-    line = summary.fit_line(artefacts)
+def test_fit_line_tells_the_verdict_its_evidence_and_why_it_stopped(inputs: ReportInputs) -> None:
+    line = summary.fit_line(inputs)
     assert line.startswith("Inconclusive: training 0.875, validation 0.812, gap 0.062 [-")
     assert line.endswith("stopped at epoch 6 of 15 because val/loss had not improved for 2 epochs.")
 
 
-def test_test_line_tells_the_interval_and_the_number_of_images(artefacts: Artefacts) -> None:
-    metrics = artefacts.metrics
-    interval = f"[{metrics['test/accuracy_low']:.3f}, {metrics['test/accuracy_high']:.3f}]"
-    assert summary.test_line(artefacts) == f"Test accuracy: {metrics['test/accuracy']:.3f} {interval} on 30 images."
+def test_test_line_tells_the_interval_and_the_number_of_images(inputs: ReportInputs) -> None:
+    metrics = inputs.metrics
+    interval = f"[{metrics.test_accuracy_low:.3f}, {metrics.test_accuracy_high:.3f}]"
+    assert summary.test_line(inputs) == f"Test accuracy: {metrics.test_accuracy:.3f} {interval} on 30 images."
 
 
-def changed(artefacts: Artefacts, **signals: Any) -> Artefacts:
-    other = copy.deepcopy(artefacts)
-    other.signals.update(signals)
-    return other
+def changed(signals: SignalsRecord, **changes: Any) -> SignalsRecord:
+    return signals.model_copy(update=changes)
 
 
-def test_checks_pass_near_chance_and_with_one_batch_learned(artefacts: Artefacts) -> None:
-    start, batch = summary.checks(artefacts)
+def test_checks_pass_near_chance_and_with_one_batch_learned(inputs: ReportInputs) -> None:
+    start, batch = summary.checks(inputs.signals)
     assert start.passed and "the first loss is 1.100, and guessing among 3 classes gives ln 3 = 1.099" in start.text
     assert batch.passed and "loss from 1.090 to 0.010 in 20 steps, 100% of that batch right" in batch.text
 
 
 @pytest.mark.parametrize("loss", [0.9, 1.3])
-def test_check_fails_where_the_first_loss_is_far_from_chance(artefacts: Artefacts, loss: float) -> None:
-    start, _ = summary.checks(changed(artefacts, initial_loss=loss))
+def test_check_fails_where_the_first_loss_is_far_from_chance(inputs: ReportInputs, loss: float) -> None:
+    start, _ = summary.checks(changed(inputs.signals, initial_loss=loss))
     assert not start.passed
 
 
-def test_check_fails_where_one_batch_was_not_learned(artefacts: Artefacts) -> None:
-    one_batch = {**artefacts.signals["one_batch"], "passed": False, "accuracy_after": 0.5, "steps": 1}
-    _, batch = summary.checks(changed(artefacts, one_batch=one_batch))
+def test_check_fails_where_one_batch_was_not_learned(inputs: ReportInputs) -> None:
+    one_batch = inputs.signals.one_batch.model_copy(update={"passed": False, "accuracy_after": 0.5, "steps": 1})
+    _, batch = summary.checks(changed(inputs.signals, one_batch=one_batch))
     assert not batch.passed and "in 1 step, 50% of that batch right" in batch.text
 
 
-def test_commands_go_back_to_the_commit_and_repeat_what_was_typed(artefacts: Artefacts) -> None:
-    assert summary.commands(artefacts.run) == ["git checkout 0123abc", "python -m pipeline.train model=convnet"]
-    assert summary.commands({**artefacts.run, "overrides": ""}) == ["git checkout 0123abc", "dvc repro"]
-    assert summary.commands({**artefacts.run, "overrides": "", "git_commit": None}) == ["dvc repro"]
+def test_commands_go_back_to_the_commit_and_repeat_what_was_typed(inputs: ReportInputs) -> None:
+    assert summary.commands(inputs.run) == ["git checkout 0123abc", "python -m pipeline.train model=convnet"]
+    assert summary.commands(inputs.run.model_copy(update={"overrides": ""})) == ["git checkout 0123abc", "dvc repro"]
+    neither = inputs.run.model_copy(update={"overrides": "", "git_commit": None})
+    assert summary.commands(neither) == ["dvc repro"]
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_commands_go_back_to_the_commit_and_repeat_what_was_typed(artefacts: Art
     ],
 )
 def test_next_command_asks_for_more_epochs_only_where_they_ran_out(
-    artefacts: Artefacts, name: str, epochs: int, command: str
+    inputs: ReportInputs, name: str, epochs: int, command: str
 ) -> None:
-    config = {**artefacts.run["config"], "model": {"name": name}}
-    run = {**artefacts.run, "epochs": epochs, "config": config}
-    assert summary.next_command(replace(artefacts, run=run)) == command
+    config = {**inputs.run.config, "model": {"name": name}}
+    run = inputs.run.model_copy(update={"epochs": epochs, "config": config})
+    assert summary.next_command(replace(inputs, run=run)) == command
 
 
-def test_next_command_is_what_was_prescribed(artefacts: Artefacts) -> None:
-    first = {"remedy": "stop early", "override": "train.early_stopping={patience: 3}", "strengths": []}
-    prescribed = replace(artefacts, diagnosis={**artefacts.diagnosis, "prescriptions": [first]})
+def test_next_command_is_what_was_prescribed(inputs: ReportInputs) -> None:
+    first = Prescribed(remedy="stop early", override="train.early_stopping={patience: 3}", strengths=[])
+    prescribed = replace(inputs, diagnosis=inputs.diagnosis.model_copy(update={"prescriptions": [first]}))
     assert summary.next_command(prescribed) == "dvc exp run -S 'train.early_stopping={patience: 3}'"

@@ -14,6 +14,7 @@ from pipeline.data.checks import LEFT_OUT
 from pipeline.errors import DataError
 from pipeline.evaluate import evaluate
 from pipeline.report import main, report
+from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from tests.page_artefacts import CLASSES, make_all
 
@@ -170,7 +171,7 @@ def test_classes_stand_by_recall_with_their_intervals_and_those_without_images_l
     square, circle, nothing = class_table(page)
     assert square.startswith("square") and "0.700" in square and "[0.397, 0.892]" in square
     assert circle.startswith("circle") and "--from:0.3;--low:0.699;--share:0.9;--high:0.972" in circle
-    assert "no test images" in nothing and "never said" in nothing
+    assert "no test images" in nothing and "never predicted" in nothing
     text = " ".join(read(page).text.split())
     assert f"Without test images, and so left out of these means: {CLASSES[2]}." in text
 
@@ -178,7 +179,7 @@ def test_classes_stand_by_recall_with_their_intervals_and_those_without_images_l
 def test_page_of_many_classes_shows_some_of_them_and_says_so(folders: dict[str, Path], tmp_path: Path) -> None:
     mine, names = copied(folders, tmp_path), [f"class {index}" for index in range(200)]
     counts = {split: [5] * 200 for split in ("train", "val", "confirm", "test")}
-    spoil(mine["prepared"] / "dataset.json", classes=names, counts=counts)
+    change_input(mine, "prepare", classes=names, counts=counts)
     wrong = {3, 150, 199}
     pairs = [f"{name},{names[0] if index in wrong else name}" for index, name in enumerate(names) for _ in range(5)]
     rewrite(mine["evaluation"] / "confusion.csv", ["actual,predicted", *pairs])
@@ -218,6 +219,13 @@ def spoil(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def change_input(folders: dict[str, Path], stage: str, **changes: object) -> None:
+    """Change the record of what the training was made from, as if it had been trained on that."""
+    folder = folders["prepared" if stage == "prepare" else "augmented"]
+    spoil(folder / lineage.RECORDS[stage], **changes)
+    spoil(folders["training"] / "run.json", **{f"{stage}_fingerprint": lineage.content(stage, folder)})
+
+
 def test_failed_check_is_shown_as_failed(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
     spoil(mine["training"] / "signals.json", initial_loss=9.0)
@@ -227,14 +235,14 @@ def test_failed_check_is_shown_as_failed(folders: dict[str, Path], tmp_path: Pat
 
 def test_training_without_augmentation_is_shown(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    spoil(mine["augmented"] / "augment.json", name="none", transforms=[], copies=0)
+    change_input(mine, "augment", name="none", transforms=[], copies=0)
     report(out=tmp_path, **mine)
     assert "The training images are used as they are." in (tmp_path / "index.html").read_text()
 
 
 def test_online_augmentation_is_told_as_such(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    spoil(mine["augmented"] / "augment.json", mode="online", transforms=["HorizontalFlip", {"Affine": {"rotate": 9}}])
+    change_input(mine, "augment", mode="online", transforms=["HorizontalFlip", {"Affine": {"rotate": 9}}])
     report(out=tmp_path, **mine)
     text = " ".join(read((tmp_path / "index.html").read_text()).text.split())
     assert "Each epoch draws every training image anew through HorizontalFlip, Affine." in text

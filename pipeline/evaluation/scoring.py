@@ -1,9 +1,6 @@
 """Scores a training on the test split."""
 
-import csv
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +15,7 @@ from pipeline.metrics import history, scores
 from pipeline.metrics.intervals import newcombe, wilson
 from pipeline.stage.inputs import check_input
 from pipeline.storage import atomic
+from pipeline.storage.tables import write_csv
 
 NUM_MISTAKES = 24
 CLASS_COLUMNS = (
@@ -64,10 +62,10 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     matrix = scores.confusion(labels, probabilities)
     _write_predictions(out / "predictions.parquet", prepared / "test" / "ids.parquet", labels, predicted, probabilities)
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
-    _write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
+    write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
     per_class = zip(classes, scores.per_class(labels, probabilities), strict=True)
     lines = ((name, *_class_row(score)) for name, score in per_class)
-    _write_csv(out / "per_class.csv", ("class", *CLASS_COLUMNS), lines)
+    write_csv(out / "per_class.csv", ("class", *CLASS_COLUMNS), lines)
     worst = figures.most_confident_mistakes(labels, predicted, confidence, NUM_MISTAKES)
     shown = figures.mistakes(images[worst], labels[worst], predicted[worst], confidence[worst], classes)
     atomic.write_bytes(out / "mistakes.png", shown)
@@ -131,8 +129,3 @@ def _write_predictions(
         "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
     }
     pq.write_table(pa.table(columns), path)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])

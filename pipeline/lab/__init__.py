@@ -1,1 +1,1 @@
-"""Many trainings for one question: which there are, how each is trained once, and what they say together."""
+"""Runs many trainings for one question: an ablation, a cure or a learning curve."""

@@ -1,4 +1,4 @@
-"""The arms of an ablation: from the section `ablate` of the configuration to the overrides of each training."""
+"""Plans the arms of an ablation: the overrides of each training, from the section `ablate` of the configuration."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,11 +10,12 @@ from pipeline.config.schema import Config
 from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
 from pipeline.lab.session import Compose
+from pipeline.lab.trainings import Overrides
 from pipeline.metrics.ablation import BASELINE
 from pipeline.metrics.early_stopping import StoppingRule
 
 TO_THE_END = ("train.early_stopping.patience=null", "train.early_stopping.restore_best=false")
-"""Every arm is trained for the same steps: what early stopping would have kept is read off the curves."""
+"""Makes every arm train for the same number of steps; the epoch that early stopping keeps is read off the curves."""
 
 _EARLY_STOPPING = "train.early_stopping."
 _MULTIPLE = re.compile(r"x(\d+(?:\.\d+)?|\.\d+)")
@@ -25,35 +26,36 @@ class Plan:
     """One arm before it is trained.
 
     Attributes:
-        name: `baseline`, or what is changed.
-        overrides: That make it from the baseline.
-        rule: Which epoch counts.
+        name: `baseline`, or the name of the change.
+        overrides: Overrides that turn the baseline into this arm.
+        rule: StoppingRule that decides which epoch's weights are kept.
     """
 
     name: str
-    overrides: tuple[str, ...]
+    overrides: Overrides
     rule: StoppingRule
 
-    def training(self, seed: int) -> tuple[str, ...]:
+    def training(self, seed: int) -> Overrides:
         """The overrides of a training that runs to its end."""
-        kept = (override for override in self.overrides if not override.startswith(_EARLY_STOPPING))
-        return (*TO_THE_END, *kept, f"seed={seed}")
+        others = (override for override in self.overrides if not override.startswith(_EARLY_STOPPING))
+        return (*TO_THE_END, *others, f"seed={seed}")
 
-    def deployed(self, seed: int) -> tuple[str, ...]:
-        """The overrides of a training that ends as the arm says, and keeps the weights that count."""
+    def deployed(self, seed: int) -> Overrides:
+        """The overrides of a training that stops early where the arm does, and so keeps the weights that are tested."""
         return (*TO_THE_END, *self.overrides, f"seed={seed}")
 
 
 def plans(arms: Mapping[str, Iterable[str]], compose: Compose, only: Iterable[str] | None = None) -> list[Plan]:
-    """The baseline and the arms, each of which composes.
+    """Plan the baseline and the arms, and check that each of them composes.
 
     Args:
-        arms: Overrides by name; `key=x0.5` stands for half of what the baseline has, a name for what that arm changes.
-        compose: Gives a configuration.
-        only: The names of those to plan; None: all.
+        arms: Overrides of each arm by its name; `key=x0.5` stands for half of the baseline's value, the name of another arm
+            for that arm's overrides.
+        compose: Composes a configuration.
+        only: Names of the arms to plan; None: all.
 
     Raises:
-        ConfigError: An arm does not exist, does not compose, multiplies what is no number, or names an arm that there is not.
+        ConfigError: An arm does not exist, does not compose, multiplies a value that is no number, or names an unknown arm.
     """
     baseline = compose(list(TO_THE_END))
     values = baseline.model_dump()
@@ -71,7 +73,7 @@ def plans(arms: Mapping[str, Iterable[str]], compose: Compose, only: Iterable[st
 
 
 def _spelled_out(overrides: Iterable[str], arms: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """The overrides with each name of an arm replaced by that arm's."""
+    """Replace each name of an arm by the overrides of that arm."""
     for override in overrides:
         if "=" in override:
             yield override
@@ -82,7 +84,7 @@ def _spelled_out(overrides: Iterable[str], arms: Mapping[str, Iterable[str]]) ->
 
 
 def _resolved(override: str, baseline: Mapping[str, Any]) -> str:
-    """The override with a multiple replaced by its value.
+    """Replace a multiple of the baseline's value by the product.
 
     >>> _resolved("model.width=x0.5", {"model": {"width": 16}}), _resolved("model.dropout=0.5", {})
     ('model.width=8', 'model.dropout=0.5')
@@ -92,13 +94,13 @@ def _resolved(override: str, baseline: Mapping[str, Any]) -> str:
     if multiple is None:
         return override
     try:
-        found = reduce(lambda values, part: values[part], key.split("."), baseline)
+        number = reduce(lambda values, part: values[part], key.split("."), baseline)
     except (KeyError, TypeError):
-        found = None
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise ConfigError(f"{override} must multiply a number of the baseline; it has {key}={found!r}.")
-    product = found * float(multiple[1])
-    return f"{key}={max(1, round(product)) if isinstance(found, int) else product}"
+        number = None
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise ConfigError(f"{override} must multiply a number of the baseline; it has {key}={number!r}.")
+    product = number * float(multiple[1])
+    return f"{key}={max(1, round(product)) if isinstance(number, int) else product}"
 
 
 def _rule(config: Config) -> StoppingRule:

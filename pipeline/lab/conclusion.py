@@ -1,59 +1,105 @@
-"""What a cure leaves beside its rounds: the change of params.yaml, curves before and after, and images to look at."""
+"""Gathers the results of a cure: its record, the change of params.yaml, its curves, and images to look at."""
 
 import difflib
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.evaluation.label_audit import audit
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.rounds import RoundsRecord, TrainingRecord
+from pipeline.diagnosis import DATA_VERDICTS
+from pipeline.evaluation.label_audit import Audit, audit
+from pipeline.lab import treatment
+from pipeline.lab.cure_loop import CureLoop
+from pipeline.lab.session import Session
 from pipeline.lab.trainings import Trainings
-from pipeline.lab.treatment import Patient
 from pipeline.metrics.ablation import Arm, Reading
-from pipeline.page import cure as page
 from pipeline.sweep import adoption
 
+MOST_SUSPECTS = 30
+"""Largest number of images to look at."""
 
-def patch(conf: Path, file: Path, adopted: dict[str, Any]) -> tuple[str, str]:
-    """The change that makes `params.yaml` say what was adopted, as a diff and as the whole new file.
 
-    Args:
-        conf: The folder of groups and options.
-        file: The `params.yaml` as it is.
-        adopted: The whole configuration.
+@dataclass(frozen=True)
+class Suspects:
+    """Training images whose labels look wrong.
+
+    Attributes:
+        audit: Result of the label audit.
+        images: The images with the surest errors, uint8 of shape (n, height, width, channels).
+        classes: Names of the classes, in the order of the labels.
     """
-    old, new = file.read_text(), adoption.applied(conf, file, adopted)
+
+    audit: Audit
+    images: NDArray[np.uint8]
+    classes: list[str]
+
+    def sentence(self) -> str:
+        """How many labels look wrong, and to which method."""
+        return (
+            f"Of {self.audit.num_images:,} training images, {self.audit.share:.0%} look as if they were of another class, to "
+            f"a logistic regression on pixels that was cross-validated and is right on {self.audit.accuracy:.0%} of them"
+        )
+
+
+def rounds_record(loop: CureLoop) -> RoundsRecord:
+    """The record of a cure that has ended; measures what more images promise, where that is worth knowing."""
+    before, after = loop.before(), [training.record() for training in loop.champion()]
+    more_data = loop.gain_of_second_half()
+    return RoundsRecord(
+        reason=loop.reason,
+        adopted=list(loop.overrides),
+        before=before,
+        after=after,
+        rounds=loop.rounds,
+        more_data=more_data,
+        trainings=len(loop.trainings.requested),
+    )
+
+
+def patch(session: Session, loop: CureLoop) -> tuple[str, str]:
+    """The change that puts the adopted overrides into `params.yaml`: as a diff, and as the whole new file."""
+    file = session.source / "params.yaml"
+    old, new = (
+        file.read_text(),
+        adoption.applied(session.source / "conf", file, session.compose(loop.overrides).model_dump()),
+    )
     lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/params.yaml", "b/params.yaml")
     return "".join(lines), new
 
 
-def curves(trainings: Trainings, before: Sequence[Patient], after: Sequence[Patient]) -> list[Arm]:
-    """The histories of both, for a picture; none where one of them diverged."""
-    arms = []
-    for name, patients in (("before", before), ("after", after)):
-        jobs = [each.overrides for each in patients]
-        if not all(trainings.finished(job) for job in jobs):
-            return []
-        histories, readings = [trainings.rows(job) for job in jobs], []
-        for job, rows in zip(jobs, histories, strict=True):
-            run = trainings.record(job)
-            kept = rows[run["best_epoch"] - 1]
-            readings.append(
-                Reading(run["config"]["seed"], int(kept["epoch"]), kept, run["num_parameters"], run["seconds"])
-            )
-        arms.append(Arm(name, (), readings, histories))
-    return arms
+def curves(trainings: Trainings, rounds: RoundsRecord) -> list[Arm]:
+    """The histories before and after, for a picture; empty where nothing was adopted or a training diverged."""
+    if not rounds.adopted:
+        return []
+    sides = {"before": rounds.before, "after": rounds.after}
+    if not all(trainings.has_finished(tuple(record.overrides)) for side in sides.values() for record in side):
+        return []
+    return [_arm(trainings, name, side) for name, side in sides.items()]
 
 
-def suspects(prepared: Path) -> page.Suspects | None:
-    """Training images whose labels look wrong; None, and a line on the terminal, where there are too few to tell."""
+def suspects(trainings: Trainings, rounds: RoundsRecord) -> Suspects | None:
+    """Training images whose labels look wrong, where the data are at fault; None elsewhere.
+
+    Prints a line where there are too few images for an audit.
+    """
+    if treatment.verdict_to_treat([training.verdict for training in rounds.after]) not in DATA_VERDICTS:
+        return None
+    prepared = trainings.prepared(tuple(rounds.after[0].overrides))
     try:
-        found = audit(prepared / "train")
+        result = audit(prepared / "train")
     except ValueError as error:
         print(f"the labels were not audited: {error}")
         return None
-    shown = found.images[: page.MOST_SUSPECTS]
-    images = np.load(prepared / "train" / "images.npy", mmap_mode="r")[shown]
-    return page.Suspects(found, images, json.loads((prepared / "dataset.json").read_text())["classes"])
+    images = np.load(prepared / "train" / "images.npy", mmap_mode="r")[result.images[:MOST_SUSPECTS]]
+    return Suspects(result, images, DatasetRecord.read(prepared).classes)
+
+
+def _arm(trainings: Trainings, name: str, side: list[TrainingRecord]) -> Arm:
+    selected = [tuple(training.overrides) for training in side]
+    readings = []
+    for overrides in selected:
+        run, row = trainings.record(overrides), trainings.kept_row(overrides)
+        readings.append(Reading(run.config["seed"], int(row["epoch"]), row, run.num_parameters, run.seconds))
+    return Arm(name, (), readings, [trainings.history(overrides) for overrides in selected])

@@ -1,77 +1,75 @@
-"""A table on the terminal that shows many trainings while they run."""
+"""Shows many trainings in a table on the terminal while they run."""
 
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.lab.trainings import Job, Trainings
+from pipeline import terminal
+from pipeline.lab.trainings import Overrides, Trainings
 from pipeline.metrics import history
 from pipeline.sweep.job import LOG_VARIABLE
 
 LOG = "jobs.log"
-SECONDS = 0.5
+REFRESH_SECONDS = 0.5
 
 
 @contextmanager
-def shown(trainings: Trainings, jobs: Sequence[Job], console: Console | None = None) -> Iterator[None]:
-    """Within the block, a terminal shows what each training is at, and what they print goes into a file.
+def shown(trainings: Trainings, selected: Sequence[Overrides], console: Console | None = None) -> Iterator[None]:
+    """Within the block, the terminal shows a table of the trainings, and a file takes what they print.
 
-    Where the output is no terminal, where nothing is to be trained, and where the trainings have no processes of their own,
-    they print as they do.
+    The trainings print as usual where the output is no terminal, where nothing is left to run, and where they run in this
+    very process.
 
     Args:
-        trainings: Of which `jobs` are trained in the block.
-        jobs: Which.
-        console: Where to; None: the terminal, if there is one.
+        trainings: Trainings of the command.
+        selected: Those that run in the block.
+        console: Console to print on; None: the terminal, if there is one.
     """
     console = console or Console()
-    here = any(override == "hydra/launcher=basic" for override in trainings.overrides)
-    if not console.is_terminal or here or all(trainings.over(job) for job in jobs):
+    in_this_process = any(override == "hydra/launcher=basic" for override in trainings.overrides)
+    if not console.is_terminal or in_this_process or all(map(trainings.is_over, selected)):
         yield
         return
     os.environ[LOG_VARIABLE] = str(trainings.folder / LOG)
-    over = threading.Event()
-    with Live(table(trainings, jobs), console=console, auto_refresh=False, transient=True) as live:
+    ended = threading.Event()
+    with Live(table(trainings, selected), console=console, auto_refresh=False, transient=True) as live:
 
-        def follow() -> None:
-            while not over.wait(SECONDS):
-                live.update(table(trainings, jobs), refresh=True)
+        def refresh() -> None:
+            while not ended.wait(REFRESH_SECONDS):
+                live.update(table(trainings, selected), refresh=True)
 
-        follower = threading.Thread(target=follow, name="live", daemon=True)
-        follower.start()
+        thread = threading.Thread(target=refresh, name="live", daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            over.set()
-            follower.join()
+            ended.set()
+            thread.join()
             os.environ.pop(LOG_VARIABLE, None)
 
 
-def table(trainings: Trainings, jobs: Sequence[Job]) -> Table:
-    """A row for each training: what sets it apart, whether it waits, runs or is over, and what it came to."""
-    unique = list(dict.fromkeys(jobs))
-    over = sum(trainings.over(job) for job in unique)
+def table(trainings: Trainings, selected: Sequence[Overrides]) -> Table:
+    """A row for each training: its overrides, its state, and its accuracies once it has finished."""
+    unique = list(dict.fromkeys(selected))
+    num_over = sum(map(trainings.is_over, unique))
     running = trainings.running()
-    found = Table(
-        title=f"{over} of {len(unique)} trainings are over; what they print is in {os.path.relpath(trainings.folder / LOG)}",
-        title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-    )  # fmt: skip
-    found.add_column("training", no_wrap=True)
-    found.add_column("", no_wrap=True)
-    for name in ("training", "validation", "gap"):
-        found.add_column(name, justify="right", no_wrap=True)
-    for job in unique:
-        if trainings.finished(job):
-            kept = trainings.rows(job)[trainings.record(job)["best_epoch"] - 1]
-            train, val = kept[history.CLEAN_ACCURACY], kept[history.VAL_ACCURACY]
-            found.add_row(" ".join(job), "over", f"{train:.3f}", f"{val:.3f}", f"{train - val:.3f}")
+    log = os.path.relpath(trainings.folder / LOG)
+    filled = terminal.table(
+        f"{num_over} of {len(unique)} trainings are over; what they print is in {log}",
+        texts=("training", ""),
+        numbers=("training", "validation", "gap"),
+    )
+    for overrides in unique:
+        if trainings.has_finished(overrides):
+            row = trainings.kept_row(overrides)
+            train, val = row[history.CLEAN_ACCURACY], row[history.VAL_ACCURACY]
+            filled.add_row(" ".join(overrides), "over", f"{train:.3f}", f"{val:.3f}", f"{train - val:.3f}")
         else:
-            state = "failed" if trainings.over(job) else "runs" if job in running else "waits"
-            found.add_row(" ".join(job), state, "", "", "", style=None if state == "runs" else "dim")
-    return found
+            state = "failed" if trainings.is_over(overrides) else "runs" if overrides in running else "waits"
+            filled.add_row(" ".join(overrides), state, "", "", "", style=None if state == "runs" else "dim")
+    return filled

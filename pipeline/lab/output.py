@@ -1,17 +1,17 @@
-"""What an ablation leaves beside its page: the table on the terminal, and the numbers as CSV."""
+"""Prints the tables of an ablation and of a cure, and writes the numbers of an ablation as CSV."""
 
-import csv
-import io
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from statistics import fmean
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from pipeline import terminal
+from pipeline.artefacts.rounds import RoundRecord, RoundsRecord, TrainingRecord
+from pipeline.lab import treatment
 from pipeline.metrics import history
 from pipeline.metrics.ablation import Arm, Effect
-from pipeline.metrics.paired import Difference
+from pipeline.storage.tables import to_csv
+
+REMARKABLE = 0.005
+"""Smallest sure gain in accuracy from the second half of the training images for which more images are recommended."""
 
 _MEASURED = (
     history.CLEAN_ACCURACY, history.VAL_ACCURACY, history.CLEAN_LOSS, history.VAL_LOSS, history.VAL_ECE,
@@ -19,64 +19,116 @@ _MEASURED = (
 )  # fmt: skip
 
 
-def print_table(baseline: Arm, effects: Sequence[Effect]) -> None:
-    """Print each arm with its means, its differences from the baseline, and what may be said of the gap."""
-    table = Table(
-        title=f"{len(effects) + 1} arms, means of {len(baseline.readings)} seeds; differences from the baseline with "
+def print_effects(baseline: Arm, effects: Sequence[Effect]) -> None:
+    """Print the means of each arm, its differences from the baseline, and its effect on the gap in words."""
+    table = terminal.table(
+        f"{len(effects) + 1} arms, means of {len(baseline.readings)} seeds; differences from the baseline with "
         "95 % intervals",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+        texts=("arm",),
+        numbers=("training", "validation", "gap", "Δ validation", "Δ gap", "Δ loss"),
     )
-    table.add_column("arm", no_wrap=True)
-    for name in ("training", "validation", "gap"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Δ validation", justify="right", no_wrap=True)
-    table.add_column("Δ gap", justify="right", no_wrap=True)
-    table.add_column("Δ loss", justify="right", no_wrap=True)
     table.add_row("baseline", *_means(baseline), "", "", "")
     for effect in effects:
-        differences = (_written(found) for found in (effect.accuracy, effect.gap, effect.loss))
+        differences = map(treatment.written, (effect.accuracy, effect.gap, effect.loss))
         table.add_row(effect.arm.name.replace("_", " "), *_means(effect.arm), *differences)
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = terminal.console()
     console.print(table)
     for effect in effects:
         console.print(f"{effect.arm.name.replace('_', ' ')}: {effect.sentence()}")
 
 
 def effects_csv(effects: Sequence[Effect]) -> str:
-    """A line for each arm: its differences from the baseline, their intervals, and what the seeds could have found."""
-    head = ["arm", "overrides", "n"]
+    """A line for each arm: its differences from the baseline with their intervals, and the detectable differences."""
+    header = ["arm", "overrides", "n"]
     for name in ("accuracy", "gap", "loss"):
-        head += [f"{name}_difference", f"{name}_low", f"{name}_high", f"{name}_detectable"]
+        header += [f"{name}_difference", f"{name}_low", f"{name}_high", f"{name}_detectable"]
     lines = []
     for effect in effects:
         line = [effect.arm.name, " ".join(effect.arm.overrides), effect.gap.n]
-        for found in (effect.accuracy, effect.gap, effect.loss):
-            line += [found.mean, found.low, found.high, found.detectable]
+        for difference in (effect.accuracy, effect.gap, effect.loss):
+            line += [difference.mean, difference.low, difference.high, difference.detectable]
         lines.append([*line, effect.gap_p])
-    return _csv([*head, "gap_p_corrected"], lines)
+    return to_csv([*header, "gap_p_corrected"], lines)
 
 
 def readings_csv(arms: Sequence[Arm]) -> str:
-    """A line for each training: its arm, its seed, and what was measured at the epoch that counts."""
+    """A line for each training: its arm, its seed, and its measures at the epoch whose weights are kept."""
     lines = [
         [arm.name, reading.seed, reading.epoch, *(reading.row[key] for key in _MEASURED), reading.num_parameters]
         for arm in arms
         for reading in arm.readings
     ]
-    return _csv(["arm", "seed", "epoch", *_MEASURED, "num_parameters"], lines)
+    return to_csv(["arm", "seed", "epoch", *_MEASURED, "num_parameters"], lines)
+
+
+def print_round(number: int, round_: RoundRecord) -> None:
+    """Print the candidates of a round beside the champion, and the outcome.
+
+    Args:
+        number: Number of the round, counted from 1.
+        round_: Record of the round.
+    """
+    table = terminal.table(
+        f"round {number}: {round_.verdict.replace('_', ' ')}",
+        texts=("change", "verdict"),
+        numbers=("training", "validation", "gap", "val/loss"),
+    )
+    table.add_row("none", *_cells(round_.champion[0]))
+    for candidate in round_.tried:
+        is_chosen = candidate.override == round_.chosen
+        table.add_row(candidate.override, *_cells(candidate), style="bold" if is_chosen else None)
+    console = terminal.console()
+    console.print(table)
+    console.print(f"round {number}: {treatment.outcome(round_)}", soft_wrap=True)
+
+
+def print_result(rounds: RoundsRecord, patch: str) -> None:
+    """Print what a cure adopted, why it ended, and what more images promise.
+
+    Args:
+        rounds: Record of the cure.
+        patch: Change of `params.yaml` as a diff.
+    """
+    print(headline(rounds))
+    if rounds.adopted:
+        print(f"Before: {_summary(rounds.before)}\nAfter:  {_summary(rounds.after)}")
+        print(f"The change of params.yaml:\n{patch}")
+    if rounds.more_data is not None:
+        print(worth_of_data(rounds))
+
+
+def headline(rounds: RoundsRecord) -> str:
+    """What a cure adopted, and why it ended."""
+    result = f"Adopted: {', '.join(rounds.adopted)}" if rounds.adopted else "Nothing was adopted"
+    return f"{result}. It ended because {rounds.reason}."
+
+
+def worth_of_data(rounds: RoundsRecord) -> str:
+    """What more training images promise; empty where that was not measured."""
+    gain = rounds.more_data
+    if gain is None:
+        return ""
+    promise = "more images would help" if gain.low > REMARKABLE else "more of them promise little"
+    return f"The second half of the training images brought {treatment.written(gain)} of accuracy: {promise}."
 
 
 def _means(arm: Arm) -> list[str]:
     return [f"{arm.mean(name):.3f}" for name in ("train_accuracy", "accuracy", "gap")]
 
 
-def _written(found: Difference) -> str:
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+def _cells(training: TrainingRecord) -> list[str]:
+    numbers = (training.train_accuracy, training.val_accuracy, training.gap, training.loss)
+    return [training.verdict.replace("_", " "), *("–" if number is None else f"{number:.3f}" for number in numbers)]
 
 
-def _csv(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *lines])
-    return text.getvalue()
+def _summary(trainings: Sequence[TrainingRecord]) -> str:
+    means = [
+        _mean([getattr(training, name) for training in trainings]) for name in ("train_accuracy", "val_accuracy", "gap")
+    ]
+    verdicts = ", ".join(dict.fromkeys(training.verdict.replace("_", " ") for training in trainings))
+    return f"training {means[0]}, validation {means[1]}, gap {means[2]}; {verdicts} (means of {len(trainings)} seeds)"
+
+
+def _mean(numbers: Sequence[float | None]) -> str:
+    known = [number for number in numbers if number is not None]
+    return f"{fmean(known):.3f}" if len(known) == len(numbers) else "–"

@@ -1,121 +1,175 @@
-"""Trainings side by side, each configuration with each seed trained once, whoever asked for it first."""
+"""Runs trainings side by side, each configuration with each seed once, within a budget."""
 
-import json
 import os
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts.job import FAILED, FINISHED, JobRecord
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.job import FAILED, FINISHED
+from pipeline.artefacts.run import RunRecord
 from pipeline.config import validation
 from pipeline.errors import ShapeError, TrainingError
 from pipeline.metrics import history
 from pipeline.stage import lineage
-from pipeline.stage.inputs import input_folder, read_run
+from pipeline.stage.inputs import input_folder
 from pipeline.storage import atomic, lock
 from pipeline.sweep import driver, records
 from pipeline.sweep.job import RunJob, running
 
-Job = tuple[str, ...]
-"""The overrides that set a training apart from the others of its question."""
+MINUTES_FILE = ".minutes"
+"""Name of the file that keeps the minutes a command has taken, for when it is resumed."""
+
+Overrides = tuple[str, ...]
+"""Overrides that set a training apart from the others of its command."""
+
+_EXPLAINED_FAILURES = (TrainingError.__name__, ShapeError.__name__)
+"""Failures that follow from the configuration. Any other, such as a full disk, tells nothing about the configuration."""
 
 
-_RESULTS = (TrainingError.__name__, ShapeError.__name__)
-"""Failures that the configuration explains; any other one, such as a full disk, tells nothing of it."""
+class BudgetSpent(Exception):
+    """Raised when the next trainings do not fit into the budget; the message names the limit that is reached."""
 
 
 class Trainings:
-    """The trainings of one question, in the folder of a sweep, which the caller holds.
+    """The trainings of one command. They lie in the folder of a sweep, whose lock the caller holds.
 
     Args:
-        command: The name of the command that asks, under which `--resume` goes on.
-        folder: From `pipeline.sweep.driver.create`; may hold trainings of an earlier try.
-        overrides: What all have in common, launcher included.
+        command: Name of the command, under which `--resume` continues.
+        folder: Folder from `pipeline.sweep.driver.create`; may hold trainings of an earlier process.
+        overrides: Overrides that all trainings have in common, launcher included.
         train: Runs one training.
+
+    Attributes:
+        requested: Overrides of each training that was asked for; a training's folder is named by its index here.
     """
 
     def __init__(self, command: str, folder: Path, overrides: list[str], train: RunJob) -> None:
         self.command, self.folder, self.overrides, self.train = command, folder, overrides, train
-        self.jobs: list[Job] = records.read_jobs(folder)
+        self.requested: list[Overrides] = records.read_jobs(folder)
 
-    def run(self, jobs: Iterable[Job], *, may_diverge: bool = False) -> None:
-        """Train what has not been trained yet, as Hydra's launcher says.
+    def run(self, trainings: Iterable[Overrides], *, may_diverge: bool = False) -> None:
+        """Run the trainings that have not been run yet, with the launcher that Hydra is configured with.
 
         Args:
-            jobs: Which.
-            may_diverge: Take a training whose loss left the finite numbers for a result; `finished` tells which did not.
+            trainings: Overrides of each training.
+            may_diverge: Accept trainings whose loss became infinite or not a number; `has_finished` tells them apart.
 
         Raises:
             UserError: Some trainings did not finish.
         """
-        self.jobs = list(dict.fromkeys([*self.jobs, *jobs]))
-        results = _RESULTS if may_diverge else ()
-        if not all(records.is_over(self.of(job), results) for job in self.jobs):
-            once = partial(_once, self.train)
-            driver.run_listed(self.command, self.folder, self.overrides, self.jobs, once, results)
+        self.requested = list(dict.fromkeys([*self.requested, *trainings]))
+        accepted = _EXPLAINED_FAILURES if may_diverge else ()
+        if not all(records.is_over(self.folder_of(overrides), accepted) for overrides in self.requested):
+            train = partial(_train_once, self.train)
+            driver.run_listed(self.command, self.folder, self.overrides, self.requested, train, accepted)
 
-    def over(self, job: Job) -> bool:
-        """Whether it has run, to its end or until its loss left the finite numbers, or cannot run with these images."""
-        return job in self.jobs and records.is_over(self.of(job), _RESULTS)
+    def is_over(self, overrides: Overrides) -> bool:
+        """Whether a training ran to its end, diverged, or cannot run with images of this size."""
+        return overrides in self.requested and records.is_over(self.folder_of(overrides), _EXPLAINED_FAILURES)
 
-    def fits(self, job: Job) -> bool:
-        """Whether the images were large enough for the network."""
-        return not self._error(job).startswith(ShapeError.__name__)
+    def has_finished(self, overrides: Overrides) -> bool:
+        """Whether a training ran to its end."""
+        return overrides in self.requested and records.status(self.folder_of(overrides)) == FINISHED
 
-    def finished(self, job: Job) -> bool:
-        """Whether it has run to its end."""
-        return job in self.jobs and records.status(self.of(job)) == FINISHED
+    def fits_images(self, overrides: Overrides) -> bool:
+        """Whether the images were large enough for the network of a training."""
+        job = records.record(self.folder_of(overrides)) if overrides in self.requested else None
+        return job is None or job.status != FAILED or not str(job.error).startswith(ShapeError.__name__)
 
-    def _error(self, job: Job) -> str:
-        """Why it failed; empty where it did not."""
-        if job not in self.jobs or records.status(self.of(job)) != FAILED:
-            return ""
-        return str(JobRecord.read(self.of(job)).error)
+    def running(self) -> list[Overrides]:
+        """The trainings that a process runs at this moment."""
+        numbers = [int(folder.name) for folder in running(self.folder)]
+        return [self.requested[number] for number in numbers if number < len(self.requested)]
 
-    def of(self, job: Job) -> Path:
-        """The folder of a training that has run."""
-        return self.folder / str(self.jobs.index(job))
+    def folder_of(self, overrides: Overrides) -> Path:
+        """The folder of a training that was asked for."""
+        return self.folder / str(self.requested.index(overrides))
 
-    def running(self) -> list[Job]:
-        """Those that a process is at work on."""
-        return [self.jobs[int(out.name)] for out in running(self.folder) if int(out.name) < len(self.jobs)]
+    def history(self, overrides: Overrides) -> list[dict[str, float]]:
+        """The rows of a training's `history.csv`."""
+        return history.read_csv(self.folder_of(overrides) / "history.csv")
 
-    def rows(self, job: Job) -> list[dict[str, float]]:
-        """Its history."""
-        return history.read_csv(self.of(job) / "history.csv")
+    def kept_row(self, overrides: Overrides) -> dict[str, float]:
+        """The row of the epoch whose weights a training kept."""
+        return self.history(overrides)[self.record(overrides).best_epoch - 1]
 
-    def record(self, job: Job) -> dict[str, Any]:
-        """Its `run.json`."""
-        return read_run(self.of(job), "the folder")
+    def record(self, overrides: Overrides) -> RunRecord:
+        """The `run.json` of a training."""
+        return RunRecord.read(self.folder_of(overrides))
 
-    def dataset(self, job: Job) -> dict[str, Any]:
-        """The `dataset.json` of what it was trained on."""
-        prepared = input_folder(self.record(job), "prepare")
-        content: dict[str, Any] = json.loads((prepared / "dataset.json").read_text())
-        return content
+    def prepared(self, overrides: Overrides) -> Path:
+        """The output of the prepare stage that a training was made from."""
+        return input_folder(self.record(overrides), "prepare")
+
+    def dataset(self, overrides: Overrides) -> DatasetRecord:
+        """The `dataset.json` of the images that a training was made from."""
+        return DatasetRecord.read(self.prepared(overrides))
 
 
-def _once(train: RunJob, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
-    """Train into the project's cache, unless it has been done, and put the same files into `out`."""
+class Budget:
+    """Limits the number of trainings and the minutes of a cure, over all processes that resumed it.
+
+    Args:
+        trainings: Trainings of the cure; their folder keeps the minutes.
+        max_runs: Largest number of trainings.
+        max_minutes: Largest wall time in minutes; None: no limit.
+    """
+
+    def __init__(self, trainings: Trainings, max_runs: int, max_minutes: float | None) -> None:
+        self.trainings, self.max_runs, self.max_minutes = trainings, max_runs, max_minutes
+        self._file = trainings.folder / MINUTES_FILE
+        self._earlier_minutes = float(self._file.read_text()) if self._file.exists() else 0.0
+        self._begin = time.monotonic()
+
+    def check(self, trainings: Sequence[Overrides]) -> None:
+        """Make sure that those of `trainings` that have not run yet fit into the budget.
+
+        The time that they need is estimated from the trainings so far.
+
+        Raises:
+            BudgetSpent: They do not fit.
+        """
+        num_over = sum(map(self.trainings.is_over, self.trainings.requested))
+        num_new = sum(not self.trainings.is_over(overrides) for overrides in dict.fromkeys(trainings))
+        minutes = self._earlier_minutes + (time.monotonic() - self._begin) / 60
+        atomic.write_text(self._file, repr(minutes))
+        if not num_new:
+            return
+        if num_over + num_new > self.max_runs:
+            raise BudgetSpent(
+                f"cure.max_runs={self.max_runs} is spent: {num_over} trainings have run, and what comes next takes {num_new}"
+            )
+        needed = num_new * minutes / num_over if num_over else 0.0
+        if self.max_minutes is not None and minutes + needed > self.max_minutes:
+            raise BudgetSpent(
+                f"cure.max_minutes={self.max_minutes:g} is spent: {minutes:.1f} minutes have gone by, and what comes next "
+                f"takes about {needed:.1f}"
+            )
+
+
+def _train_once(train: RunJob, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
+    """Train into the project's cache, unless the same training is there, and put its files into `out`."""
     from omegaconf import OmegaConf
 
     config = validation.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
-    name = lineage.expected_fingerprint("train", config)
-    kept = lineage.CACHE / f"trained-{name}"
-    with lock.held(kept, wait=True):
-        if lineage.recorded_fingerprint("train", kept) == name:
-            os.utime(kept)
-            print(f"trained before: {os.path.relpath(kept)}")
+    fingerprint = lineage.expected_fingerprint("train", config)
+    cached = lineage.CACHE / f"trained-{fingerprint}"
+    with lock.held(cached, wait=True):
+        if lineage.recorded_fingerprint(cached) == fingerprint:
+            os.utime(cached)
+            print(f"trained before: {os.path.relpath(cached)}")
         else:
-            train(composed, overrides, kept)
+            train(composed, overrides, cached)
     with atomic.folder(out) as scratch:
-        shutil.copytree(kept, scratch, dirs_exist_ok=True, copy_function=_link)
+        shutil.copytree(cached, scratch, dirs_exist_ok=True, copy_function=_link_or_copy)
 
 
-def _link(source: str, target: str) -> None:
-    """A second name for the same bytes, or a copy where the file system has no such thing."""
+def _link_or_copy(source: str, target: str) -> None:
+    """Make a hard link, or a copy where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,24 +1,26 @@
-"""What a cure decides: which changes are worth a try, whether one is better, and whether it is to stay."""
+"""Decides which changes a cure tries, whether a candidate is better than the champion, and whether it is adopted."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import sqrt
+from math import isfinite, nan, sqrt
 from typing import Any
 
+from pipeline.artefacts.rounds import CandidateRecord, ConfirmationRecord, RoundRecord, TrainingRecord
 from pipeline.diagnosis import DATA_VERDICTS, Diagnosis, prescribe, rules
+from pipeline.lab.trainings import Overrides
 from pipeline.metrics.paired import Difference
 
 MOST_REMEDIES, MOST_STRENGTHS = 3, 3
-"""That one round tries."""
+"""Largest number of remedies in one round, and of strengths of each."""
 
 NOT_INFERIOR = 0.01
-"""Accuracy that an adopted change may cost, at the lower end of its interval."""
+"""Loss of accuracy below which a change is not inferior, at the lower bound of its interval."""
 
-_BADNESS = {
-    verdict: badness
-    for badness, verdicts in enumerate((
+_SEVERITY = {
+    verdict: severity
+    for severity, verdicts in enumerate((
         (rules.GOOD_FIT,),
         (rules.INCONCLUSIVE,),
         (rules.OVERFITTING, rules.UNDERFITTING, rules.STILL_LEARNING),
@@ -29,71 +31,98 @@ _BADNESS = {
     for verdict in verdicts
 }  # fmt: skip
 
-Overrides = tuple[str, ...]
-
 
 @dataclass(frozen=True)
-class Patient:
-    """One training and what is wrong with it.
+class DiagnosedTraining:
+    """One training with its diagnosis.
 
     Attributes:
-        overrides: That make it from what the user asked for.
-        diagnosis: Of its course.
-        loss: Validation loss of the weights that count; infinite for one that diverged.
+        overrides: Overrides of the training, beside those of the user.
+        diagnosis: Diagnosis of its course.
+        loss: Validation loss of the weights that were kept; infinite where the training diverged.
     """
 
     overrides: Overrides
     diagnosis: Diagnosis
     loss: float
 
-    def measured(self, name: str) -> float:
-        """A number of the evidence; not a number for a training that diverged."""
-        found = self.diagnosis.evidence.get(name, float("nan"))
-        return found if isinstance(found, float) else found.value
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """Challenger beside champion, paired by seed; differences are challenger minus champion.
-
-    Attributes:
-        before: The champion's verdict.
-        after: The challenger's, of most seeds.
-        accuracy: On the confirm split.
-        gap: Training accuracy less that accuracy.
-        p: Of the sign-flip test on the accuracies.
-    """
-
-    before: str
-    after: str
-    accuracy: Difference
-    gap: Difference
-    p: float
-
     @property
-    def adopted(self) -> bool:
-        """Not inferior, and better in what was wrong: a good fit; or a gap that is surely smaller where it overfitted, an
-        accuracy that is surely higher where anything else was wrong."""
-        if self.accuracy.low <= -NOT_INFERIOR:
-            return False
-        if self.after == rules.GOOD_FIT:
-            return True
-        return self.gap.high < 0 if self.before == rules.OVERFITTING else self.accuracy.low > 0
+    def verdict(self) -> str:
+        return self.diagnosis.verdict
 
-    def reason(self) -> str:
-        """Why it stays or goes, in one clause."""
-        accuracy, gap = (f"{each.mean:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in (self.accuracy, self.gap))
-        told = f"accuracy {accuracy}, gap {gap}, {self.before.replace('_', ' ')} → {self.after.replace('_', ' ')}"
-        if self.adopted:
-            return told
-        if self.accuracy.low <= -NOT_INFERIOR:
-            return f"{told}; it may cost more than {NOT_INFERIOR:.0%} of accuracy"
-        lacking = "a smaller gap" if self.before == rules.OVERFITTING else "a higher accuracy"
-        return f"{told}; {self.accuracy.n} seeds do not show {lacking}"
+    def measured(self, name: str) -> float:
+        """A number of the evidence; not a number where the training diverged."""
+        value = self.diagnosis.evidence.get(name, nan)
+        return value if isinstance(value, float) else value.value
+
+    def record(self) -> TrainingRecord:
+        """The training in short."""
+        names = ("train_accuracy", "val_accuracy", "gap")
+        numbers = {name: self.measured(name) if name in self.diagnosis.evidence else None for name in names}
+        return TrainingRecord(
+            overrides=list(self.overrides),
+            verdict=self.verdict,
+            sentence=self.diagnosis.sentence,
+            loss=self.loss if isfinite(self.loss) else None,
+            **numbers,
+        )
+
+    def candidate_record(self, remedy: str, champion: Collection[str]) -> CandidateRecord:
+        """The training in short, as one that tries a remedy.
+
+        Args:
+            remedy: Name of the remedy.
+            champion: Overrides of the champion, seed included.
+        """
+        override = " ".join(override for override in self.overrides if override not in champion)
+        return CandidateRecord(**dict(self.record()), remedy=remedy, override=override)
+
+
+def is_adopted(confirmation: ConfirmationRecord) -> bool:
+    """Whether the challenger becomes the champion.
+
+    It must not be inferior, and it must either be a good fit, or surely have a smaller gap where the champion overfitted, or
+    surely have a higher accuracy where anything else was wrong.
+    """
+    if _may_be_inferior(confirmation):
+        return False
+    if confirmation.after == rules.GOOD_FIT:
+        return True
+    return confirmation.gap.high < 0 if confirmation.before == rules.OVERFITTING else confirmation.accuracy.low > 0
+
+
+def reason(confirmation: ConfirmationRecord) -> str:
+    """Why the challenger is adopted or not, as a clause."""
+    before, after = (verdict.replace("_", " ") for verdict in (confirmation.before, confirmation.after))
+    evidence = f"accuracy {written(confirmation.accuracy)}, gap {written(confirmation.gap)}, {before} → {after}"
+    if is_adopted(confirmation):
+        return evidence
+    if _may_be_inferior(confirmation):
+        return f"{evidence}; it may cost more than {NOT_INFERIOR:.0%} of accuracy"
+    lacking = "a smaller gap" if confirmation.before == rules.OVERFITTING else "a higher accuracy"
+    return f"{evidence}; {confirmation.accuracy.n} seeds do not show {lacking}"
+
+
+def outcome(round_: RoundRecord) -> str:
+    """The outcome of a round in one sentence."""
+    verdict = round_.verdict.replace("_", " ")
+    if round_.confirmation is None:
+        return f"{verdict}; none of {len(round_.tried)} changes is better"
+    decision = "adopted" if round_.adopted else "not adopted"
+    return f"{verdict}; {round_.chosen} {decision}: {reason(round_.confirmation)}"
+
+
+def written(difference: Difference) -> str:
+    """A difference with its interval, as text."""
+    return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
+def _may_be_inferior(confirmation: ConfirmationRecord) -> bool:
+    return confirmation.accuracy.low <= -NOT_INFERIOR
 
 
 def majority(verdicts: Sequence[str]) -> str:
-    """The verdict that more than half of them give; else `inconclusive`.
+    """The verdict of more than half of the seeds; `inconclusive` where there is none.
 
     >>> majority(["overfitting", "good_fit", "overfitting"]), majority(["overfitting", "good_fit"])
     ('overfitting', 'inconclusive')
@@ -102,10 +131,10 @@ def majority(verdicts: Sequence[str]) -> str:
     return verdict if 2 * count > len(verdicts) else rules.INCONCLUSIVE
 
 
-def illness(verdicts: Sequence[str]) -> str:
-    """What to treat: the verdict of most seeds; where these fit, or do not agree, what most of the others have.
+def verdict_to_treat(verdicts: Sequence[str]) -> str:
+    """The verdict of most seeds; where that is a good fit or inconclusive, the commonest verdict of the other seeds.
 
-    >>> illness(["good_fit", "underfitting", "good_fit"]), illness(["good_fit", "good_fit"])
+    >>> verdict_to_treat(["good_fit", "underfitting", "good_fit"]), verdict_to_treat(["good_fit", "good_fit"])
     ('underfitting', 'good_fit')
     """
     agreed = majority(verdicts)
@@ -118,63 +147,66 @@ def illness(verdicts: Sequence[str]) -> str:
 def candidates(
     diagnosis: Diagnosis, settings: Mapping[str, Any], *, adopted: Mapping[str, Any], tried: Collection[str]
 ) -> list[tuple[str, str]]:
-    """What a round tries: remedy and override, the most promising remedies first, some strengths of each.
+    """Remedy and override of each change that a round tries: the most promising remedies, in some strengths each.
 
-    What was adopted is not undone: a strength at or beyond the old value becomes one half way between the old and the new.
+    An adopted change is not undone: a strength at or beyond the old value is replaced by the midpoint of old and new.
 
     Args:
-        diagnosis: Of the champion.
-        settings: Its configuration.
-        adopted: The value that each key had before a change of it was adopted.
+        diagnosis: Diagnosis of the champion.
+        settings: Configuration of the champion.
+        adopted: Value that each key had before a change of it was adopted.
         tried: Overrides that have been tried.
     """
-    found = []
+    by_remedy = []
     for prescription in prescribe(diagnosis, settings, most=None):
-        kept = (_kept(override, settings, adopted) for override in prescription.strengths)
-        new = dict.fromkeys(override for override in kept if override is not None and override not in tried)
+        allowed = (_without_undoing(override, settings, adopted) for override in prescription.strengths)
+        new = dict.fromkeys(override for override in allowed if override is not None and override not in tried)
         if new:
-            found.append([(prescription.remedy, override) for override in islice(new, MOST_STRENGTHS)])
-    return [pair for remedy in found[:MOST_REMEDIES] for pair in remedy]
+            by_remedy.append([(prescription.remedy, override) for override in islice(new, MOST_STRENGTHS)])
+    return [change for changes in by_remedy[:MOST_REMEDIES] for change in changes]
 
 
-def improved(before: Patient, after: Patient) -> bool:
-    """Whether a candidate is less ill than the champion with the same seed: another, milder verdict, or the same with a
-    smaller gap where it overfits and a higher validation accuracy elsewhere."""
-    first, second = before.diagnosis.verdict, after.diagnosis.verdict
-    if _BADNESS[first] != _BADNESS[second]:
-        return _BADNESS[second] < _BADNESS[first]
-    if first == rules.OVERFITTING:
-        return second == rules.OVERFITTING and after.measured("gap") < before.measured("gap")
-    return after.measured("val_accuracy") > before.measured("val_accuracy")
+def is_better(candidate: DiagnosedTraining, champion: DiagnosedTraining) -> bool:
+    """Whether a candidate is better than the champion with the same seed.
+
+    It is with a milder verdict, or with the same verdict and a smaller gap (for overfitting) or a higher validation accuracy
+    (for any other).
+    """
+    old, new = champion.verdict, candidate.verdict
+    if _SEVERITY[old] != _SEVERITY[new]:
+        return _SEVERITY[new] < _SEVERITY[old]
+    if old == rules.OVERFITTING:
+        return new == rules.OVERFITTING and candidate.measured("gap") < champion.measured("gap")
+    return candidate.measured("val_accuracy") > champion.measured("val_accuracy")
 
 
-def best(champion: Patient, tried: Sequence[Patient]) -> Patient | None:
-    """The candidate with the lowest validation loss of those that are less ill; None where none is."""
-    better = [patient for patient in tried if improved(champion, patient)]
-    return min(better, key=lambda patient: patient.loss, default=None)
+def best(champion: DiagnosedTraining, tried: Sequence[DiagnosedTraining]) -> DiagnosedTraining | None:
+    """The candidate with the lowest validation loss among those better than the champion; None where there is none."""
+    better = [candidate for candidate in tried if is_better(candidate, champion)]
+    return min(better, key=lambda candidate: candidate.loss, default=None)
 
 
 def changed(overrides: Overrides, override: str) -> Overrides:
-    """The overrides with one more, which takes the place of those that it makes void.
+    """Add an override, and drop those of the same key or of keys below it.
 
     >>> changed(("augment=light", "augment.copies=8", "model.width=4"), "augment=strong")
     ('model.width=4', 'augment=strong')
     """
     key = override.split("=", 1)[0]
-    kept = (each for each in overrides if not f"{each.split('=', 1)[0]}.".startswith(f"{key}."))
-    return (*kept, override)
+    others = (other for other in overrides if not f"{other.split('=', 1)[0]}.".startswith(f"{key}."))
+    return (*others, override)
 
 
 def value_at(settings: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; of a group its chosen option."""
-    found: Any = settings
+    """The value of a dotted key; for a group, the name of the chosen option."""
+    value: Any = settings
     for part in key.split("."):
-        found = found[part]
-    return found["name"] if isinstance(found, Mapping) and "name" in found else found
+        value = value[part]
+    return value["name"] if isinstance(value, Mapping) and "name" in value else value
 
 
-def _kept(override: str, settings: Mapping[str, Any], adopted: Mapping[str, Any]) -> str | None:
-    """The override, unless it would undo what was adopted; half way to that in its place where there is such a value."""
+def _without_undoing(override: str, settings: Mapping[str, Any], adopted: Mapping[str, Any]) -> str | None:
+    """The override, or the midpoint of old and new value where it would undo an adopted change; None without a midpoint."""
     key, text = override.split("=", 1)
     if key not in adopted:
         return override
@@ -183,38 +215,7 @@ def _kept(override: str, settings: Mapping[str, Any], adopted: Mapping[str, Any]
         return None if text == str(old) else override
     if (float(text) - old) * (now - old) > 0:
         return override
-    half = sqrt(old * now) if old > 0 and now > 0 else (old + now) / 2
+    midpoint = sqrt(old * now) if old > 0 and now > 0 else (old + now) / 2
     if isinstance(now, int):
-        half = round(half)
-    return None if half in (old, now) else f"{key}={half:g}"
-
-
-@dataclass(frozen=True)
-class Round:
-    """One turn of the loop.
-
-    Attributes:
-        verdict: The champion's, of most seeds.
-        champion: Its trainings, a seed each.
-        tried: The candidates, all with the first of these seeds, and the remedy of each.
-        chosen: The override that was confirmed or not; None where no candidate was better.
-        confirmation: What its fresh seeds said; None where nothing was chosen.
-    """
-
-    verdict: str
-    champion: Sequence[Patient]
-    tried: Sequence[tuple[str, Patient]]
-    chosen: str | None
-    confirmation: Confirmation | None
-
-    @property
-    def adopted(self) -> bool:
-        return self.confirmation is not None and self.confirmation.adopted
-
-    def sentence(self) -> str:
-        """What came of it."""
-        what = self.verdict.replace("_", " ")
-        if self.confirmation is None:
-            return f"{what}; none of {len(self.tried)} changes is better"
-        fate = "adopted" if self.adopted else "not adopted"
-        return f"{what}; {self.chosen} {fate}: {self.confirmation.reason()}"
+        midpoint = round(midpoint)
+    return None if midpoint in (old, now) else f"{key}={midpoint:g}"

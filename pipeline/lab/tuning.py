@@ -1,4 +1,4 @@
-"""Which strength of each remedy an ablation takes: tried on validation, on seeds that no ablation uses."""
+"""Chooses the strength of each remedy for an ablation, on validation and on seeds that no ablation uses."""
 
 import json
 import shlex
@@ -17,11 +17,11 @@ RESULT = "doses.json"
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a tuning tried and what it chose.
+    """The strengths that were tried, and the best one of each arm.
 
     Attributes:
         doses: The baseline, then each strength, from weak to strong.
-        chosen: The override of the strength with the best mean of the monitored metric, for each arm.
+        chosen: Overrides of the strength with the best mean of the monitored metric, by arm.
     """
 
     doses: Sequence[Dose]
@@ -29,17 +29,17 @@ class Tuning:
 
 
 def candidates(settings: Ablate) -> dict[tuple[str, str], list[str]]:
-    """The overrides of each strength, by arm and as it is written."""
-    arms = [arm for arm in settings.doses if settings.only is None or arm in settings.only]
-    return {(arm, text): shlex.split(text) for arm in arms for text in settings.doses[arm]}
+    """The overrides of each strength, by its arm and its text in the configuration."""
+    selected = [arm for arm in settings.doses if settings.only is None or arm in settings.only]
+    return {(arm, text): shlex.split(text) for arm in selected for text in settings.doses[arm]}
 
 
 def choose(arms: Mapping[tuple[str, str], Arm], monitor: str) -> Tuning:
-    """Pick the best strength of each remedy by the mean of `monitor`; of equals the weaker.
+    """Choose the strength of each remedy with the best mean of `monitor`; among equals, the weakest.
 
     Args:
-        arms: The trainings of each strength, the baseline as `("baseline", "")`.
-        monitor: The metric that decides.
+        arms: Trainings of each strength, by its arm and its text; those of the baseline under `("baseline", "")`.
+        monitor: Metric that decides.
     """
     doses = [
         Dose(
@@ -61,14 +61,17 @@ def choose(arms: Mapping[tuple[str, str], Arm], monitor: str) -> Tuning:
 
 
 def to_json(tuning: Tuning) -> str:
-    """The tuning as `read` reads it back."""
+    """The content of `doses.json`."""
     return (
         json.dumps({"doses": [asdict(dose) for dose in tuning.doses], "chosen": dict(tuning.chosen)}, indent=2) + "\n"
     )
 
 
 def read(folder: str | None) -> Tuning:
-    """The tuning in a folder; an empty one where there is none to read.
+    """Read the tuning in a folder.
+
+    Args:
+        folder: Folder of the tuning; None: no arm was tuned.
 
     Raises:
         DataError: The folder holds no tuning.
@@ -88,10 +91,10 @@ def read(folder: str | None) -> Tuning:
 
 
 def arms(settings: Ablate, tuning: Tuning) -> dict[str, list[str]]:
-    """The arms with the strengths that a tuning chose.
+    """The overrides of each arm, with the strengths that a tuning chose.
 
     Raises:
-        ConfigError: It chose for an arm that there is not.
+        ConfigError: The tuning has an arm that the configuration lacks.
     """
     unknown = [name for name in tuning.chosen if name not in settings.arms]
     if unknown:

@@ -1,1 +1,1 @@
-"""What a person looks at: pictures of a training, and the parts of the report's page."""
+"""Renders results as HTML pages that need no other file and no network."""

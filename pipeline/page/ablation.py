@@ -1,9 +1,10 @@
-"""The page of an ablation: what each remedy did, how sure that is, and how it was found out."""
+"""Renders the pages of an ablation and of a tuning."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.metrics.ablation import BASELINE, Arm, Dose, Effect
 from pipeline.metrics.paired import Difference, detectable_effect
 from pipeline.page import tiles
@@ -12,25 +13,25 @@ from pipeline.plotting import ablation as figures
 
 
 @dataclass(frozen=True)
-class Study:
-    """What the page tells.
+class AblationResults:
+    """The content of the page of an ablation.
 
     Attributes:
-        dataset: `dataset.json` of what all arms but those with another `prepare` were trained on.
-        config: The baseline's configuration.
-        baseline: Its trainings.
-        effects: Every other arm beside it.
-        champion: The name of the arm with the best mean validation accuracy.
-        tested: Its accuracy on the test split minus the baseline's; None where the baseline is the champion.
-        test_accuracies: Means over the seeds, of the baseline and the champion, by name.
-        doses: Strengths that a tuning tried; none where there was no tuning.
-        chosen: The override of the strength that each arm takes.
-        command: What makes all this again.
-        num_trained: Trainings behind it.
-        verdicts: What most seeds of each arm have, by its name.
+        dataset: Record of the images that the baseline was trained on, and all arms that leave `prepare` unchanged.
+        config: Configuration of the baseline.
+        baseline: Trainings of the baseline.
+        effects: Differences between each other arm and the baseline.
+        champion: Name of the arm with the best mean validation accuracy.
+        tested: Test accuracy of the champion minus that of the baseline; None where the baseline is the champion.
+        test_accuracies: Mean test accuracies of the baseline and the champion, by name.
+        doses: Strengths that a tuning tried; empty without a tuning.
+        chosen: Override of the strength that each arm takes.
+        command: Command that repeats the ablation.
+        num_trained: Number of trainings.
+        verdicts: Verdict on most seeds of each arm, by its name.
     """
 
-    dataset: Mapping[str, Any]
+    dataset: DatasetRecord
     config: Mapping[str, Any]
     baseline: Arm
     effects: Sequence[Effect]
@@ -48,47 +49,55 @@ class Study:
         return [self.baseline, *(effect.arm for effect in self.effects)]
 
 
-def headline(study: Study) -> str:
-    """Which arm is best, and what the test split says of it."""
-    base = study.test_accuracies[BASELINE]
-    if study.tested is None:
+def headline(results: AblationResults) -> str:
+    """The best arm on validation, and its accuracy on the test split beside that of the baseline."""
+    base = results.test_accuracies[BASELINE]
+    if results.tested is None:
         return f"No arm is better than the baseline on validation; on the test images it gets {base:.3f}."
-    found = study.tested
+    gain = results.tested
     return (
-        f"Best on validation: {study.champion.replace('_', ' ')}. On the test images, read once, it gets "
-        f"{study.test_accuracies[study.champion]:.3f} and the baseline {base:.3f}: "
-        f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]."
+        f"Best on validation: {results.champion.replace('_', ' ')}. On the test images, read once, it gets "
+        f"{results.test_accuracies[results.champion]:.3f} and the baseline {base:.3f}: "
+        f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]."
     )
 
 
-def render(study: Study) -> str:
-    """The page as one HTML file that needs nothing else."""
+def render(results: AblationResults) -> str:
+    """The page of an ablation as one HTML file that needs no other file."""
     pictures = {
-        "forest": figures.forest(study.effects),
-        "scatter": figures.scatter(study.arms),
-        "curves": figures.curves(study.arms),
+        "forest": figures.forest(results.effects),
+        "scatter": figures.scatter(results.arms),
+        "curves": figures.curves(results.arms),
     }
-    if study.doses:
-        pictures["doses"] = figures.dose_response(study.doses, study.chosen)
-    num_seeds = len(study.baseline.readings)
+    if results.doses:
+        pictures["doses"] = figures.dose_response(results.doses, results.chosen)
+    num_seeds = len(results.baseline.readings)
     return fill(
         "ablation.html",
-        study=study,
-        baseline=study.baseline,
-        effects=study.effects,
+        results=results,
+        baseline=results.baseline,
+        effects=results.effects,
         num_seeds=num_seeds,
-        num_train=sum(study.dataset["counts"]["train"]),
-        num_val=sum(study.dataset["counts"]["val"]),
-        num_test=sum(study.dataset["counts"]["test"]),
+        num_train=sum(results.dataset.counts["train"]),
+        num_val=sum(results.dataset.counts["val"]),
+        num_test=sum(results.dataset.counts["test"]),
         detectable=detectable_effect(num_seeds),
-        corrected=study.effects[0].gap_p is not None,
+        corrected=results.effects[0].gap_p is not None,
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
-        configuration=configuration(study.config),
+        configuration=configuration(results.config),
     )
 
 
 def render_tuning(doses: Sequence[Dose], chosen: Mapping[str, str], *, monitor: str, command: str, title: str) -> str:
-    """The page of a tuning: what each strength did, and which one each arm takes."""
+    """The page of a tuning as one HTML file that needs no other file.
+
+    Args:
+        doses: Baseline and strengths.
+        chosen: Override of the strength that each arm takes.
+        monitor: Metric that decides.
+        command: Command of an ablation with the chosen strengths.
+        title: Network and dataset.
+    """
     return fill(
         "tuning.html",
         doses=doses,

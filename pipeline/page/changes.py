@@ -1,15 +1,11 @@
-"""What changed between two versions of the data, as a page and as a table on the terminal."""
+"""Renders the changes between two versions of the data, as a page and as a table on the terminal."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pipeline import terminal
 from pipeline.data.versions import Changes, Counts, Image, Pair, Version, pixels
 from pipeline.page import tiles
 from pipeline.page.templates import fill
@@ -17,14 +13,22 @@ from pipeline.page.templates import fill
 NUM_PICTURES = 10
 NUM_NAMES = 3
 MOST_CLASSES = 40
+MOST_CHARACTERS = 40
+"""Largest width of a class name in the table on the terminal."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image with what is said of it."""
+    """An image that changed.
+
+    Attributes:
+        name: Name of the image.
+        change: Its label and its split, before and after where they differ.
+        source: The image as a data URI.
+    """
 
     name: str
-    said: str
+    change: str
     source: str
 
 
@@ -33,10 +37,10 @@ class Kind:
     """One kind of change.
 
     Attributes:
-        name: Such as `added`.
-        meaning: A sentence.
-        count: Images.
-        pictures: Of the first ones.
+        name: Name of the kind, such as `added`.
+        meaning: Meaning of the name, in one sentence.
+        count: Number of images.
+        pictures: The first images.
     """
 
     name: str
@@ -46,7 +50,7 @@ class Kind:
 
 
 def render(old: Version, new: Version, counts: Counts, changes: Changes) -> str:
-    """The whole page as one HTML file that needs nothing else."""
+    """The page as one HTML file that needs no other file."""
     rows = [(name, pairs) for name, pairs in counts.classes.items() if _differs(pairs)]
     return fill(
         "changes.html",
@@ -67,13 +71,11 @@ def render(old: Version, new: Version, counts: Counts, changes: Changes) -> str:
 
 
 def print_table(old: Version, new: Version, counts: Counts, changes: Changes) -> None:
-    """Print the classes whose numbers differ, and how many images changed in which way, with the first names."""
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    """Print the classes whose numbers differ, and the number of images of each kind of change, with the first names."""
+    console = terminal.console()
     console.print(Text(_printable(f"{new.dataset}: images in {old.title} → images in {new.title}")))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("class", max_width=40, overflow="ellipsis", no_wrap=True)
-    for split in (*counts.splits, "all"):
-        table.add_column(split, justify="right", no_wrap=True)
+    table = terminal.table(texts=("class",), numbers=(*counts.splits, "all"))
+    table.columns[0].max_width = MOST_CHARACTERS
     changed = [(name, pairs) for name, pairs in counts.classes.items() if _differs(pairs)]
     for name, pairs in changed[:MOST_CLASSES]:
         table.add_row(Text(_printable(name)), *map(_written, pairs))
@@ -82,30 +84,30 @@ def print_table(old: Version, new: Version, counts: Counts, changes: Changes) ->
     table.add_row("all classes", *map(_written, counts.total))
     console.print(table)
     for kind, images in vars(changes).items():
-        told = "; ".join(f"{_name(each)}: {_said(each)}" for each in images[:NUM_NAMES])
-        told = f": {told}{'; …' if len(images) > NUM_NAMES else ''}" if images else ""
-        console.print(Text(_printable(f"{kind} {len(images):,}{told}")))
+        examples = "; ".join(f"{_name(image)}: {_change(image)}" for image in images[:NUM_NAMES])
+        examples = f": {examples}{'; …' if len(images) > NUM_NAMES else ''}" if images else ""
+        console.print(Text(_printable(f"{kind} {len(images):,}{examples}")))
 
 
-def _kind(name: str, meaning: str, version: Version, found: Sequence[Image] | Sequence[tuple[Image, Image]]) -> Kind:
-    """With pictures from `version`, the one that has them."""
-    shown: list[Any] = list(found[:NUM_PICTURES])
-    images = pixels(version, [each[1] if isinstance(each, tuple) else each for each in shown])
+def _kind(name: str, meaning: str, version: Version, changed: Sequence[Image] | Sequence[tuple[Image, Image]]) -> Kind:
+    """A kind of change, with pictures from `version`."""
+    shown: list[Image | tuple[Image, Image]] = list(changed[:NUM_PICTURES])
+    images = pixels(version, [image[1] if isinstance(image, tuple) else image for image in shown])
     pictures = [
-        Picture(_name(each), _said(each), tiles.data_uri(tiles.image(image)))
-        for each, image in zip(shown, images, strict=True)
+        Picture(_name(image), _change(image), tiles.data_uri(tiles.image(array)))
+        for image, array in zip(shown, images, strict=True)
     ]
-    return Kind(name, meaning, len(found), pictures)
+    return Kind(name, meaning, len(changed), pictures)
 
 
-def _name(change: Image | tuple[Image, Image]) -> str:
-    return change[1].name if isinstance(change, tuple) else change.name
+def _name(image: Image | tuple[Image, Image]) -> str:
+    return image[1].name if isinstance(image, tuple) else image.name
 
 
-def _said(change: Image | tuple[Image, Image]) -> str:
-    if isinstance(change, Image):
-        return f"{change.label}, {change.split}"
-    old, new = change
+def _change(image: Image | tuple[Image, Image]) -> str:
+    if isinstance(image, Image):
+        return f"{image.label}, {image.split}"
+    old, new = image
     return ", ".join(before if before == after else f"{before} → {after}"
                      for before, after in ((old.label, new.label), (old.split, new.split)))  # fmt: skip
 
@@ -124,7 +126,7 @@ def _written(pair: Pair) -> str:
 
 
 def _printable(text: str) -> str:
-    """A name of a file may hold what a terminal obeys.
+    """Replace what a terminal would take for a command: names of files may hold anything.
 
     >>> _printable("a" + chr(27) + "[2Jb")
     'a�[2Jb'

@@ -1,9 +1,9 @@
-"""The curves of a training as the coordinates of an inline SVG; the template draws them, the script reads them."""
+"""Computes the coordinates of a training's curves for an inline SVG and for the script of the page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from pipeline.metrics import history
 
@@ -24,20 +24,44 @@ class Tick:
     label: str
 
 
+class ScriptChart(TypedDict):
+    """Positions of the epochs, and positions and values of each series."""
+
+    x: list[float]
+    y: dict[str, list[float]]
+    values: dict[str, list[float]]
+
+
+class ScriptData(TypedDict):
+    """The data that the script of the page reads, as JSON.
+
+    Attributes:
+        epochs: Number of each epoch.
+        best: Index of the epoch whose weights were kept.
+        width: Width of a chart in SVG units.
+        charts: Content of each chart, by its name.
+    """
+
+    epochs: list[float]
+    best: int
+    width: int
+    charts: dict[str, ScriptChart]
+
+
 @dataclass(frozen=True)
 class Chart:
     """One pair of axes.
 
     Attributes:
         name: `"loss"` or `"accuracy"`.
-        title: The name as shown.
-        values: The numbers of each series of `SERIES`, one for each epoch.
+        title: Name as the page shows it.
+        values: Values of each series of `SERIES`, one for each epoch.
         x: Horizontal position of each epoch.
         y: Vertical positions of each series.
-        x_ticks: Whole epochs.
-        y_ticks: Round values.
-        best: Horizontal position of the best epoch.
-        best_index: Its place among the epochs, from 0.
+        x_ticks: Ticks at whole epochs.
+        y_ticks: Ticks at round values.
+        best: Horizontal position of the epoch whose weights were kept.
+        best_index: Index of that epoch, counted from 0.
     """
 
     name: str
@@ -61,7 +85,7 @@ class Chart:
         return _points(there + back)
 
     def summary(self) -> str:
-        """What the chart shows, for those who cannot see it."""
+        """The content of the chart in words, for screen readers."""
         clean, val = self.values["clean"], self.values["val"]
         best = self.best_index
         return (
@@ -74,14 +98,14 @@ def charts(rows: Sequence[dict[str, float]], best_epoch: int) -> list[Chart]:
     """The charts of loss and of accuracy.
 
     Args:
-        rows: The epochs of `history.csv`.
-        best_epoch: The epoch whose weights were kept; one of `rows`.
+        rows: Rows of `history.csv`.
+        best_epoch: Epoch whose weights were kept; one of `rows`.
     """
     return [_chart(name, title, keys, rows, best_epoch) for name, title, keys in CHARTS]
 
 
-def for_script(rows: Sequence[dict[str, float]], drawn: Sequence[Chart]) -> dict[str, Any]:
-    """What the page's script needs to follow the pointer, ready to be written as JSON."""
+def for_script(rows: Sequence[dict[str, float]], drawn: Sequence[Chart]) -> ScriptData:
+    """The data with which the script of the page follows the pointer."""
     return {
         "epochs": [row["epoch"] for row in rows],
         "best": drawn[0].best_index,
@@ -135,14 +159,14 @@ def _chart(
 
 
 def _range(values: dict[str, list[float]]) -> tuple[float, float]:
-    """Lowest and highest value, with a little air; of the series while learning the last value only.
+    """The range of the vertical axis: all values with a margin, but only the last one of the series while learning.
 
-    That one begins far off, and would press the other two together, whose distance is what the chart is for.
+    That series begins far off. With all of it, the other two would lie so close together that nobody sees their gap.
     """
     numbers = [*values["clean"], *values["val"], values["train"][-1]]
     low, high = min(numbers), max(numbers)
-    air = 0.06 * (high - low) or 0.05
-    return low - air, high + air
+    margin = 0.06 * (high - low) or 0.05
+    return low - margin, high + margin
 
 
 def _epoch_ticks(first: int, last: int) -> list[int]:
@@ -154,5 +178,5 @@ def _epoch_ticks(first: int, last: int) -> list[int]:
     return [first, *(epoch for epoch in rounds if epoch - first > spacing / 2)]
 
 
-def _points(pairs: Any) -> str:
+def _points(pairs: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in pairs)

@@ -7,7 +7,7 @@
   const format = (number) => number.toFixed(4);
   let shown = null; // index of the epoch under the crosshair
 
-  // Name, label and number of each line of the tooltip; the gap is positive where training is better than validation.
+  // Name, label and number of each line of the tooltip. The gap is positive where training is better than validation.
   function rows(name, index) {
     const values = data.charts[name].values;
     const gap = (values.clean[index] - values.val[index]) * (name === "loss" ? -1 : 1);
@@ -15,8 +15,8 @@
     return [...numbers, ["gap", "gap", format(gap)]];
   }
 
-  // Beside the crosshair, inside the chart, and away from the curves: at the bottom where they run high.
-  function place(plot, tooltip, x, curve) {
+  // Puts the tooltip beside the crosshair and inside the chart; at the bottom where the curves are high.
+  function placeTooltip(plot, tooltip, x, curve) {
     const [width, height] = [plot.clientWidth, plot.clientHeight];
     const scale = width / data.width;
     const beside = x > 0.55 * data.width ? x * scale - tooltip.offsetWidth - 12 : x * scale + 12;
@@ -54,7 +54,7 @@
     });
     tooltip.replaceChildren(title, ...lines);
     tooltip.hidden = false;
-    place(plot, tooltip, x, chart.y.val[index]);
+    placeTooltip(plot, tooltip, x, chart.y.val[index]);
     plot.setAttribute("aria-valuenow", data.epochs[index]);
     const spoken = rows(plot.dataset.chart, index).map(([, label, value]) => `${label} ${value}`);
     plot.setAttribute("aria-valuetext", `epoch ${data.epochs[index]}${best}: ${spoken.join(", ")}`);

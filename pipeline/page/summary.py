@@ -1,14 +1,14 @@
-"""The sentences of the report: whether it fits, which checks passed, and what to type next."""
+"""Writes the sentences of the report: the verdict, the checks before training, and the next command."""
 
 import shlex
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline.metrics import scores
-from pipeline.page.artefacts import Artefacts
+from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.signals import SignalsRecord
+from pipeline.page.inputs import ReportInputs
 
 INITIAL_LOSS_TOLERANCE = 0.1
-"""Share of ln C by which the loss before training may differ from it."""
+"""Largest relative difference between the loss before training and ln C that passes the check."""
 
 
 @dataclass(frozen=True)
@@ -17,50 +17,45 @@ class Check:
     text: str
 
 
-def fit_line(artefacts: Artefacts) -> str:
+def fit_line(inputs: ReportInputs) -> str:
     """The verdict with its evidence, and why the training stopped."""
-    run, sentence = artefacts.run, artefacts.diagnosis["sentence"]
+    run, sentence = inputs.run, inputs.diagnosis.sentence
     return (
         f"{sentence[0].upper()}{sentence[1:]}; "
-        f"stopped at epoch {run['epochs']} of {run['config']['train']['max_epochs']} because {run['stop_reason']}."
+        f"stopped at epoch {run.epochs} of {run.config['train']['max_epochs']} because {run.stop_reason}."
     )
 
 
-def test_line(artefacts: Artefacts) -> str:
+def test_line(inputs: ReportInputs) -> str:
     """The accuracy on the test split with its 95 % interval."""
-    metrics = artefacts.metrics
-    interval = f"[{metrics[scores.TEST_ACCURACY_LOW]:.3f}, {metrics[scores.TEST_ACCURACY_HIGH]:.3f}]"
-    return f"Test accuracy: {metrics[scores.TEST_ACCURACY]:.3f} {interval} on {num_test(artefacts):,} images."
+    metrics = inputs.metrics
+    interval = f"[{metrics.test_accuracy_low:.3f}, {metrics.test_accuracy_high:.3f}]"
+    return f"Test accuracy: {metrics.test_accuracy:.3f} {interval} on {inputs.num_test:,} images."
 
 
-def num_test(artefacts: Artefacts) -> int:
-    return sum(map(sum, artefacts.matrix))
-
-
-def checks(artefacts: Artefacts) -> list[Check]:
-    """What was tried once before training, as statements."""
-    signals = artefacts.signals
-    loss, chance, batch = signals["initial_loss"], signals["initial_loss_expected"], signals["one_batch"]
-    steps = f"{batch['steps']} step" + ("" if batch["steps"] == 1 else "s")
+def checks(signals: SignalsRecord) -> list[Check]:
+    """The results of the tests before training, as sentences."""
+    loss, chance, batch = signals.initial_loss, signals.initial_loss_expected, signals.one_batch
+    steps = f"{batch.steps} step" + ("" if batch.steps == 1 else "s")
+    loss_after = float("nan") if batch.loss_after is None else batch.loss_after
     return [
         Check(
             abs(loss - chance) <= INITIAL_LOSS_TOLERANCE * chance,
-            f"It starts without opinion: the first loss is {loss:.3f}, and guessing among {signals['num_classes']} "
-            f"classes gives ln {signals['num_classes']} = {chance:.3f}.",
+            f"It starts without opinion: the first loss is {loss:.3f}, and guessing among {signals.num_classes} "
+            f"classes gives ln {signals.num_classes} = {chance:.3f}.",
         ),
         Check(
-            batch["passed"],
-            f"It can learn one batch by heart: loss from {batch['loss_before']:.3f} to {batch['loss_after']:.3f} in {steps}, "
-            f"{batch['accuracy_after']:.0%} of that batch right.",
+            batch.passed,
+            f"It can learn one batch by heart: loss from {batch.loss_before:.3f} to {loss_after:.3f} in {steps}, "
+            f"{batch.accuracy_after:.0%} of that batch right.",
         ),
     ]
 
 
-def commands(run: dict[str, Any]) -> list[str]:
-    """What makes this training again, to be typed in the project's folder."""
-    checkout = [f"git checkout {run['git_commit']}"] if run.get("git_commit") else []
-    overrides = run.get("overrides")
-    return [*checkout, f"python -m pipeline.train {overrides}" if overrides else "dvc repro"]
+def commands(run: RunRecord) -> list[str]:
+    """The commands that repeat a training, to be typed in the project's folder."""
+    checkout = [f"git checkout {run.git_commit}"] if run.git_commit else []
+    return [*checkout, f"python -m pipeline.train {run.overrides}" if run.overrides else "dvc repro"]
 
 
 def experiment(override: str) -> str:
@@ -68,13 +63,12 @@ def experiment(override: str) -> str:
     return f"dvc exp run -S {shlex.quote(override)}"
 
 
-def next_command(artefacts: Artefacts) -> str:
-    """One experiment worth a try: what was prescribed; else more epochs where they ran out, or the other kind of network."""
-    run, prescribed = artefacts.run, artefacts.diagnosis["prescriptions"]
-    if prescribed:
-        return experiment(prescribed[0]["override"])
-    config = run["config"]
-    if run["epochs"] == config["train"]["max_epochs"]:
-        return f"dvc exp run -S train.max_epochs={2 * run['epochs']}"
-    other = "lenet" if config["model"]["name"] == "convnet" else "convnet"
+def next_command(inputs: ReportInputs) -> str:
+    """The command of the next experiment: the first prescription; else more epochs, or the other kind of network."""
+    run, prescriptions = inputs.run, inputs.diagnosis.prescriptions
+    if prescriptions:
+        return experiment(prescriptions[0].override)
+    if run.epochs == run.config["train"]["max_epochs"]:
+        return f"dvc exp run -S train.max_epochs={2 * run.epochs}"
+    other = "lenet" if run.config["model"]["name"] == "convnet" else "convnet"
     return f"dvc exp run -S model.name={other}"

@@ -1,6 +1,7 @@
-"""The templates of all pages filled in, and how they write times and texts."""
+"""Fills in the templates of all pages, and formats durations and configurations."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def fill(template: str, **values: Any) -> str:
-    """One HTML file that needs nothing else.
+    """Fill in a template, as one HTML file that needs no other file.
 
     Args:
-        template: A file of this folder; those that extend `layout.html` share its head and its styles.
-        values: What the template shows; text is escaped.
+        template: File in this folder; those that extend `layout.html` share its head and its styles.
+        values: Values by the names that the template uses; text is escaped.
 
     Raises:
-        jinja2.UndefinedError: The template shows what is not there.
+        jinja2.UndefinedError: The template uses a name that has no value.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -26,7 +27,7 @@ def fill(template: str, **values: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time that a person can read.
+    """A duration in minutes and seconds.
 
     >>> duration(42.31), duration(3725)
     ('42 s', '62 min 5 s')
@@ -35,8 +36,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def configuration(config: Any) -> str:
-    """The configuration as YAML, with the user and password of each address left out: the page may be passed on.
+def configuration(config: Mapping[str, Any]) -> str:
+    """The configuration as YAML. User and password of each address are left out, as people pass the page on.
 
     >>> configuration({"uri": "https://ana:secret@example.org/x"})
     'uri: https://…@example.org/x\\n'

@@ -1,4 +1,4 @@
-"""Small pictures for the page: what the first layer's filters look like, and what each layer sees in an image."""
+"""Draws the small pictures of the page: filters, feature maps and images."""
 
 import base64
 import math
@@ -20,7 +20,7 @@ def filters(weights: NDArray[np.float32]) -> bytes:
     With three input channels a filter is shown in colour (grey is 0); otherwise blue is negative, orange positive.
 
     Args:
-        weights: Shape (filters, input channels, height, width).
+        weights: Weights, float32 of shape (filters, input channels, height, width).
     """
     largest = np.maximum(np.abs(weights).max(axis=(1, 2, 3), keepdims=True), 1e-12)
     signed = weights / largest
@@ -32,12 +32,12 @@ def filters(weights: NDArray[np.float32]) -> bytes:
 
 
 def feature_maps(maps: NDArray[np.float32]) -> bytes:
-    """What one layer answers to one image, as a PNG: a tile for each channel, at most `MOST_MAPS`, on one common scale.
+    """The feature maps of one layer as a PNG: a tile for each channel, at most `MOST_MAPS`, on one common scale.
 
-    Dark is nothing and light is much; where there are negative answers, these are blue and positive ones orange.
+    Dark is 0 and light is the largest value; with negative values, these are blue and positive ones orange.
 
     Args:
-        maps: Shape (channels, height, width).
+        maps: Feature maps, float32 of shape (channels, height, width).
     """
     shown = maps[:MOST_MAPS]
     largest = max(float(np.abs(maps).max()), 1e-12)
@@ -52,7 +52,7 @@ def image(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def data_uri(png: bytes) -> str:
-    """A PNG as an address that holds the picture itself."""
+    """A PNG as a data URI, which holds the picture itself."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 

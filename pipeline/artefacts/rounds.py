@@ -1,0 +1,103 @@
+"""`rounds.json`: the rounds of a cure, and what it adopted."""
+
+from typing import ClassVar
+
+from pipeline.artefacts.artefact import Artefact, Record
+from pipeline.metrics.paired import Difference
+
+
+class TrainingRecord(Record):
+    """The diagnosis of one training in short. A number is None where the training diverged.
+
+    Attributes:
+        overrides: Overrides of the training, beside those of the user.
+        verdict: Name of the verdict.
+        sentence: The verdict with its numbers, in one sentence.
+        loss: Validation loss of the weights that were kept, in nats.
+        train_accuracy: Accuracy on the clean training probe, in [0, 1].
+        val_accuracy: Accuracy on the validation split, in [0, 1].
+        gap: `train_accuracy` less `val_accuracy`.
+    """
+
+    overrides: list[str]
+    verdict: str
+    sentence: str
+    loss: float | None
+    train_accuracy: float | None
+    val_accuracy: float | None
+    gap: float | None
+
+
+class CandidateRecord(TrainingRecord):
+    """A training that tries one change.
+
+    Attributes:
+        remedy: Name of the remedy, in a few words.
+        override: Override that sets the training apart from the champion.
+    """
+
+    remedy: str
+    override: str
+
+
+class ConfirmationRecord(Record):
+    """Challenger and champion compared on fresh seeds, paired by seed. Differences are challenger minus champion.
+
+    Attributes:
+        before: Verdict on the champion.
+        after: Verdict on most of the challenger's seeds.
+        accuracy: Difference in accuracy on the confirm split.
+        gap: Difference in the gap between training accuracy and that accuracy.
+        p: p value of the sign-flip test on the accuracies.
+    """
+
+    before: str
+    after: str
+    accuracy: Difference
+    gap: Difference
+    p: float
+
+
+class RoundRecord(Record):
+    """One round of a cure.
+
+    Attributes:
+        verdict: Verdict that the round treats.
+        champion: Trainings of the champion, one for each seed; the treated one first.
+        tried: Candidates, each with the seed of the treated training.
+        chosen: Override of the challenger; None where no candidate was better.
+        adopted: Whether the challenger became the champion.
+        confirmation: Comparison on fresh seeds; None where nothing was chosen.
+    """
+
+    verdict: str
+    champion: list[TrainingRecord]
+    tried: list[CandidateRecord]
+    chosen: str | None
+    adopted: bool
+    confirmation: ConfirmationRecord | None
+
+
+class RoundsRecord(Artefact):
+    """A cure that has ended.
+
+    Attributes:
+        reason: Why it ended, as a clause that follows "because".
+        adopted: Overrides that remain of all adoptions, in their order.
+        before: Trainings of the user's configuration, one for each seed.
+        after: Trainings of the champion at the end, likewise.
+        rounds: Rounds in their order.
+        more_data: Gain in accuracy from the second half of the training images; None where it was not measured.
+        trainings: Number of trainings.
+    """
+
+    FILE: ClassVar[str] = "rounds.json"
+    STAGE: ClassVar[str] = "cure"
+
+    reason: str
+    adopted: list[str]
+    before: list[TrainingRecord]
+    after: list[TrainingRecord]
+    rounds: list[RoundRecord]
+    more_data: Difference | None
+    trainings: int

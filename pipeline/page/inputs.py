@@ -1,0 +1,228 @@
+"""Reads the outputs of the earlier stages for the report, and checks that they belong together."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.diagnosis import DiagnosisRecord
+from pipeline.artefacts.metrics import MetricsRecord
+from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.signals import SignalsRecord
+from pipeline.data.checks import LEFT_OUT, PROBLEMS
+from pipeline.errors import DataError
+from pipeline.metrics import history
+from pipeline.stage.inputs import check_input
+
+TRAINING_KEY, EVALUATION_KEY, DIAGNOSIS_KEY = "report.training", "report.evaluation", "report.diagnosis"
+
+NUM_EXAMPLES = 5
+"""Largest number of files that the page names for a problem of the data."""
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Recall and precision of one class on the test split, in [0, 1], with 95 % intervals.
+
+    Attributes:
+        name: Name of the class.
+        count: Number of its test images.
+        predicted: Number of test images that were predicted as this class.
+        recall: Share of its images that were predicted as this class.
+        precision: Share of the predictions of this class that are right.
+        f1: Harmonic mean of recall and precision.
+    """
+
+    name: str
+    count: int
+    recall: float
+    recall_low: float
+    recall_high: float
+    predicted: int
+    precision: float
+    precision_low: float
+    precision_high: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """The weights of a layer that penalties act on.
+
+    Attributes:
+        layer: Name of the layer.
+        weights: Number of its weights.
+        zeros: Number of weights that are 0.
+        norm: Euclidean norm of the weights.
+    """
+
+    layer: str
+    weights: int
+    zeros: int
+    norm: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of the data, with the images or classes that have it.
+
+    Attributes:
+        name: Name of the problem, in words.
+        meaning: Meaning of the name, as a clause.
+        count: Number of images or classes.
+        action: Whether these were kept, dropped or left out.
+        examples: Path and evidence of the first ones.
+    """
+
+    name: str
+    meaning: str
+    count: int
+    action: str
+    examples: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """The content of the folders of five stages.
+
+    Attributes:
+        run: Record of the training.
+        rows: Rows of its history.
+        best: Row of the epoch whose weights were kept.
+        signals: Measures from before the training.
+        dataset: Record of the prepared images.
+        augmentation: Record of the augmentation.
+        metrics: Scores of the evaluation.
+        matrix: Counts of test images by true class (row) and predicted class (column).
+        per_class: Scores of each class, in the order of the labels.
+        diagnosis: Record of the diagnosis.
+        weights: Weights of each layer that penalties act on.
+        lr_range: Steps of the learning rate range test, with `lr`, `loss` and `smoothed`; empty where there was none.
+        problems: Problems of the data.
+        pictures: PNG files of the earlier stages: `overview`, `preview`, `mistakes`, `verdict`; and `issues`, where some
+            images with a problem can be shown.
+    """
+
+    run: RunRecord
+    rows: list[dict[str, float]]
+    best: dict[str, float]
+    signals: SignalsRecord
+    dataset: DatasetRecord
+    augmentation: AugmentRecord
+    metrics: MetricsRecord
+    matrix: list[list[int]]
+    per_class: list[ClassScores]
+    diagnosis: DiagnosisRecord
+    weights: list[LayerWeights]
+    lr_range: list[dict[str, float]]
+    problems: list[Problem]
+    pictures: Mapping[str, bytes]
+
+    @property
+    def num_test(self) -> int:
+        """The number of test images."""
+        return sum(map(sum, self.matrix))
+
+
+def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path) -> ReportInputs:
+    """Read the five folders.
+
+    Raises:
+        DataError: A folder is not whole, or they are not of one training.
+    """
+    run = RunRecord.read(training, TRAINING_KEY)
+    check_input(run, "prepare", prepared, TRAINING_KEY)
+    check_input(run, "augment", augmented, TRAINING_KEY)
+    rows = history.read_csv(training / "history.csv")
+    best = next(row for row in rows if row["epoch"] == run.best_epoch)
+    metrics = MetricsRecord.read(evaluation, EVALUATION_KEY)
+    scores = metrics.by_name()
+    measured = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
+    if any(scores[key] != best[key] for key in measured):
+        raise DataError(
+            f"{EVALUATION_KEY} must be an evaluation of the training in {str(training)!r}; got {str(evaluation)!r}, made of "
+            f"another one. Run: python -m pipeline.evaluate evaluate.training={training}"
+        )
+    verdict = DiagnosisRecord.read(diagnosis, DIAGNOSIS_KEY)
+    if verdict.training != run.id:
+        raise DataError(
+            f"{DIAGNOSIS_KEY} must be a diagnosis of the training in {str(training)!r}; got {str(diagnosis)!r}, made of "
+            f"another one. Run: python -m pipeline.diagnose --training {training} --out FOLDER"
+        )
+    dataset = DatasetRecord.read(prepared)
+    problem_images = prepared / "issues.png"
+    return ReportInputs(
+        run=run,
+        rows=rows,
+        best=best,
+        signals=SignalsRecord.read(training),
+        dataset=dataset,
+        augmentation=AugmentRecord.read(augmented),
+        metrics=metrics,
+        matrix=_matrix(evaluation / "confusion.csv", dataset.classes),
+        per_class=[_class_scores(row) for row in _rows(evaluation / "per_class.csv")],
+        diagnosis=verdict,
+        weights=[_layer_weights(row) for row in _rows(training / "weights.csv")],
+        lr_range=_lr_range(training / "lr_range.csv") if run.config["optimizer"]["lr"] == "auto" else [],
+        problems=problems(_rows(prepared / "issues.csv")),
+        pictures={
+            "overview": (prepared / "overview.png").read_bytes(),
+            "preview": (augmented / "preview.png").read_bytes(),
+            "mistakes": (evaluation / "mistakes.png").read_bytes(),
+            "verdict": (diagnosis / "curve.png").read_bytes(),
+            **({"issues": problem_images.read_bytes()} if problem_images.exists() else {}),
+        },
+    )
+
+
+def problems(rows: Iterable[Mapping[str, str]]) -> list[Problem]:
+    """Group the rows of `issues.csv` by problem and action, in their order.
+
+    >>> [blank] = problems([{"path": "a.png", "problem": "blank", "evidence": "all white", "action": "kept"}])
+    >>> blank.name, blank.meaning, blank.count, blank.action, blank.examples
+    ('blank', 'one colour, or nearly so', 1, 'kept', [('a.png', 'all white')])
+    """
+    meanings = LEFT_OUT | PROBLEMS
+    grouped = defaultdict(list)
+    for row in rows:
+        grouped[row["problem"], row["action"]].append((row["path"], row["evidence"]))
+    return [
+        Problem(name.replace("_", " "), meanings[name], len(files), action, files[:NUM_EXAMPLES])
+        for (name, action), files in grouped.items()
+    ]
+
+
+def _matrix(path: Path, classes: list[str]) -> list[list[int]]:
+    counts = Counter((row["actual"], row["predicted"]) for row in _rows(path))
+    return [[counts[actual, predicted] for predicted in classes] for actual in classes]
+
+
+def _class_scores(row: Mapping[str, str]) -> ClassScores:
+    return ClassScores(
+        name=row["class"],
+        count=int(row["count"]),
+        recall=float(row["recall"]),
+        recall_low=float(row["recall_low"]),
+        recall_high=float(row["recall_high"]),
+        predicted=int(row["predicted"]),
+        precision=float(row["precision"]),
+        precision_low=float(row["precision_low"]),
+        precision_high=float(row["precision_high"]),
+        f1=float(row["f1"]),
+    )
+
+
+def _layer_weights(row: Mapping[str, str]) -> LayerWeights:
+    return LayerWeights(row["layer"], int(row["weights"]), int(row["zeros"]), float(row["norm"]))
+
+
+def _lr_range(path: Path) -> list[dict[str, float]]:
+    return [{key: float(text) for key, text in row.items()} for row in _rows(path)]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
