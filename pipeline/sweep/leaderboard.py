@@ -1,12 +1,11 @@
 """Ranks the jobs of a sweep; repetitions with other seeds or folds are one entry, with its mean and its spread."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from pipeline.metrics import history
+from pipeline.storage import tables
 from pipeline.sweep.records import JobResult
 
 REPEATED = ("seed", "prepare.fold")
@@ -70,34 +69,21 @@ def settings(jobs: Sequence[JobResult]) -> dict[str, list[str]]:
 
 
 def to_csv(jobs: Sequence[JobResult], monitor: str) -> str:
-    """The ranking as CSV, without anything that depends on the clock; jobs that did not finish come last."""
-    entries = rank(jobs, monitor)
-    others = [job for job in jobs if job.best is None]
-    columns = settings(jobs)
-    columns = {key: values for key, values in columns.items() if key not in REPEATED}
-    index = {job.number: position for position, job in enumerate(jobs)}
+    """The ranking as CSV, without anything that depends on the clock. Jobs that did not finish come last."""
+    columns = {key: values for key, values in settings(jobs).items() if key not in REPEATED}
+    position = {job.number: index for index, job in enumerate(jobs)}
     metrics = list(dict.fromkeys((monitor, *METRICS)))
     head = ["rank", "jobs", "n", "status", *columns]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*head, *(name for metric in metrics for name in (metric, f"{metric}_sd"))])
-    for rank_of_entry, entry in enumerate(entries, start=1):
+    rows: list[list[object]] = []
+    for number, entry in enumerate(rank(jobs, monitor), start=1):
         members = sorted(job.number for job in entry.jobs)
-        values = [columns[key][index[members[0]]] for key in columns]
-        numbers = [
-            number for metric in metrics for number in (repr(entry.mean(metric)), _written(entry.spread(metric)))
-        ]
-        writer.writerow(
-            [rank_of_entry, " ".join(map(str, members)), len(entry.repetitions), "finished", *values, *numbers]
-        )
-    for job in others:
-        values = [columns[key][index[job.number]] for key in columns]
-        writer.writerow(["", job.number, 1, job.status, *values, *[""] * (2 * len(metrics))])
-    return text.getvalue()
-
-
-def _written(number: float | None) -> str:
-    return "" if number is None else repr(number)
+        values = [values[position[members[0]]] for values in columns.values()]
+        numbers = [number for metric in metrics for number in (entry.mean(metric), entry.spread(metric))]
+        rows.append([number, " ".join(map(str, members)), len(entry.repetitions), "finished", *values, *numbers])
+    for job in (job for job in jobs if job.best is None):
+        values = [values[position[job.number]] for values in columns.values()]
+        rows.append(["", job.number, 1, job.status, *values, *[None] * (2 * len(metrics))])
+    return tables.to_csv([*head, *(name for metric in metrics for name in (metric, f"{metric}_sd"))], rows)
 
 
 def _without_repetition(overrides: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.errors import TrainingError
+from pipeline.storage import tables
 from pipeline.training.batches import TrainingImages
 from pipeline.training.optimizers import build_optimizer
 
@@ -87,9 +87,7 @@ def suggestion(steps: Sequence[Step]) -> float:
 
 def to_csv(steps: Sequence[Step]) -> str:
     """The steps as CSV; floats read back bit for bit."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([Step._fields, *(map(repr, step) for step in steps)])
-    return buffer.getvalue()
+    return tables.to_csv(Step._fields, steps)
 
 
 def read_csv(path: Path) -> list[Step]:
