@@ -1,7 +1,6 @@
 """Small outputs of all stages, for the tests of evaluate, report and the page."""
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from pipeline import model
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
-from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.run import RunDataset, RunRecord, Saving
 from pipeline.artefacts.signals import OneBatch, SignalsRecord
 from pipeline.diagnosis import Thresholds
@@ -146,8 +144,7 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
 
 def _diagnose(folder: Path, training: Path, prepared: Path) -> None:
     run, course = RunRecord.read(training), course_of(training, prepared, 0.9)
-    content = {"training": run.id, **examine(course, Thresholds(), run.config)}
-    DiagnosisRecord.from_json(json.dumps(content)).write(folder)
+    examine(course, Thresholds(), run.config, run.id).write(folder)
     _picture(folder / "curve.png")
 
 

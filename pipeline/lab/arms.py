@@ -28,7 +28,7 @@ class Plan:
     Attributes:
         name: `baseline`, or the name of the change.
         overrides: Overrides that turn the baseline into this arm.
-        rule: StoppingRule that decides which epoch's weights are kept.
+        rule: Rule that decides which epoch's weights are kept.
     """
 
     name: str
