@@ -1,4 +1,4 @@
-"""How fast `prepare` decodes, and how much memory it takes: images/s with one process and with two, against a bare loop.
+"""Measures the speed and the memory of `prepare`: images/s with one process and with two, against a bare loop.
 
     python benchmarks/prepare.py                                  20,000 JPEG files of 96×96, brought to 64×64
     python benchmarks/prepare.py --images 1000000 --side 32 --size 32 --scale      one pass on all cores: rate and memory

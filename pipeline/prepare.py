@@ -26,6 +26,7 @@ from pipeline.data.decoding_job import DecodingSettings
 from pipeline.data.grouping import keys_of
 from pipeline.data.near_duplicates import near_duplicates
 from pipeline.data.pixels import PixelCounts
+from pipeline.data.problems import UNDECODED
 from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.data.splits import Fractions, assign, limited, with_noise
 from pipeline.errors import ConfigError
@@ -213,7 +214,7 @@ def _draw_issues(path: Path, raw: RawDataset, decoded: DecodedImages, issues: Se
     shown: dict[str, dict[int, None]] = {}
     counts: Counter[str] = Counter()
     for issue in issues:
-        if issue.row is not None and issue.problem not in checks.UNDECODED:
+        if issue.row is not None and issue.problem not in UNDECODED:
             counts[issue.problem] += 1
             alike = [issue.row] if issue.twin is None else [issue.row, issue.twin]
             shown.setdefault(issue.problem, {}).update(dict.fromkeys(alike))

@@ -1,11 +1,12 @@
-"""What is wrong with a dataset, found from what is known of its images."""
+"""Checks find the problems of a dataset from measurements of its images."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.data.checks import PROBLEMS, ImageTable, Issue, Limits, find, settle, summary
+from pipeline.data.checks import ImageTable, Issue, Limits, find, settle, summary
+from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
 
 LIMITS = Limits(min_side=8, max_aspect=5.0, min_per_class=3, max_imbalance=10.0)

@@ -1,4 +1,4 @@
-"""Which layout files have, and what is said where none fits, or several do."""
+"""The layout of a source is detected from its files; a message tells where none fits, or several do."""
 
 import json
 import unicodedata

@@ -77,7 +77,7 @@ class RawDataset:
         name: Name of the dataset.
         classes: Names, in the order of the labels.
         licence: Licence of the images.
-        source: Where the dataset comes from, for people.
+        source: Origin of the dataset, for people.
         blocks: The images.
         labels: int64 of shape (n,), in [0, number of classes), in the order of the blocks.
         splits: For each image `train`, `val` or `test` where the source tells it, else an empty text.

@@ -44,7 +44,7 @@ class Skipped:
 
     Attributes:
         path: Path relative to the source.
-        problem: One of `pipeline.data.checks.LEFT_OUT`.
+        problem: One of `pipeline.data.problems.LEFT_OUT`.
         evidence: Clause that tells the reason.
     """
 
