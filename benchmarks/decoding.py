@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from pipeline.data.decoding import decode
-from pipeline.data.images import fit_image
+from pipeline.data.pixels import fit_image
 
 MAX_PIXELS = 100_000_000
 

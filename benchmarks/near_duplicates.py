@@ -1,4 +1,4 @@
-"""What the search for near duplicates finds of a planted leak, and what it takes for one, on two sets of real images.
+"""Measures the recall and the precision of the search for near duplicates on two sets of real images with a planted leak.
 
     python benchmarks/near_duplicates.py [--data data] [--seeds 5] [--picture pairs.png]
     python benchmarks/near_duplicates.py --scale 1000000
@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.data import layouts
+from pipeline.data import raw_dataset
 from pipeline.data.near_duplicates import SIDE, SIGNATURE_BYTES, VARIANTS, near_duplicates, signature
 from pipeline.metrics.intervals import wilson
 
@@ -73,9 +73,7 @@ KINDS = {
 
 
 def fashion_mnist(folder: Path) -> np.ndarray:
-    raw = layouts.read(folder)
-    parts = [part.images for part in (raw.train, raw.test) if part is not None]
-    return np.concatenate([part[np.arange(len(part))] for part in parts])[..., 0]
+    return np.concatenate([block.read() for block in raw_dataset.read(folder).blocks])[..., 0]
 
 
 def digits() -> np.ndarray:
@@ -116,7 +114,7 @@ def measure(name: str, images: np.ndarray, seeds: int, picture: Path | None) -> 
     )
     methods = ("goodfit", "equal hashes", "hashes 10 bits apart")
     recall = {method: dict.fromkeys(KINDS, 0) for method in methods}
-    involved, found = dict.fromkeys(methods, 0), 0
+    involved, num_pairs = dict.fromkeys(methods, 0), 0
     for seed in range(seeds):
         generator = np.random.default_rng(seed)
         origins = generator.choice(len(images), PLANTED * len(KINDS), replace=False)
@@ -125,7 +123,7 @@ def measure(name: str, images: np.ndarray, seeds: int, picture: Path | None) -> 
         planted_signatures = np.stack([signature(np.ascontiguousarray(image)[..., None]) for image in changed])
         planted_hashes = np.array([perceptual_hash(np.ascontiguousarray(image)) for image in changed])
         pairs = near_duplicates(np.concatenate([signatures, planted_signatures]))
-        found += len(pairs)
+        num_pairs += len(pairs)
         for method, its in {
             "goodfit": pairs[pairs[:, 1] >= len(images)],
             "equal hashes": hash_pairs(hashes, planted_hashes, 0),
@@ -142,7 +140,7 @@ def measure(name: str, images: np.ndarray, seeds: int, picture: Path | None) -> 
         show("precision, pairs that involve a planted image", sum(recall[method].values()), involved[method])
     print(" goodfit, all pairs found")
     same = sum(rms(images[first], images[second]) <= SAME_RMS for first, second in own)
-    right, wrong = sum(recall["goodfit"].values()), found - sum(recall["goodfit"].values())
+    right, wrong = sum(recall["goodfit"].values()), num_pairs - sum(recall["goodfit"].values())
     leak = sum(recall["goodfit"][kind] for kind in ("re-encoded, quality 75", "flipped", "shifted by 2 pixels"))
     for name_of_leak, its in (("all", right), ("the leak of 60", leak)):
         show(f"precision, {name_of_leak}, own pairs wrong", its, its + wrong)

@@ -1,4 +1,4 @@
-"""How fast `prepare` decodes, and how much memory it takes: images/s with one process and with two, against a bare loop.
+"""Measures the speed and the memory of `prepare`: images/s with one process and with two, against a bare loop.
 
     python benchmarks/prepare.py                                  20,000 JPEG files of 96×96, brought to 64×64
     python benchmarks/prepare.py --images 1000000 --side 32 --size 32 --scale      one pass on all cores: rate and memory
@@ -9,7 +9,6 @@ memory is that of all processes together, looked at ten times a second.
 """
 
 import argparse
-import json
 import shutil
 import statistics
 import subprocess
@@ -27,6 +26,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.artefacts.source import SourceRecord
+
 PROJECT = Path(__file__).resolve().parents[1]
 PER_FILE, PER_GROUP = 50_000, 1000
 NUM_CLASSES = 10
@@ -41,7 +42,7 @@ settings = [f"prepare.{setting}" for setting in sys.argv[4:]]
 config = compose(project / "conf", project / "params.yaml", settings)
 out.mkdir()
 begin = time.perf_counter()
-prepare(source, config.prepare, out, out.parent / "cache", "benchmark")
+prepare(source, config.prepare, out, out.parent / "cache")
 print("SECONDS", time.perf_counter() - begin)
 """
 
@@ -59,23 +60,25 @@ def write(folder: Path, number: int, side: int, kind: str) -> None:
         ("path", pa.string()), ("label", pa.string()), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
     ])  # fmt: skip
     images = encoded(number, side, kind)
-    place = 0
+    done = 0
     for file in range(-(-number // PER_FILE)):
         with pq.ParquetWriter(folder / f"images-{file:02d}.parquet", schema, compression="none") as writer:
-            while place < min(number, (file + 1) * PER_FILE):
-                count = min(PER_GROUP, number - place)
+            while done < min(number, (file + 1) * PER_FILE):
+                count = min(PER_GROUP, number - done)
                 rows = [
                     {
                         "path": f"{k % NUM_CLASSES}/{k:07d}{kind}",
                         "label": str(k % NUM_CLASSES),
                         "image": {"bytes": next(images)},
                     }
-                    for k in range(place, place + count)
+                    for k in range(done, done + count)
                 ]
                 writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=PER_GROUP)
-                place += count
-    about = {"name": "generated", "layout": "parquet", "classes": None, "licence": "none", "source": "generated"}
-    (folder / "source.json").write_text(json.dumps(about | {"fingerprint": "benchmark"}))
+                done += count
+    SourceRecord(
+        name="generated", layout="parquet", found=None, asked=None, parts=None, columns=None, classes=None, licence="none",
+        source="generated", files={},
+    ).write(folder)  # fmt: skip
 
 
 def bare(folder: Path, size: int) -> float:
@@ -111,8 +114,8 @@ def prepared(folder: Path, size: int, workers: int) -> tuple[float, float, float
 def resident(process: psutil.Process) -> float:
     total = 0.0
     try:
-        for each in (process, *process.children(recursive=True)):
-            total += each.memory_info().rss / 1e6
+        for one in (process, *process.children(recursive=True)):
+            total += one.memory_info().rss / 1e6
     except psutil.Error:  # it has just ended
         pass
     return total

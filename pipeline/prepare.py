@@ -2,13 +2,12 @@
 
 Reads:   data/, what `fetch` got
 Writes:  build/prepare/: for each split `images.npy`, `labels.npy` and `ids.parquet`; `dataset.json`; `issues.csv` and
-         `issues.png`, what is wrong with the images; `overview.png`
+         `issues.png`, the problems of the images; `overview.png`
 Command: python -m pipeline.prepare
          python -m pipeline.prepare prepare.size=64 prepare.fit=crop
 """
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artefacts.artefact import hash_files
+from pipeline.artefacts.dataset import SPLITS, DatasetRecord
 from pipeline.config.schema_data import Prepare
 from pipeline.data import checks
 from pipeline.data.checks import Issue
-from pipeline.data.decoded import Decoded, Settings, decode_all, look_for_channels
+from pipeline.data.decoded_images import DecodedImages, decode_all, detect_channels
+from pipeline.data.decoding_job import DecodingSettings
 from pipeline.data.grouping import keys_of
-from pipeline.data.images import PixelCounts
-from pipeline.data.layouts import RawDataset, read
 from pipeline.data.near_duplicates import near_duplicates
-from pipeline.data.splits import Fractions, limited, share_out, with_noise
+from pipeline.data.pixels import PixelCounts
+from pipeline.data.problems import UNDECODED
+from pipeline.data.raw_dataset import RawDataset, read
+from pipeline.data.splits import Fractions, assign, limited, with_noise
 from pipeline.errors import ConfigError
 from pipeline.plotting.captions import as_written
 from pipeline.plotting.overview import overview
@@ -34,43 +37,43 @@ from pipeline.storage.arrays import write_array
 from pipeline.storage.atomic import room_for
 from pipeline.storage.processes import running_on
 
-SPLITS = ("train", "val", "confirm", "test")
+_FILES = ("images.npy", "labels.npy", "ids.parquet")
+"""Files of each split."""
 
 _PICTURES = 10
-"""Images shown of each problem."""
+"""Number of images shown for each problem."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which images are in a split, in their order, and with which labels.
+    """Images of a split, in their order.
 
     Attributes:
-        rows: Places among all images.
-        labels: Of these.
+        rows: Indices into all images.
+        labels: Their labels.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
 
 
-def prepare(source: Path, settings: Prepare, out: Path, cache: Path, fingerprint: str) -> None:
-    """Fill `out` with arrays that training reads as they are.
+def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
+    """Fill `out` with the arrays that training reads.
 
-    The order of the images is that of a digest of what they look like, so that the same images give the same arrays, in
-    whichever layout and under whichever names they come.
+    Images are ordered by a digest of their content, so that the same images give the same arrays in any layout and under
+    any names.
 
     Args:
         source: Folder of the raw files.
         settings: The section `prepare` of the configuration.
         out: An existing, empty folder.
-        cache: Keeps what is decoded.
-        fingerprint: Recorded as what `out` was made of.
+        cache: Folder that keeps the decoded images.
 
     Raises:
-        DataError: The raw files are missing or damaged, a class has too few images, a problem is there that
-            `prepare.on_issue` does not allow, or the disk is full.
-        ConfigError: The limit leaves nothing to train on, the regular expression of the groups matches nothing, or there are
-            folds and none is chosen.
+        DataError: The raw files are missing or damaged, a class has too few images, `prepare.on_issue` does
+            not allow a problem, or the disk is full.
+        ConfigError: The limit leaves nothing to train on, the regular expression of the groups matches nothing, or
+            `prepare.folds` is set without `prepare.fold`.
     """
     if settings.folds is not None and settings.fold is None:
         raise ConfigError(
@@ -78,14 +81,14 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path, fingerprint
             f"Sweep it: prepare.fold={','.join(map(str, range(settings.folds)))} -m."
         )
     raw = read(source)
-    channels = settings.channels or look_for_channels(raw, settings.max_pixels)
+    channels = settings.channels or detect_channels(raw, settings.max_pixels)
     with running_on(settings.backend, "prepare.backend"):
-        decoding = Settings(settings.size, channels, settings.fit, settings.max_pixels)
+        decoding = DecodingSettings(settings.size, channels, settings.fit, settings.max_pixels)
         decoded = decode_all(raw, decoding, cache, settings.workers)
 
     marks, pairs = decoded.marks(), _pairs(decoded, settings.near_duplicates)
-    found = _find(raw, decoded, settings, decoded.first_copies(marks), pairs)
-    issues, stays = checks.settle(found, settings.on_issue.model_dump(), len(raw.labels))
+    problems = _find(raw, decoded, settings, decoded.first_copies(marks), pairs)
+    issues, stays = checks.settle(problems, settings.on_issue.model_dump(), len(raw.labels))
     splits = _split(raw, settings, marks, pairs, np.flatnonzero(stays))
 
     pixels = PixelCounts(channels)
@@ -95,22 +98,21 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path, fingerprint
     _write_issues(out / "issues.csv", raw, issues)
     _draw_issues(out / "issues.png", raw, decoded, issues)
     counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
-    content = {
-        "name": raw.name, "classes": raw.classes, "size": settings.size, "channels": channels, "counts": counts,
-        "mean": pixels.mean(), "std": pixels.std(), "issues": dict(Counter(issue.problem for issue in issues)),
-        "left_out": len(raw.skipped), "source": raw.source, "licence": raw.licence, "fingerprint": fingerprint,
-    }  # fmt: skip
-    (out / "dataset.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    DatasetRecord(
+        name=raw.name, classes=raw.classes, size=settings.size, channels=channels, counts=counts, mean=pixels.mean(),
+        std=pixels.std(), source=raw.source, licence=raw.licence,
+        files=hash_files(out, [f"{split}/{file}" for split in SPLITS for file in _FILES]),
+    ).write(out)  # fmt: skip
     _draw_overview(out, raw)
     sizes = ", ".join(f"{name} {sum(counts[name]):,}" for name in SPLITS)
     print(f"{raw.name}: {len(raw.classes)} classes, {settings.size}×{settings.size}×{channels}; images: {sizes}")
     if issues or raw.skipped:
         skipped = f"{len(raw.skipped):,} files left out by fetch" if raw.skipped else ""
-        print(f"issues: {', '.join(filter(None, [checks.told(issues), skipped]))}; issues.csv lists them")
+        print(f"issues: {', '.join(filter(None, [checks.summary(issues), skipped]))}; issues.csv lists them")
 
 
-def _pairs(decoded: Decoded, wanted: bool) -> NDArray[np.int64]:
-    """Near duplicates among the images that could be decoded, as pairs of places."""
+def _pairs(decoded: DecodedImages, wanted: bool) -> NDArray[np.int64]:
+    """Pairs of near duplicates among the images that could be decoded, as indices into all images."""
     facts = decoded.facts
     if not wanted:
         return np.zeros((0, 2), dtype=np.int64)
@@ -120,41 +122,46 @@ def _pairs(decoded: Decoded, wanted: bool) -> NDArray[np.int64]:
 
 
 def _find(
-    raw: RawDataset, decoded: Decoded, settings: Prepare, first: NDArray[np.int64], pairs: NDArray[np.int64]
+    raw: RawDataset, decoded: DecodedImages, settings: Prepare, first: NDArray[np.int64], pairs: NDArray[np.int64]
 ) -> list[Issue]:
     facts = decoded.facts
-    table = checks.Table(
+    images = checks.ImageTable(
         names=raw.ids, labels=raw.labels, classes=raw.classes, given=raw.splits, shapes=facts.shape,
         num_bytes=facts.num_bytes, spread=facts.spread, first=first, undecoded=facts.problems, pairs=pairs,
     )  # fmt: skip
     limits = checks.Limits(settings.min_side, settings.max_aspect, settings.min_per_class, settings.max_imbalance)
-    return checks.find(table, limits)
+    return checks.find(images, limits)
 
 
 def _split(
     raw: RawDataset, settings: Prepare, marks: NDArray[np.bytes_], pairs: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> dict[str, Split]:
-    """Share out the images of `rows`, which stay."""
+    """Assign the images of `rows` to splits."""
     names = np.array([raw.ids[row].encode() for row in rows.tolist()])
     rows = rows[np.lexsort((names, raw.labels[rows], marks[rows]))]
     keys = keys_of(marks, pairs, raw.groups, raw.ids, settings.group)
     fractions = Fractions(settings.test_fraction, settings.confirm_fraction, settings.val_fraction)
     labels = raw.labels[rows]
-    shares = share_out(
+    splits = assign(
         labels, keys[rows], raw.splits[rows], raw.classes, fractions, settings.seed,
         settings.folds, settings.fold or 0,
     )  # fmt: skip
     noisy = with_noise(labels, len(raw.classes), settings.random_labels, settings.seed)
-    chosen = {name: np.flatnonzero(shares == name) for name in SPLITS}
+    chosen = {name: np.flatnonzero(splits == name) for name in SPLITS}
     train = chosen["train"]
     chosen["train"] = train[limited(labels[train], raw.classes, settings.limit, settings.seed)]
-    return {name: Split(rows[places], (labels if name == "test" else noisy)[places]) for name, places in chosen.items()}
+    return {name: Split(rows[mine], (labels if name == "test" else noisy)[mine]) for name, mine in chosen.items()}
 
 
 def _write_split(
-    folder: Path, raw: RawDataset, decoded: Decoded, split: Split, decoding: Settings, pixels: PixelCounts | None
+    folder: Path,
+    raw: RawDataset,
+    decoded: DecodedImages,
+    split: Split,
+    decoding: DecodingSettings,
+    pixels: PixelCounts | None,
 ) -> None:
-    """Write one split; count its pixels where asked to."""
+    """Write one split, and add its images to `pixels`."""
 
     def pieces() -> Iterator[NDArray[np.uint8]]:
         for images in decoded.pieces(split.rows):
@@ -168,10 +175,10 @@ def _write_split(
     _write_ids(folder / "ids.parquet", raw, decoded, split.rows)
 
 
-def _write_ids(path: Path, raw: RawDataset, decoded: Decoded, rows: NDArray[np.int64]) -> None:
-    """Write where each image comes from: its name, its file, its size before, and the SHA-256 of its bytes.
+def _write_ids(path: Path, raw: RawDataset, decoded: DecodedImages, rows: NDArray[np.int64]) -> None:
+    """Write the origin of each image: its name, its file, its size before, and the SHA-256 of its bytes.
 
-    Where the source has pixels alone, it is that of these, row by row, channels last.
+    Where the source holds pixels, that of the pixels, row by row, channels last.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -202,19 +209,19 @@ def _write_issues(path: Path, raw: RawDataset, issues: Sequence[Issue]) -> None:
 
 
 @as_written()
-def _draw_issues(path: Path, raw: RawDataset, decoded: Decoded, issues: Sequence[Issue]) -> None:
-    """Draw a row of pictures for each problem of images that can be seen, each image once; nothing where there is none."""
+def _draw_issues(path: Path, raw: RawDataset, decoded: DecodedImages, issues: Sequence[Issue]) -> None:
+    """Draw a row of pictures for each visible problem of images, each image once; no file where there is no such problem."""
     shown: dict[str, dict[int, None]] = {}
     counts: Counter[str] = Counter()
     for issue in issues:
-        if issue.row is not None and issue.problem not in checks.UNDECODED:
+        if issue.row is not None and issue.problem not in UNDECODED:
             counts[issue.problem] += 1
             alike = [issue.row] if issue.twin is None else [issue.row, issue.twin]
             shown.setdefault(issue.problem, {}).update(dict.fromkeys(alike))
     if not shown:
         return
-    rows = np.array([row for found in shown.values() for row in list(found)[:_PICTURES]])
-    labels = np.repeat(np.arange(len(shown)), [min(len(found), _PICTURES) for found in shown.values()])
+    rows = np.array([row for images_of in shown.values() for row in list(images_of)[:_PICTURES]])
+    labels = np.repeat(np.arange(len(shown)), [min(len(images_of), _PICTURES) for images_of in shown.values()])
     names = [f"{problem.replace('_', ' ')} ({counts[problem]:,})" for problem in shown]
     images = np.concatenate(list(decoded.pieces(rows)))
     title = f"{raw.name}: what to look at; of two that are alike, both"
@@ -230,7 +237,7 @@ def _draw_overview(out: Path, raw: RawDataset) -> None:
 
 
 def main(job: Job) -> None:
-    prepare(job.locate("fetch"), job.config.prepare, job.out, job.cache, job.fingerprint)
+    prepare(job.locate("fetch"), job.config.prepare, job.out, job.cache)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.pixel_files import CIFAR_FILES
+from pipeline.data.pixel_files import CIFAR_PARTS
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 NUM_IN_BATCH = 40
@@ -25,7 +25,7 @@ def images_and_labels(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def cifar_files() -> dict[str, bytes]:
     """The five training batches and the test batch, by name."""
     content = {}
-    for seed, name in enumerate([*CIFAR_FILES["train"]["files"], *CIFAR_FILES["test"]["files"]]):
+    for seed, name in enumerate(name for part in CIFAR_PARTS for name in part.images):
         images, labels = images_and_labels(seed)
         content[name] = np.hstack([labels[:, None], images.reshape(NUM_IN_BATCH, -1)]).tobytes()
     return content

@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.artefacts.source import SourceRecord
 
 CLASSES = ["left", "right", "both"]
 NUM_TRAIN, NUM_TEST, SIZE = 60, 15, 6
@@ -46,9 +48,15 @@ def write_files(folder: Path, content: dict[str, bytes]) -> Path:
 
 
 def write_raw(folder: Path, content: dict[str, bytes]) -> Path:
-    """What `fetch` would leave of these files."""
-    about = {"name": "sides", "layout": "idx", "classes": CLASSES, "licence": "none", "source": "made on the spot"}
-    about |= {"files": sha256s(content), "fingerprint": "0123456789abcdef"}  # type: ignore[dict-item]
+    """Write these files as `fetch` does, with `source.json`."""
     write_files(folder, content)
-    (folder / "source.json").write_text(json.dumps(about))
+    SourceRecord(
+        name="sides", layout="idx", found=None, asked=None, parts=None, columns=None, classes=CLASSES, licence="none",
+        source="made on the spot", files=sha256s(content),
+    ).write(folder)  # fmt: skip
     return folder
+
+
+def change_record(folder: Path, **values: Any) -> None:
+    """Write `source.json` with other values."""
+    SourceRecord.read(folder).model_copy(update=values).write(folder)

@@ -1,6 +1,5 @@
 """Tests the command that compares two versions of the prepared data: page, table, errors, and a run in a project."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.changes import at_revision, in_workspace
 from pipeline.data.versions import Version, compare, count, pixels
 from pipeline.errors import ConfigError, DataError
@@ -38,8 +38,10 @@ def prepared(root: Path, classes: list[str], rows: list[Row]) -> Version:
         ids = {"id": [row[0] for row in mine], "sha256": [row[1] for row in mine]}
         pq.write_table(pa.table(ids, pa.schema([("id", pa.string()), ("sha256", pa.string())])), folder / "ids.parquet")
         counts[split] = np.bincount(labels, minlength=len(classes)).tolist()
-    about = {"name": "pets", "classes": classes, "counts": counts}
-    (root / "build" / "prepare" / "dataset.json").write_text(json.dumps(about))
+    DatasetRecord(
+        name="pets", classes=classes, size=8, channels=1, counts=counts, mean=[0.5], std=[0.5], source="here",
+        licence="none", files={},
+    ).write(root / "build" / "prepare")  # fmt: skip
     return in_workspace(root)
 
 
@@ -91,6 +93,14 @@ def test_a_workspace_without_prepared_data_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"build/prepare must hold prepared data; .*dataset.json is not there. Run `dvc rep"
     ):
+        in_workspace(tmp_path)
+
+
+def test_prepared_data_that_another_version_wrote_are_told(tmp_path: Path) -> None:
+    prepared(tmp_path, ["cat"], [("cat/1.png", "01", "cat", "train")])
+    (tmp_path / "build" / "prepare" / "dataset.json").write_text('{"name": "pets", "classes": ["cat"]}')
+    match = r"of the workspace must be readable; dataset\.json is damaged, or another .* \(its version must be 1; got None\)"
+    with pytest.raises(DataError, match=match):
         in_workspace(tmp_path)
 
 

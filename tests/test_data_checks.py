@@ -1,17 +1,18 @@
-"""What is wrong with a dataset, found from what is known of its images."""
+"""Checks find the problems of a dataset from measurements of its images."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.data.checks import PROBLEMS, Issue, Limits, Table, find, settle, told
+from pipeline.data.checks import ImageTable, Issue, Limits, find, settle, summary
+from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
 
 LIMITS = Limits(min_side=8, max_aspect=5.0, min_per_class=3, max_imbalance=10.0)
 
 
-def table(number: int = 20, **changed: Any) -> Table:
+def table(number: int = 20, **changed: Any) -> ImageTable:
     """Images with nothing wrong: two classes of equal size, all pixels different."""
     values = {
         "names": [f"{'ab'[place % 2]}/{place:03d}.png" for place in range(number)],
@@ -25,10 +26,10 @@ def table(number: int = 20, **changed: Any) -> Table:
         "undecoded": {},
         "pairs": np.zeros((0, 2), np.int64),
     }
-    return Table(**(values | changed))
+    return ImageTable(**(values | changed))
 
 
-def found(changed: Table) -> list[tuple[str, str, str]]:
+def found(changed: ImageTable) -> list[tuple[str, str, str]]:
     return [(issue.name, issue.problem, issue.evidence) for issue in find(changed, LIMITS)]
 
 
@@ -149,7 +150,7 @@ def test_drop_keep_and_fail_do_what_they_say() -> None:
     settled, stays = settle(issues, actions | {"blank": "drop"}, 4)
     assert stays.tolist() == [True, False, True, True]
     assert [issue.action for issue in settled] == ["dropped", "kept", "kept"]
-    assert told(settled) == "1 × blank (dropped), 1 × tiny (kept), 1 × imbalance (kept)"
+    assert summary(settled) == "1 × blank (dropped), 1 × tiny (kept), 1 × imbalance (kept)"
     match = (
         r"the data must be free of tiny, as prepare\.on_issue says fail; got 1 × tiny: y: 1×1 pixels\. Mend the data, "
         r"or set prepare\.on_issue\.tiny=keep or drop\."

@@ -1,4 +1,4 @@
-"""Whatever way an image is stored, its pixels come out as they were; what holds no sound image is refused."""
+"""Every way to store an image gives the same pixels; a file without a sound image is refused."""
 
 import io
 import pickle

@@ -1,4 +1,4 @@
-"""Which images belong together."""
+"""Groups of images that must stay in one split."""
 
 import numpy as np
 import pytest

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from pipeline.data import near_duplicates as module
-from pipeline.data.images import Images
-from pipeline.data.near_duplicates import NEIGHBOURS, SIGNATURE_BYTES, VARIANTS, groups, near_duplicates, signature
+from pipeline.data.grouping import connected
+from pipeline.data.near_duplicates import NEIGHBOURS, SIGNATURE_BYTES, VARIANTS, near_duplicates, signature
+from pipeline.data.pixels import Images
 
 
 def picture(seed: int, side: int = 64, channels: int = 1) -> Images:
@@ -122,7 +123,7 @@ def test_chain_forms_one_group() -> None:
     steps = [np.clip(picture(0).astype(int) + 1.5 * step, 0, 255).astype(np.uint8) for step in range(0, 12)]
     pairs = near_duplicates(signatures(*steps, picture(1)))
     assert [0, 11] not in pairs.tolist()
-    assert groups(pairs, 13).tolist() == [0] * 12 + [12]
+    assert connected(pairs, 13).tolist() == [0] * 12 + [12]
 
 
 def test_crowd_of_equal_images_gives_as_many_pairs_as_connect_it() -> None:
@@ -138,16 +139,16 @@ def test_crowd_of_nearly_equal_images_stays_one_group_of_few_pairs() -> None:
     crowd = signatures(*np.clip(picture(0, 32) + noise, 0, 255).astype(np.uint8))
     pairs = near_duplicates(crowd)
     assert len(pairs) <= NEIGHBOURS * len(VARIANTS) * len(crowd)
-    assert not groups(pairs, len(crowd)).any()
+    assert not connected(pairs, len(crowd)).any()
 
 
 def test_image_whose_nearest_candidates_are_not_near_is_compared_with_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """With as much noise as the limit allows, the tree, which sees the lowest frequencies only, offers many in vain."""
     noise = np.random.default_rng(0).normal(0, 10, (1500, 28, 28, 1))
     crowd = signatures(*np.clip(picture(0, 28) + noise, 0, 255).astype(np.uint8))
-    num_groups = len(np.unique(groups(near_duplicates(crowd, ["same"]), len(crowd))))
+    num_groups = len(np.unique(connected(near_duplicates(crowd, ["same"]), len(crowd))))
     monkeypatch.setattr(module, "MOST_NEIGHBOURS", NEIGHBOURS)
-    assert num_groups < len(np.unique(groups(near_duplicates(crowd, ["same"]), len(crowd)))) / 2
+    assert num_groups < len(np.unique(connected(near_duplicates(crowd, ["same"]), len(crowd)))) / 2
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 40_000, 1), (70_000, 2, 3), (3, 5, 3)])
@@ -175,5 +176,5 @@ def test_unknown_variant_is_an_error() -> None:
 def test_no_images_have_no_pairs_and_no_groups() -> None:
     pairs = near_duplicates(np.empty((0, SIGNATURE_BYTES), np.uint8))
     assert pairs.shape == (0, 2) and pairs.dtype == np.int64
-    assert groups(pairs, 0).tolist() == []
-    assert groups(pairs, 3).tolist() == [0, 1, 2]
+    assert connected(pairs, 0).tolist() == []
+    assert connected(pairs, 3).tolist() == [0, 1, 2]

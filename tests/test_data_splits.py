@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.data.splits import Fractions, limited, share_out
+from pipeline.data.splits import Fractions, assign, limited
 from pipeline.errors import ConfigError, DataError
 
 Labels = NDArray[np.int64]
@@ -35,7 +35,7 @@ def shared(labels: Labels, classes: list[str], fractions: Fractions, seed: int =
     """Splits of images of which none belong together and to which the source gives no split."""
     more = {"keys": keys_of(len(labels)), "given": np.full(len(labels), ""), **more}
     more["keys"] = np.array([key.encode() for key in more["keys"]])
-    return share_out(labels, classes=classes, fractions=fractions, seed=seed, **more)
+    return assign(labels, classes=classes, fractions=fractions, seed=seed, **more)
 
 
 USUAL = Fractions(test=0.15, confirm=0.1, val=0.1)

@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.config import validation
 from pipeline.config.composition import compose
-from pipeline.data.checks import PROBLEMS
+from pipeline.data.problems import PROBLEMS
 from tests.conftest import ROOT
 
 DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")

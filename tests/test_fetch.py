@@ -1,7 +1,6 @@
 """The fetch stage: raw files and `source.json`, the same bytes whoever served them."""
 
 import hashlib
-import json
 import shutil
 import socket
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artefacts.source import SourceRecord
 from pipeline.config.composition import compose
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Digits, Published
@@ -39,7 +39,6 @@ def fetch(out: Path, cache: Path, mirrors: list[str], source: str | None = None)
         origin="made on the spot",
         out=out,
         cache=cache,
-        fingerprint="0123456789abcdef",
         patience=Patience(connect_seconds=1, read_seconds=1, retry_seconds=0),
     )
     return {path.name: path.read_bytes() for path in out.iterdir()}
@@ -48,17 +47,12 @@ def fetch(out: Path, cache: Path, mirrors: list[str], source: str | None = None)
 def test_fetch_describes_what_it_got(tmp_path: Path) -> None:
     mirror = write_files(tmp_path / "mirror", gzipped(CONTENT))
     made = fetch(tmp_path / "out", tmp_path / "cache", [str(mirror)])
-    about = json.loads(made.pop("source.json"))
+    record = SourceRecord.from_json(made.pop("source.json"))
     assert made == CONTENT
-    assert about == {
-        "name": "sides",
-        "layout": "idx",
-        "classes": CLASSES,
-        "licence": "MIT",
-        "source": "made on the spot",
-        "files": sha256s(CONTENT),
-        "fingerprint": "0123456789abcdef",
-    }
+    assert record == SourceRecord(
+        name="sides", layout="idx", found=None, asked=None, parts=None, columns=None, classes=CLASSES, licence="MIT",
+        source="made on the spot", files=sha256s(CONTENT),
+    )  # fmt: skip
 
 
 def test_output_is_the_same_whichever_mirror_served(tmp_path: Path) -> None:
@@ -87,14 +81,14 @@ def test_empty_source_is_refused_and_not_taken_for_the_working_folder(
 
 
 def test_digits_are_scaled_to_bytes(tmp_path: Path) -> None:
-    fetch_digits(out=tmp_path, fingerprint="0123456789abcdef")
+    fetch_digits(out=tmp_path)
     images, labels = np.load(tmp_path / "images.npy"), np.load(tmp_path / "labels.npy")
     assert images.dtype == np.uint8 and images.shape == (1797, 8, 8, 1)
     assert labels.dtype == np.int64 and labels.shape == (1797,)
     assert set(np.unique(images)) == {value * 255 // 16 for value in range(17)}
-    about = json.loads((tmp_path / "source.json").read_text())
-    assert about["layout"] == "arrays" and about["classes"] == list("0123456789")
-    assert about["files"]["images.npy"] == hashlib.sha256((tmp_path / "images.npy").read_bytes()).hexdigest()
+    record = SourceRecord.read(tmp_path)
+    assert record.layout == "arrays" and record.classes == list("0123456789")
+    assert record.files["images.npy"] == hashlib.sha256((tmp_path / "images.npy").read_bytes()).hexdigest()
 
 
 def test_digits_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +96,7 @@ def test_digits_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    fetch_digits(out=tmp_path, fingerprint="0123456789abcdef")
+    fetch_digits(out=tmp_path)
 
 
 def job(tmp_path: Path, data: Any) -> Job:
@@ -118,7 +112,7 @@ def test_main_fetches_what_the_configuration_names(tmp_path: Path) -> None:
         licence="MIT", origin="made on the spot",
     )  # fmt: skip
     main(job(tmp_path, data))
-    assert json.loads((tmp_path / "out" / "source.json").read_text())["fingerprint"] == "0123456789abcdef"
+    assert SourceRecord.read(tmp_path / "out").files == sha256s(CONTENT)
     assert (tmp_path / "out" / "train-labels-idx1-ubyte").read_bytes() == CONTENT["train-labels-idx1-ubyte"]
 
 

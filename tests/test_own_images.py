@@ -16,16 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 
+from pipeline.artefacts.dataset import SPLITS, DatasetRecord
 from pipeline.config.composition import compose
-from pipeline.data.layouts import read
+from pipeline.data.raw_dataset import read
 from pipeline.fetch import fetch_own, main
 from pipeline.prepare import prepare
 from pipeline.stage.job import Job
 from tests.conftest import ROOT, command_runner
 from tests.mutations import Mutated, mutations
 from tests.test_pipeline import edit, ran
-
-SPLITS = ("train", "val", "confirm", "test")
 
 
 def write_digits(folder: Path, limit: int | None = None) -> Path:
@@ -106,10 +105,10 @@ def packed(folder: Path, kind: str) -> str:
 @pytest.mark.parametrize("kind", ["zip", "tar", "table", "splits", "npz"])
 def test_every_layout_is_prepared(tmp_path: Path, kind: str) -> None:
     dataset = prepared(tmp_path, packed(write_digits(tmp_path / "photos", limit=300), kind))
-    assert dataset["classes"] == [str(digit) for digit in range(10)]
-    assert sum(map(sum, dataset["counts"].values())) == 300
+    assert dataset.classes == [str(digit) for digit in range(10)]
+    assert sum(map(sum, dataset.counts.values())) == 300
     if kind == "splits":
-        assert sum(dataset["counts"]["val"]) == 60
+        assert sum(dataset.counts["val"]) == 60
 
 
 @pytest.mark.parametrize("number", [300, pytest.param(1000, marks=pytest.mark.slow)])
@@ -140,15 +139,15 @@ def write_noise(path: Path, seed: int) -> None:
     cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 256, (20, 20, 3), np.uint8))
 
 
-def prepared(root: Path, source: str, *overrides: str) -> dict[str, Any]:
-    """Fetch and prepare within this process; gives `dataset.json`."""
+def prepared(root: Path, source: str, *overrides: str) -> DatasetRecord:
+    """Fetch and prepare within this process, and read `dataset.json`."""
     settings = ["data=folder", f"data.source={source}", "prepare.workers=1", *overrides]
     config = compose(ROOT / "conf", ROOT / "params.yaml", settings)
     (root / "downloads").mkdir()
     (root / "out").mkdir()
-    fetch_own(data=config.data, out=root / "downloads", cache=root / "cache/fetch", root=root, fingerprint="f")
-    prepare(root / "downloads", config.prepare, root / "out", root / "cache", "p")
-    return read_json(root / "out" / "dataset.json")
+    fetch_own(data=config.data, out=root / "downloads", cache=root / "cache/fetch", root=root)
+    prepare(root / "downloads", config.prepare, root / "out", root / "cache")
+    return DatasetRecord.read(root / "out")
 
 
 def issues(out: Path) -> list[dict[str, str]]:
@@ -243,7 +242,7 @@ def test_fashion_mnist_as_files_is_what_its_arrays_are(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "arrays").mkdir()
     main(Job(config, tmp_path / "raw", "f", tmp_path / "cache", {}.__getitem__))
-    prepare(tmp_path / "raw", config.prepare, tmp_path / "arrays", tmp_path / "cache", "p")
+    prepare(tmp_path / "raw", config.prepare, tmp_path / "arrays", tmp_path / "cache")
     raw = read(tmp_path / "raw")
     place = 0
     for block in raw.blocks:

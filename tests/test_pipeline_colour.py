@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import augment, fetch, prepare
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.source import SourceRecord
 from pipeline.config.composition import compose
 from pipeline.config.schema import Config
 from pipeline.diagnose import course_of, examine, write
@@ -66,16 +68,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_fetch_keeps_the_batches_and_says_what_they_are(project: Project) -> None:
     left = {path.name: path.read_bytes() for path in (project.root / "fetch").iterdir()}
-    about = json.loads(left.pop("source.json"))
+    record = SourceRecord.from_json(left.pop("source.json"))
     assert left == cifar_files()
-    assert (about["name"], about["layout"], about["classes"]) == ("cifar10", "cifar", CLASSES)
+    assert (record.name, record.layout, record.classes) == ("cifar10", "cifar", CLASSES)
 
 
 def test_prepared_images_are_those_of_the_batches(project: Project) -> None:
-    dataset = json.loads((project.root / "prepare" / "dataset.json").read_text())
-    assert dataset["channels"] == 3 and dataset["size"] == 32
-    assert "Krizhevsky 2009" in dataset["source"] and dataset["licence"].startswith("none stated")
-    counts = {name: sum(counts) for name, counts in dataset["counts"].items()}
+    dataset = DatasetRecord.read(project.root / "prepare")
+    assert dataset.channels == 3 and dataset.size == 32
+    assert "Krizhevsky 2009" in dataset.source and dataset.licence.startswith("none stated")
+    counts = {name: sum(counts) for name, counts in dataset.counts.items()}
     assert counts["test"] == 40 and sum(counts.values()) == 240 and min(counts.values()) >= 10
     batches = {name: images_and_labels(seed) for seed, name in enumerate(cifar_files())}
     for split in ("train", "test"):

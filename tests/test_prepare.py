@@ -2,9 +2,9 @@
 
 import csv
 import hashlib
-import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 
+from pipeline import prepare as prepare_module
+from pipeline.artefacts.dataset import SPLITS, DatasetRecord
+from pipeline.artefacts.source import SourceRecord
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import OnIssue, Prepare
-from pipeline.data import block
+from pipeline.data import checks, decoding_job
+from pipeline.data.pixel_files import IDX_PARTS
 from pipeline.errors import ConfigError, DataError
-from pipeline.prepare import SPLITS, main, prepare
+from pipeline.prepare import main, prepare
 from pipeline.stage.job import Job
-from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx_files, write_raw
+from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, change_record, idx_files, write_raw
 
 SETTINGS = Prepare(
     size=8, channels=None, fit="pad", max_pixels=10_000, val_fraction=0.1, confirm_fraction=0.1, test_fraction=0.2,
@@ -40,19 +45,17 @@ def raw(tmp_path: Path) -> Path:
 def raw_without_test(tmp_path: Path) -> Path:
     """50 images of each of 3 classes, in colour, 4 pixels high and 5 wide."""
     folder = write_raw(tmp_path / "arrays", {})
-    about = json.loads((folder / "source.json").read_text())
-    (folder / "source.json").write_text(json.dumps(about | {"layout": "arrays"}))
+    change_record(folder, layout="arrays")
     np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (150, 4, 5, 3), np.uint8))
     np.save(folder / "labels.npy", np.arange(150) % 3)
     return folder
 
 
-def made(source: Path, out: Path, **changed: Any) -> dict[str, Any]:
-    """Prepare, and give `dataset.json`."""
+def made(source: Path, out: Path, **changed: Any) -> DatasetRecord:
+    """Prepare, and read `dataset.json`."""
     out.mkdir()
-    prepare(source, SETTINGS.model_copy(update=changed), out, out.parent / "cache", "0123456789abcdef")
-    content: dict[str, Any] = json.loads((out / "dataset.json").read_text())
-    return content
+    prepare(source, SETTINGS.model_copy(update=changed), out, out.parent / "cache")
+    return DatasetRecord.read(out)
 
 
 def encoded(place: int) -> bytes:
@@ -76,16 +79,20 @@ def write_packed(folder: Path, rows: list[tuple[str, str, bytes]]) -> Path:
     columns = {"path": [path for path, _, _ in rows], "label": [label for _, label, _ in rows], "image": image}
     pq.write_table(pa.table(columns), folder / "images-00.parquet", row_group_size=16)
     digest = hashlib.sha256((folder / "images-00.parquet").read_bytes()).hexdigest()
-    about = {"name": "animals", "layout": "parquet", "classes": None, "licence": "none", "source": "here"}
-    (folder / "source.json").write_text(
-        json.dumps(about | {"files": {"images-00.parquet": digest}, "fingerprint": "0"})
-    )
+    SourceRecord(
+        name="animals", layout="parquet", found=None, asked=None, parts=None, columns=None, classes=None, licence="none",
+        source="here", files={"images-00.parquet": digest},
+    ).write(folder)  # fmt: skip
     return folder
 
 
 def issues(out: Path) -> list[tuple[str, str, str]]:
     with (out / "issues.csv").open(newline="") as file:
         return [(row["path"], row["problem"], row["action"]) for row in csv.DictReader(file)]
+
+
+def kinds_of_issues(out: Path) -> dict[str, int]:
+    return dict(Counter(problem for _, problem, _ in issues(out)))
 
 
 def ids(out: Path, split: str) -> list[str]:
@@ -100,11 +107,11 @@ def test_every_split_has_images_labels_and_ids(raw: Path, tmp_path: Path) -> Non
         labels = np.load(tmp_path / "out" / split / "labels.npy")
         assert images.dtype == np.uint8 and images.shape == (len(labels), 8, 8, 1)
         assert labels.dtype == np.int64
-        assert np.bincount(labels).tolist() == dataset["counts"][split]
+        assert np.bincount(labels).tolist() == dataset.counts[split]
         assert len(ids(tmp_path / "out", split)) == len(labels)
-    assert dataset["counts"]["test"] == [5] * 3
-    assert np.sum([dataset["counts"][split] for split in ("train", "val", "confirm")], axis=0).tolist() == [20] * 3
-    assert all(min(counts) >= 1 for counts in dataset["counts"].values())
+    assert dataset.counts["test"] == [5] * 3
+    assert np.sum([dataset.counts[split] for split in ("train", "val", "confirm")], axis=0).tolist() == [20] * 3
+    assert all(min(counts) >= 1 for counts in dataset.counts.values())
 
 
 def test_ids_lead_back_to_the_raw_pixels(raw: Path, tmp_path: Path) -> None:
@@ -129,26 +136,19 @@ def test_ids_lead_back_to_the_raw_pixels(raw: Path, tmp_path: Path) -> None:
 def test_dataset_is_described(raw: Path, tmp_path: Path) -> None:
     dataset = made(raw, tmp_path / "out")
     values = np.load(tmp_path / "out" / "train" / "images.npy") / 255
-    assert dataset.pop("mean") == pytest.approx([values.mean()]) and dataset.pop("std") == pytest.approx([values.std()])
-    del dataset["counts"]
-    assert dataset == {
-        "name": "sides",
-        "classes": CLASSES,
-        "size": 8,
-        "channels": 1,
-        "source": "made on the spot",
-        "licence": "none",
-        "issues": {},
-        "left_out": 0,
-        "fingerprint": "0123456789abcdef",
-    }
+    assert dataset.mean == pytest.approx([values.mean()]) and dataset.std == pytest.approx([values.std()])
+    assert (dataset.name, dataset.classes, dataset.size, dataset.channels) == ("sides", CLASSES, 8, 1)
+    assert (dataset.source, dataset.licence) == ("made on the spot", "none")
+    files = [f"{split}/{file}" for split in SPLITS for file in ("images.npy", "labels.npy", "ids.parquet")]
+    assert dataset.files == {file: hashlib.sha256((tmp_path / "out" / file).read_bytes()).hexdigest() for file in files}
+    assert issues(tmp_path / "out") == []
     assert (tmp_path / "out" / "overview.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_source_without_test_images_gets_a_test_split(raw_without_test: Path, tmp_path: Path) -> None:
     dataset = made(raw_without_test, tmp_path / "out")
-    assert sum(map(sum, dataset["counts"].values())) == 150 and 15 <= sum(dataset["counts"]["test"]) <= 45
-    assert dataset["channels"] == 3 and len(dataset["mean"]) == len(dataset["std"]) == 3
+    assert sum(map(sum, dataset.counts.values())) == 150 and 15 <= sum(dataset.counts["test"]) <= 45
+    assert dataset.channels == 3 and len(dataset.mean) == len(dataset.std) == 3
     row = pq.read_table(tmp_path / "out" / "test" / "ids.parquet").to_pylist()[0]
     assert row["path"] == "images.npy" and (row["width"], row["height"]) == (5, 4)
 
@@ -163,7 +163,7 @@ def test_same_settings_give_the_same_bytes(raw: Path, tmp_path: Path) -> None:
 
 def test_limit_is_nested_and_leaves_the_other_splits_alone(raw: Path, tmp_path: Path) -> None:
     limits = {"all": None, "twenty": 20, "ten": 10}
-    counts = {name: made(raw, tmp_path / name, limit=limit)["counts"] for name, limit in limits.items()}
+    counts = {name: made(raw, tmp_path / name, limit=limit).counts for name, limit in limits.items()}
     assert [sum(count["train"]) for count in counts.values()][1:] == [20, 10]
     chosen = [set(ids(tmp_path / name, "train")) for name in limits]
     assert chosen[0] > chosen[1] > chosen[2]
@@ -187,12 +187,12 @@ def test_stretch_fills_the_whole_image(raw: Path, tmp_path: Path) -> None:
 
 def test_no_confirm_split_leaves_it_empty(raw: Path, tmp_path: Path) -> None:
     dataset = made(raw, tmp_path / "out", confirm_fraction=0.0)
-    assert dataset["counts"]["confirm"] == [0, 0, 0]
+    assert dataset.counts["confirm"] == [0, 0, 0]
     assert np.load(tmp_path / "out" / "confirm" / "images.npy").shape == (0, 8, 8, 1)
 
 
 def test_terminal_shows_what_was_made(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counts = {split: sum(count) for split, count in made(raw, tmp_path / "out")["counts"].items()}
+    counts = {split: sum(count) for split, count in made(raw, tmp_path / "out").counts.items()}
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"prepare: 75 images in \d+\.\d s, 1 process", lines[0])
     sizes = f"train {counts['train']}, val {counts['val']}, confirm {counts['confirm']}, test 15"
@@ -211,12 +211,34 @@ def test_main_prepares_what_fetch_left(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     config = Config.model_construct(prepare=SETTINGS)
     main(Job(config, tmp_path / "out", "fedcba9876543210", tmp_path / "cache", {"fetch": raw}.__getitem__))
-    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["fingerprint"] == "fedcba9876543210"
+    assert DatasetRecord.read(tmp_path / "out").name == "sides"
+
+
+def test_another_picture_or_another_word_of_a_check_leaves_the_record_as_it_is(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.frombuffer((raw / IDX_PARTS[0].images[0]).read_bytes(), np.uint8).copy()
+    pixels[16 + SIZE**2 :][: SIZE**2] = pixels[16:][: SIZE**2]  # the second image is now the first one's copy
+    (raw / IDX_PARTS[0].images[0]).write_bytes(pixels.tobytes())
+
+    def record(name: str, fingerprint: str) -> bytes:
+        out = tmp_path / name
+        out.mkdir()
+        config = Config.model_construct(prepare=SETTINGS)
+        main(Job(config, out, fingerprint, tmp_path / "cache", {"fetch": raw}.__getitem__))
+        return (out / "dataset.json").read_bytes()
+
+    before = record("one", "0123456789abcdef")
+    alike = checks._alike
+    monkeypatch.setattr(checks, "_alike", lambda images, rows, problem, words: alike(images, rows, problem, "like"))
+    monkeypatch.setattr(prepare_module, "overview", lambda *arguments, **options: Figure())
+    assert record("two", "fedcba9876543210") == before
+    for name in ("overview.png", "issues.csv"):
+        assert (tmp_path / "one" / name).read_bytes() != (tmp_path / "two" / name).read_bytes()
 
 
 def test_same_images_give_the_same_arrays_in_any_layout_and_order(raw: Path, tmp_path: Path) -> None:
     made(raw, tmp_path / "idx")
-    about = json.loads((raw / "source.json").read_text())
     rows = []
     for split, images, labels in (("train", "train-images-idx3-ubyte", "train-labels-idx1-ubyte"),):
         pixels = np.frombuffer(idx_files()[images][16:], np.uint8).reshape(-1, SIZE, SIZE)
@@ -225,13 +247,10 @@ def test_same_images_give_the_same_arrays_in_any_layout_and_order(raw: Path, tmp
                 (f"{CLASSES[label]}/{split}{place}.png", CLASSES[label], bytes(cv2.imencode(".png", pixels[place])[1]))
             )
     folder = write_packed(tmp_path / "png", rows[::-1])
-    (folder / "source.json").write_text(
-        json.dumps(json.loads((folder / "source.json").read_text()) | {"classes": CLASSES})
-    )
+    change_record(folder, classes=CLASSES)
     for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
         (raw / name).unlink()
-    parts = {"train": {"images": "train-images-idx3-ubyte", "labels": "train-labels-idx1-ubyte"}}
-    (raw / "source.json").write_text(json.dumps(about | {"parts": parts}))
+    change_record(raw, parts=IDX_PARTS[:1])
     made(raw, tmp_path / "one")
     made(folder, tmp_path / "two")
     for split in SPLITS:
@@ -241,7 +260,7 @@ def test_same_images_give_the_same_arrays_in_any_layout_and_order(raw: Path, tmp
 
 def test_encoded_images_are_decoded_and_their_size_is_kept(packed: Path, tmp_path: Path) -> None:
     dataset = made(packed, tmp_path / "out", size=16)
-    assert dataset["classes"] == ["ant", "bee", "cow"] and dataset["channels"] == 3
+    assert dataset.classes == ["ant", "bee", "cow"] and dataset.channels == 3
     for row, image in zip(
         pq.read_table(tmp_path / "out/train/ids.parquet").to_pylist(), np.load(tmp_path / "out/train/images.npy"), strict=True
     ):  # fmt: skip
@@ -255,7 +274,7 @@ def test_encoded_images_are_decoded_and_their_size_is_kept(packed: Path, tmp_pat
 def test_channels_are_those_of_the_data_or_those_asked_for(
     packed: Path, tmp_path: Path, channels: int | None, expected: int
 ) -> None:
-    assert made(packed, tmp_path / "out", channels=channels)["channels"] == expected
+    assert made(packed, tmp_path / "out", channels=channels).channels == expected
 
 
 def test_bad_images_are_left_out_and_listed(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,12 +282,11 @@ def test_bad_images_are_left_out_and_listed(packed: Path, tmp_path: Path, capsys
     bad = [("a/cut.png", "a", encoded(50)[:150]), ("a/text.png", "a", b"hello"), ("b/empty.png", "b", b""),
            ("b/large.png", "b", bytes(cv2.imencode(".png", np.zeros((200, 200), np.uint8))[1]))]  # fmt: skip
     dataset = made(write_packed(packed, [*bad, *good]), tmp_path / "out")
-    assert sum(map(sum, dataset["counts"].values())) == 40
+    assert sum(map(sum, dataset.counts.values())) == 40
     assert issues(tmp_path / "out") == [
         ("a/cut.png", "unreadable", "dropped"), ("b/empty.png", "unreadable", "dropped"),
         ("a/text.png", "not_an_image", "dropped"), ("b/large.png", "bomb", "dropped"),
     ]  # fmt: skip
-    assert dataset["issues"] == {"unreadable": 2, "not_an_image": 1, "bomb": 1}
     assert "issues: 2 × unreadable (dropped), 1 × not_an_image (dropped), 1 × bomb (dropped)" in capsys.readouterr().out
 
 
@@ -289,7 +307,7 @@ def test_copies_stay_in_one_split_or_are_dropped(packed: Path, tmp_path: Path) -
     assert sum(map(len, digests)) == len(set.union(*digests)) == 40
     assert (tmp_path / "kept" / "issues.png").read_bytes()[:4] == b"\x89PNG"
     dataset = made(packed, tmp_path / "out", on_issue=SETTINGS.on_issue.model_copy(update={"duplicate": "drop"}))
-    assert sum(map(sum, dataset["counts"].values())) == 40 and dataset["issues"] == {"duplicate": 120}
+    assert sum(map(sum, dataset.counts.values())) == 40 and kinds_of_issues(tmp_path / "out") == {"duplicate": 120}
 
 
 def test_re_encoded_copies_stay_in_one_split(packed: Path, tmp_path: Path) -> None:
@@ -299,8 +317,8 @@ def test_re_encoded_copies_stay_in_one_split(packed: Path, tmp_path: Path) -> No
         for quality in (95, 70):
             data = bytes(cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
             rows.append((f"{label}/{place:02d}-{quality}.jpg", label, data))
-    dataset = made(write_packed(packed, rows), tmp_path / "out", size=48)
-    assert dataset["issues"] == {"near_duplicate": 40}
+    made(write_packed(packed, rows), tmp_path / "out", size=48)
+    assert kinds_of_issues(tmp_path / "out") == {"near_duplicate": 40}
     for split in SPLITS:
         names = [name[:4] for name in ids(tmp_path / "out", split)]
         assert all(names.count(name) == 2 for name in names)
@@ -352,7 +370,7 @@ def test_another_split_of_the_same_data_decodes_nothing(
 def test_a_stopped_preparation_goes_on_where_it_was(
     packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, calls = block.decode, []
+    decode, calls = decoding_job.decode, []
 
     def stop_after_forty(data: bytes, max_pixels: int) -> Any:
         calls.append(data)
@@ -360,10 +378,10 @@ def test_a_stopped_preparation_goes_on_where_it_was(
             raise KeyboardInterrupt
         return decode(data, max_pixels)
 
-    monkeypatch.setattr(block, "decode", stop_after_forty)
+    monkeypatch.setattr(decoding_job, "decode", stop_after_forty)
     with pytest.raises(KeyboardInterrupt):
         made(packed, tmp_path / "stopped", channels=3)
-    monkeypatch.setattr(block, "decode", decode)
+    monkeypatch.setattr(decoding_job, "decode", decode)
     capsys.readouterr()
     made(packed, tmp_path / "resumed", channels=3)
     assert "prepare: 32 of 60 images were decoded before it was stopped" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import source
 from pipeline.config.schema import Config, Report
-from pipeline.data.checks import LEFT_OUT
+from pipeline.data.problems import LEFT_OUT
 from pipeline.errors import DataError
 from pipeline.evaluate import evaluate
 from pipeline.report import main, report

@@ -1,4 +1,4 @@
-"""Which layout files have, and what is said where none fits, or several do."""
+"""The layout of a source is detected from its files; a message tells where none fits, or several do."""
 
 import json
 import unicodedata
@@ -11,28 +11,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.artefacts.source import SourcePart
 from pipeline.errors import DataError
-from pipeline.source.detect import find
-from pipeline.source.layout import Found
-from pipeline.source.trees import opened
+from pipeline.source.detect import detect
+from pipeline.source.layout import Layout
+from pipeline.source.user_source import opened
 
 PNG = b"\x89PNG"
 
 
-def found(root: Path, files: Mapping[str, bytes | str], **asked: Any) -> Found:
+def found(root: Path, files: Mapping[str, bytes | str], **asked: Any) -> Layout:
     """What a folder with these files is found to be."""
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data if isinstance(data, bytes) else data.encode())
     with opened(str(root), {}, 10**10) as tree:
-        return find(tree, **({"layout": None, "table": None, "columns": {}} | asked))
+        return detect(tree, **({"kind": None, "table": None, "columns": {}} | asked))
 
 
-def rows(result: Found) -> set[tuple[str, str, str, str]]:
-    return {(row.entry.path, row.label, row.split, row.group) for row in result.rows}
+def rows(result: Layout) -> set[tuple[str, str, str, str]]:
+    return {(image.entry.path, image.label, image.split, image.group) for image in result.images}
 
 
-def left_out(result: Found) -> dict[str, str]:
+def left_out(result: Layout) -> dict[str, str]:
     return {each.path: each.problem for each in result.skipped}
 
 
@@ -72,7 +73,7 @@ def test_splits_in_any_subset_and_spelling(tmp_path: Path) -> None:
     assert {(path, split) for path, _, split, _ in rows(result)} == {
         ("Training/a/1.png", "train"), ("Training/b/2.png", "train"), ("valid/a/3.png", "val"), ("TEST/b/4.png", "test"),
     }  # fmt: skip
-    assert found(tmp_path / "one", {"train/a/1.png": PNG, "train/b/2.png": PNG}).layout == "splits"
+    assert found(tmp_path / "one", {"train/a/1.png": PNG, "train/b/2.png": PNG}).kind == "splits"
 
 
 def test_splits_without_train_are_told(tmp_path: Path) -> None:
@@ -135,12 +136,12 @@ def test_several_layouts_are_told_and_the_key_decides(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=match):
         found(tmp_path, files)
-    assert found(tmp_path, {}, layout="folders").layout == "folders"
-    assert found(tmp_path, {}, layout="table").layout == "table"
+    assert found(tmp_path, {}, kind="folders").kind == "folders"
+    assert found(tmp_path, {}, kind="table").kind == "table"
     with pytest.raises(
         DataError, match=r"data\.layout=idx must fit the files of data\.source; they are 5 files: cats/1"
     ):
-        found(tmp_path, {}, layout="idx")
+        found(tmp_path, {}, kind="idx")
 
 
 @pytest.mark.parametrize(
@@ -168,8 +169,8 @@ def test_parquet_of_the_hub_tells_its_classes_and_splits(tmp_path: Path) -> None
     for name in ("train-00000-of-00001", "test-00000-of-00001", "validation-00000-of-00001"):
         pq.write_table(table, tmp_path / f"{name}.parquet")
     result = found(tmp_path, {})
-    assert (result.layout, result.classes) == ("parquet", ["cat", "dog"])
-    assert {path.split("-")[0]: part["split"] for path, part in result.parts.items()} == {
+    assert (result.kind, result.classes) == ("parquet", ["cat", "dog"])
+    assert {part.images[0].split("-")[0]: part.split for part in result.parts} == {
         "train": "train", "test": "test", "validation": "val",
     }  # fmt: skip
     assert result.columns["image"] == "image" and result.columns["label"] == "label" and result.columns["path"] is None
@@ -187,13 +188,15 @@ def test_files_of_many_images_are_known_by_their_names(tmp_path: Path) -> None:
     assert found(tmp_path / "idx", idx).title == "IDX files, train"
     idx["t10k-labels.idx1-ubyte"] = b"x"
     result = found(tmp_path / "both", {f"raw/{name}": data for name, data in idx.items()})
-    assert result.parts["test"] == {"images": "raw/t10k-images.idx3-ubyte.gz", "labels": "raw/t10k-labels.idx1-ubyte"}
+    test = SourcePart(split="test", images=["raw/t10k-images.idx3-ubyte.gz"], labels="raw/t10k-labels.idx1-ubyte")
+    assert result.parts[1] == test
     batches = {
         f"cifar-10-batches-bin/{name}": b"x" for name in ("data_batch_1.bin", "data_batch_2.bin", "test_batch.bin")
     }
     assert found(tmp_path / "cifar", batches).title == "CIFAR-10 binary files, train and test"
     arrays = {f"{name}_{split}.npy": b"x" for name in "xy" for split in ("train", "test")}
-    assert found(tmp_path / "npy", arrays).parts["test"] == {"images": "x_test.npy", "labels": "y_test.npy"}
+    test = SourcePart(split="test", images=["x_test.npy"], labels="y_test.npy")
+    assert found(tmp_path / "npy", arrays).parts[1] == test
     np.savez(tmp_path / "digits.npz", x=np.zeros(1))
     with opened(str(tmp_path / "digits.npz"), {}, 10**10) as tree:
         kinds = [entry.path for entry in tree.listing.entries]

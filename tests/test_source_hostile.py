@@ -7,8 +7,6 @@ import os
 import random
 import stat
 import tarfile
-import threading
-import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
@@ -21,12 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.schema_data import Folder
-from pipeline.data.layouts import RawDataset, read
+from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.errors import DataError
 from pipeline.fetch import fetch_own
 from pipeline.source import archives, label_tables
 from pipeline.source.files import Entry
-from pipeline.source.trees import opened
+from pipeline.source.user_source import opened
 from tests import cifar_files
 from tests.idx_files import gzipped, idx_files
 
@@ -41,7 +39,7 @@ def fetched(tmp_path: Path, source: Path | str, out: str = "out", **changed: Any
     )  # fmt: skip
     (tmp_path / out).mkdir()
     data = Folder(**(values | changed))
-    fetch_own(data=data, out=tmp_path / out, cache=tmp_path / "cache", root=tmp_path, fingerprint="f")
+    fetch_own(data=data, out=tmp_path / out, cache=tmp_path / "cache", root=tmp_path)
     return read(tmp_path / out)
 
 
@@ -471,85 +469,3 @@ def test_parquet_files_with_other_columns_are_told(tmp_path: Path) -> None:
         DataError, match=r"2\.parquet must have the columns of 1\.parquet \(label, image\); it has others"
     ):
         fetched(tmp_path, tmp_path / "source")
-
-
-# What a bucket may do
-
-
-def in_memory(files: Mapping[str, bytes]) -> str:
-    import fsspec
-
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    for name, data in files.items():
-        memory.pipe_file(f"/lab/photos/{name}", data)
-    return "memory://lab/photos"
-
-
-def test_outage_of_a_bucket_does_not_pass_for_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    address, cat_file = in_memory(IMAGES), MemoryFileSystem.cat_file
-    assert len(fetched(tmp_path, address, "before").ids) == 8
-
-    def cut(self: MemoryFileSystem, path: str, **options: Any) -> Any:
-        if path.endswith("ant/3.png"):
-            raise FileNotFoundError("gone")
-        if path.endswith("bee/2.png"):
-            raise TimeoutError("the network is away")
-        return cat_file(self, path, **options)
-
-    monkeypatch.setattr(MemoryFileSystem, "cat_file", cut)
-    with pytest.raises(
-        DataError, match=r"must stay at hand; bee/2\.png of memory://.* cannot be read: the network is away"
-    ):
-        fetched(tmp_path, address)
-    monkeypatch.setattr(
-        MemoryFileSystem, "cat_file", lambda self, path, **options: cut(self, path.replace("bee/2", "bee/1"))
-    )
-    assert [row["path"] for row in fetched(tmp_path, address, "two").skipped] == ["ant/3.png"], (
-        "one that is gone is a row"
-    )
-
-
-def test_wrong_options_for_a_bucket_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    def refuse(self: object, *arguments: Any, **options: Any) -> None:
-        raise ValueError("Invalid endpoint: nowhere")
-
-    monkeypatch.setattr(MemoryFileSystem, "find", refuse)
-    with (
-        pytest.raises(
-            DataError, match=r"memory://lab cannot: Invalid endpoint: nowhere\. Correct the address, or give"
-        ),
-        opened("memory://lab", {}, 10**9),
-    ):
-        pass
-
-
-def test_files_of_a_bucket_are_read_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    address, cat_file = (
-        in_memory({f"{place % 2}/{place:03}.png": bytes([place]) for place in range(100)}),
-        MemoryFileSystem.cat_file,
-    )
-    lock, now, most = threading.Lock(), 0, 0
-
-    def slow(self: MemoryFileSystem, path: str, **options: Any) -> Any:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        time.sleep(0.002)
-        with lock:
-            now -= 1
-        return cat_file(self, path, **options)
-
-    monkeypatch.setattr(MemoryFileSystem, "cat_file", slow)
-    dataset = fetched(tmp_path, address)
-    assert {name: data for name, (data, *_) in content(dataset).items()} == {
-        f"{place % 2}/{place:03}.png": bytes([place]) for place in range(100)
-    }
-    assert dataset.ids == sorted(dataset.ids) and 4 < most <= 16

@@ -1,4 +1,4 @@
-"""What a mirror gives is taken only when it is the expected file, whole."""
+"""A mirror's file is accepted only when it is the expected one, and whole."""
 
 import errno
 import gzip

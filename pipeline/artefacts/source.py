@@ -1,11 +1,31 @@
 """`source.json`: the raw files that `fetch` got."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pipeline.artefacts.artefact import Artefact
+from pipeline.artefacts.artefact import Artefact, Record
 
 SPLITS = ("train", "val", "test")
 """Names of the splits that a source may come with."""
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+"""Split by the name of a folder or the value of a column, in lower case."""
+
+
+class SourcePart(Record):
+    """Files with images of one split.
+
+    Attributes:
+        split: One of `SPLITS`; an empty text where the source does not tell, or tells it for each image.
+        images: Names of the files with images.
+        labels: Name of the file with their labels; None where the files with images hold the labels too.
+    """
+
+    split: str
+    images: list[str]
+    labels: str | None = None
 
 
 class SourceRecord(Artefact):
@@ -13,10 +33,10 @@ class SourceRecord(Artefact):
 
     Attributes:
         name: Name of the dataset.
-        layout: Layout of the files, as `pipeline.data.layouts` names it.
+        layout: Layout of the files, as `pipeline.data.raw_dataset` names it.
         found: Layout of the user's own source, in words; None for published data.
         asked: Digest of the keys that the user's own source was asked for with; None for published data.
-        parts: Files of each split, as the layout's reader takes them; None where the layout alone tells.
+        parts: Files that hold many images each; None where they have their layout's usual names.
         columns: Columns of Parquet files by their role; None where their names are the usual ones.
         classes: Names of the classes, in the order of the labels; None where the labels themselves are the names.
         licence: Licence of the images.
@@ -31,7 +51,7 @@ class SourceRecord(Artefact):
     layout: str
     found: str | None
     asked: str | None
-    parts: dict[str, Any] | None
+    parts: list[SourcePart] | None
     columns: dict[str, str | None] | None
     classes: list[str] | None
     licence: str

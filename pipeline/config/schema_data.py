@@ -63,7 +63,7 @@ KeepOrFail = Literal["keep", "fail"]
 
 
 class OnIssue(Section):
-    """Action for each problem of the images; `pipeline.data.checks` explains the problems."""
+    """Action for each problem of the images; `pipeline.data.problems` explains the problems."""
 
     unreadable: DropOrFail
     not_an_image: DropOrFail

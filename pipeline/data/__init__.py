@@ -1,1 +1,1 @@
-"""What is made of raw files: layouts, decoding, checks, splits, arrays on disk."""
+"""Reads, decodes, checks and splits the raw dataset."""

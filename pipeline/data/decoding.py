@@ -1,8 +1,8 @@
-"""One way from the bytes of any image file to its pixels, for prepare, predict and serving alike.
+"""Decodes image files of any format into pixels, the same way for every stage.
 
-Nearly all files are JPEG or plain PNG: OpenCV decodes these, for it is fast. Pillow decodes all others, for it knows alpha,
-palettes, CMYK and the rarer formats; it also finds words for what is wrong with a file that OpenCV refuses. Whatever it is,
-its size is looked at before any pixel is decoded.
+OpenCV, which is fast, decodes JPEG and plain PNG, as nearly all files are. Pillow decodes the others: it knows alpha,
+palettes, CMYK and the rarer formats, and tells why a file that OpenCV refuses is damaged. The size of an image is checked
+before any pixel is decoded.
 """
 
 import os
@@ -18,28 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from pipeline.image_formats import JPEG, PNG, has_signature
+
 Pixels = NDArray[np.uint8]
 
 UNREADABLE = "unreadable"
-"""Empty, truncated or damaged, or stored in a way that tells no colours."""
+"""Empty, truncated or damaged, or with pixels whose colours nothing tells."""
 NOT_AN_IMAGE = "not_an_image"
 BOMB = "bomb"
-"""More pixels than allowed, or made to take for ever."""
+"""More pixels than allowed, or made to take too long."""
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may try: no format that runs a program, reads other files or is recognised by nothing but its name."""
+"""Formats that Pillow may try: none that runs a program, reads other files or is recognised by its name alone."""
 
 MAX_SCANS = 20
-"""A progressive JPEG has about ten. Each one passes over all pixels, so that an image of `max_pixels` may have so many."""
+"""Number of scans that a progressive JPEG of `max_pixels` may have; ten are usual. Each scan passes over all pixels."""
 
 MAX_SLOW_PIXELS = 1_000_000
-"""Of what Pillow decodes in Python, at a microsecond or two a pixel: PPM as text or of odd ranges, and packed BMP."""
-
-JPEG_MAGIC = b"\xff\xd8\xff"
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-MAGICS = (JPEG_MAGIC, PNG_MAGIC, b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
-MAGICS_INSIDE = (b"WEBP", b"ftypavif", b"ftypavis")
-"""Behind the first 4 or 8 bytes, which tell lengths."""
+"""Limit for images that Pillow decodes in Python, at 1–2 µs a pixel: PPM as text or of odd ranges, and packed BMP."""
 
 FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
@@ -50,20 +46,20 @@ _IHDR = struct.Struct(">4sIIBB7xI4s").unpack_from  # and the head of the next ch
 _CHUNK = struct.Struct(">I4s").unpack_from
 _SOF = struct.Struct(">HHB").unpack_from
 
-Image.MAX_IMAGE_PIXELS = None  # `max_pixels` stands in its place
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it refuses is said by the exception
+Image.MAX_IMAGE_PIXELS = None  # `max_pixels` replaces it
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the exception tells what it refuses
 
 
 class BadImageError(Exception):
-    """A file that no pixels can be had of.
+    """Raised when a file cannot be decoded.
 
     Attributes:
         problem: `UNREADABLE`, `NOT_AN_IMAGE` or `BOMB`.
-        evidence: A clause about the file, such as "it is empty".
+        evidence: Clause about the file, such as "it is empty".
     """
 
     def __init__(self, problem: str, evidence: str) -> None:
-        super().__init__(problem, evidence)  # both, so that it can be pickled on its way out of a worker
+        super().__init__(problem, evidence)  # both arguments, so that a worker can pickle it
         self.problem = problem
         self.evidence = evidence
 
@@ -72,24 +68,24 @@ class BadImageError(Exception):
 
 
 def decode(data: bytes, max_pixels: int) -> Pixels:
-    """The pixels of an image file, turned upright; of several frames or pages, those of the first.
+    """Decode an image file, or its first frame or page, and turn it upright.
 
-    What is transparent shows white; 16 bits are scaled to 8. A palette of nothing but greys is grey.
+    Transparent pixels become white; 16 bits are scaled to 8. An image with a palette of greys alone is grey.
 
     Args:
-        data: The whole file.
-        max_pixels: A larger image is refused unseen. Memory is at most some 25 bytes for each.
+        data: Content of the file.
+        max_pixels: Limit for height × width, checked before decoding. Memory is at most about 25 bytes for each pixel.
 
     Returns:
-        uint8 of shape (height, width, channels): 1 channel where the file is grey, otherwise 3: red, green and blue.
+        uint8 of shape (height, width, channels): 1 channel for a grey image, otherwise red, green and blue.
 
     Raises:
-        BadImageError: The file is empty, truncated, damaged, too large, or no image.
+        BadImageError: The file is empty, truncated, damaged, too large, or not an image.
     """
     flag = None
-    if data.startswith(PNG_MAGIC):
+    if data.startswith(PNG):
         flag = _png_flag(data, max_pixels)
-    elif data.startswith(JPEG_MAGIC):
+    elif data.startswith(JPEG):
         flag = _jpeg_flag(data, max_pixels)
     if flag is not None:
         try:
@@ -102,7 +98,7 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
-    """An image of shape (height, width, 1 or 3) with `channels` of them: its luma, or its grey three times."""
+    """Convert an image of shape (height, width, 1 or 3) to 1 channel, its luma, or to 3."""
     if pixels.shape[2] == channels:
         return pixels
     code = cv2.COLOR_RGB2GRAY if channels == 1 else cv2.COLOR_GRAY2RGB
@@ -111,22 +107,22 @@ def with_channels(pixels: Pixels, channels: int) -> Pixels:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Turn off the process' standard error, where libpng and libjpeg print a line for many a damaged file.
+    """Turn off the process's standard error, where libpng and libjpeg print a line for many damaged files.
 
-    It is for a worker that does nothing else meanwhile: what others print there is lost too.
+    Only for a worker that does nothing else meanwhile: other output there is lost too.
     """
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _png_flag(data: bytes, max_pixels: int) -> int | None:
-    """How OpenCV shall read a whole PNG file of 8 bits in grey or RGB without alpha; None for any other."""
+    """OpenCV's flag for a whole PNG file of 8 bits in grey or RGB without alpha; None for any other file."""
     try:
         header, width, height, depth, colour, length, chunk = _IHDR(data, 12)
     except struct.error:
@@ -142,7 +138,7 @@ def _png_flag(data: bytes, max_pixels: int) -> int | None:
 
 
 def _png_chunks(data: bytes) -> set[bytes]:
-    """The names of the chunks of a PNG file that fit into it. OpenCV would make room for any other too, up to 2 GB."""
+    """Names of the whole chunks of a PNG file. OpenCV would allocate up to 2 GB for a truncated one."""
     position, chunk, chunks = 8, b"", set()
     while position + 12 <= len(data) and chunk != b"IEND":
         length, chunk = _CHUNK(data, position)
@@ -153,9 +149,9 @@ def _png_chunks(data: bytes) -> set[bytes]:
 
 
 def _jpeg_flag(data: bytes, max_pixels: int) -> int | None:
-    """How OpenCV shall read a JPEG file in grey or colour; None for CMYK, and where the size isn't plain to see.
+    """OpenCV's flag for a JPEG file in grey or colour; None for CMYK, and where the frame header is not found.
 
-    A decoder takes the first frame header for the size, and so must we: a marker of unknown kind ends the search
+    Decoders take the size from the first frame header, so this does too: an unknown marker ends the search
     (ITU-T T.81, B.1.1).
     """
     position, end = 2, len(data) - 10
@@ -179,7 +175,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _check_scans(data: bytes, num_pixels: int, max_pixels: int) -> None:
-    """Refuse a progressive JPEG whose scans, each of some bytes, would keep a decoder busy for minutes."""
+    """Refuse a progressive JPEG whose scans, each of a few bytes, would keep a decoder busy for minutes."""
     num_scans = data.count(b"\xff\xda")
     if num_scans * num_pixels > MAX_SCANS * max_pixels:
         raise BadImageError(BOMB, f"its {num_pixels:,} pixels come in {num_scans:,} scans")
@@ -206,7 +202,7 @@ def _decode_with_pillow(data: bytes, max_pixels: int) -> Pixels:
 
 
 def _check_storage(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
-    """Refuse what Pillow would not: files that lack their end, and tiles or scans that take more than the image does."""
+    """Refuse files that Pillow would accept: truncated ones, and ones whose tiles or scans take more than the image."""
     if image.format == "PNG" and b"IEND" not in _png_chunks(data):
         raise BadImageError(UNREADABLE, "it is truncated: its chunks do not end with IEND")
     if image.format == "GIF" and not _has_gif_trailer(data):
@@ -242,18 +238,18 @@ def _palette_bytes(flags: int) -> int:
 
 
 def _unidentified(data: bytes) -> BadImageError:
-    if data.startswith(MAGICS) or data.startswith(MAGICS_INSIDE, 4) or data.startswith(MAGICS_INSIDE, 8):
+    if has_signature(data):
         return BadImageError(UNREADABLE, f"its header is truncated or damaged ({len(data):,} bytes in all)")
     return BadImageError(NOT_AN_IMAGE, f"it begins with {data[:16]!r}, as no known image format does")
 
 
 def _pixels(image: Image.Image) -> Pixels:
-    """uint8 of shape (height, width, 1 or 3) of what Pillow has loaded."""
+    """The pixels of an image that Pillow has loaded: uint8 of shape (height, width, 1 or 3)."""
     if image.mode == "I" and image.format == "PPM":
         image = image.convert("I;16")
     if image.mode in ("I", "F"):
         raise BadImageError(UNREADABLE, "its pixels are 32-bit numbers, and nothing tells which is white")
-    with suppress(Exception):  # damaged EXIF turns nothing, as with OpenCV
+    with suppress(Exception):  # damaged EXIF turns nothing, as in OpenCV
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)

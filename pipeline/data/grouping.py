@@ -1,4 +1,4 @@
-"""Which images belong together, so that no split holds one and another split its twin."""
+"""Groups images that must stay in one split: copies, near duplicates, and those of one named group."""
 
 import re
 from collections.abc import Sequence
@@ -6,40 +6,54 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.near_duplicates import groups
 from pipeline.errors import ConfigError
 
 
 def keys_of(
     marks: NDArray[np.bytes_], pairs: NDArray[np.int64], named: Sequence[str], ids: Sequence[str], pattern: str | None
 ) -> NDArray[np.bytes_]:
-    """A key for each image, the same for those that belong together, and made of what they are alone.
-
-    Together are images with the same mark, near duplicates, and those of one named group: a patient, a video, a plate.
+    """A key for each image, equal for images of one group. It depends on the images of the group alone.
 
     Args:
-        marks: What each image looks like, as a digest; of shape (n,).
+        marks: Digest of each image's signature; of shape (n,).
         pairs: Near duplicates; int64 of shape (m, 2).
-        named: The group of each image as the source has it, an empty text where it says nothing.
-        ids: Of the images; `pattern` is looked for in these.
-        pattern: A regular expression whose first group, or else whole match, names the group; None: `named` counts.
+        named: Name of each image's group in the source, such as a patient; an empty text where there is none.
+        ids: Ids of the images, in which `pattern` is searched.
+        pattern: Regular expression whose first group, or else whole match, names the group; None: `named` counts.
 
     Raises:
-        ConfigError: The pattern is no regular expression, or is found in no id.
+        ConfigError: The pattern is not a regular expression, or matches no id.
     """
     if pattern is not None:
         named = _matched(pattern, ids)
     texts = np.array([f"group {name}".encode() if name else b"" for name in named])
     has_name = texts != b""
-    component = groups(np.concatenate([pairs, _alike(marks), _alike(texts)[has_name]]), len(ids))
+    component = connected(np.concatenate([pairs, _equal(marks), _equal(texts)[has_name]]), len(ids))
     keys = np.where(has_name, texts, marks)
     order = np.lexsort((keys, ~has_name, component))  # within each component: named ones first, then the smallest
     heads, begins = np.unique(component[order], return_index=True)
     return keys[order[begins]][np.searchsorted(heads, component)]
 
 
-def _alike(texts: NDArray[np.bytes_]) -> NDArray[np.int64]:
-    """Each place with the first one of the same text: int64 of shape (n, 2)."""
+def connected(pairs: NDArray[np.int64], num_images: int) -> NDArray[np.int64]:
+    """For each image, the smallest index among the images that pairs connect it with; its own where it is in no pair.
+
+    >>> connected(np.array([[0, 3], [3, 4]]), 6).tolist()
+    [0, 1, 2, 0, 0, 5]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if num_images == 0:
+        return np.zeros(0, dtype=np.int64)
+    edges = coo_array((np.ones(len(pairs), dtype=np.int8), pairs.T), shape=(num_images, num_images))
+    _, component = connected_components(edges, directed=False)
+    _, smallest = np.unique(component, return_index=True)
+    return np.asarray(smallest[component], dtype=np.int64)
+
+
+def _equal(texts: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """The index of each text, after that of the first equal one: int64 of shape (n, 2)."""
     _, first, number = np.unique(texts, return_index=True, return_inverse=True)
     return np.stack([first[number], np.arange(len(texts))], axis=1)
 

@@ -1,46 +1,53 @@
-"""Files of plain pixels, mapped and not loaded: IDX, CIFAR-10's binary batches, and NumPy arrays."""
+"""Maps files of plain pixels without loading them: IDX, CIFAR-10's binary batches, and NumPy arrays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artefacts.source import SourcePart
 from pipeline.errors import DataError
 
 MEND = "Run `dvc repro` (or `python -m pipeline.fetch`) to get the files again."
 
 IDX_UNSIGNED_BYTE = 0x08
-IDX_FILES = {
-    "train": {"images": "train-images-idx3-ubyte", "labels": "train-labels-idx1-ubyte"},
-    "test": {"images": "t10k-images-idx3-ubyte", "labels": "t10k-labels-idx1-ubyte"},
-}
+IDX_PARTS = [
+    SourcePart(split="train", images=["train-images-idx3-ubyte"], labels="train-labels-idx1-ubyte"),
+    SourcePart(split="test", images=["t10k-images-idx3-ubyte"], labels="t10k-labels-idx1-ubyte"),
+]
 
-CIFAR_FILES = {
-    "train": {"files": [f"data_batch_{number}.bin" for number in range(1, 6)]},
-    "test": {"files": ["test_batch.bin"]},
-}
+CIFAR_PARTS = [
+    SourcePart(split="train", images=[f"data_batch_{number}.bin" for number in range(1, 6)]),
+    SourcePart(split="test", images=["test_batch.bin"]),
+]
 CIFAR_RECORD = np.dtype([("label", np.uint8), ("planes", np.uint8, (3, 32, 32))])
 """An image's label and its red, green and blue, each row by row (https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
-ARRAY_FILES = {"train": {"images": "images.npy", "labels": "labels.npy"}}
+ARRAY_PARTS = [SourcePart(split="train", images=["images.npy"], labels="labels.npy")]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Images that an array layout keeps together: the files, how each is mapped, its number of images; and all labels."""
+class LabelledArrays:
+    """Arrays of images of one split, with their labels.
 
-    name: str
+    Attributes:
+        split: Name of the split.
+        arrays: Files, each with the function that maps its images, and their number.
+        labels: Labels of all images; int64 of shape (n,).
+    """
+
+    split: str
     arrays: Sequence[tuple[Path, Callable[[Path], NDArray[np.uint8]], int]]
     labels: NDArray[np.int64]
 
 
-def read_idx(folder: Path, name: str, files: dict[str, str]) -> Part:
-    path = folder / files["images"]
-    images, labels = _map_idx(path, 3), _map_idx(folder / files["labels"], 1)
-    return Part(name, [(path, _idx_images, len(images))], labels.astype(np.int64))
+def read_idx(folder: Path, part: SourcePart) -> LabelledArrays:
+    path = folder / part.images[0]
+    images, labels = _map_idx(path, 3), _map_idx(_labels(folder, part), 1)
+    return LabelledArrays(part.split, [(path, _idx_images, len(images))], labels.astype(np.int64))
 
 
 def _idx_images(path: Path) -> NDArray[np.uint8]:
@@ -61,20 +68,20 @@ def _map_idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
             f"{path} must begin with the IDX header {magic.hex()}; got {header[:4].hex() or 'nothing'}. {MEND}"
         )
     shape = tuple(int.from_bytes(header[start : start + 4], "big") for start in range(4, num_header_bytes, 4))
-    expected, found = num_header_bytes + int(np.prod(shape, dtype=object)), path.stat().st_size
-    if len(header) < num_header_bytes or found != expected:
+    expected, actual = num_header_bytes + int(np.prod(shape, dtype=object)), path.stat().st_size
+    if len(header) < num_header_bytes or actual != expected:
         sizes = "×".join(str(length) for length in shape)
-        raise DataError(f"{path} must be {expected:,} bytes long, as its header says ({sizes}); got {found:,}. {MEND}")
+        raise DataError(f"{path} must be {expected:,} bytes long, as its header says ({sizes}); got {actual:,}. {MEND}")
     if 0 in shape:
         return np.zeros(shape, dtype=np.uint8)
     return np.memmap(path, dtype=np.uint8, mode="r", offset=num_header_bytes, shape=shape)
 
 
-def read_cifar(folder: Path, name: str, files: dict[str, list[str]]) -> Part:
-    paths = [folder / file for file in files["files"]]
+def read_cifar(folder: Path, part: SourcePart) -> LabelledArrays:
+    paths = [folder / name for name in part.images]
     batches = [_map_cifar(path) for path in paths]
     arrays = [(path, _cifar_images, len(batch)) for path, batch in zip(paths, batches, strict=True)]
-    return Part(name, arrays, np.concatenate([batch["label"] for batch in batches]).astype(np.int64))
+    return LabelledArrays(part.split, arrays, np.concatenate([batch["label"] for batch in batches]).astype(np.int64))
 
 
 def _cifar_images(path: Path) -> NDArray[np.uint8]:
@@ -82,7 +89,7 @@ def _cifar_images(path: Path) -> NDArray[np.uint8]:
 
 
 def _map_cifar(path: Path) -> NDArray[np.void]:
-    """Map a file of `CIFAR_RECORD`s."""
+    """Map a file with records of the type `CIFAR_RECORD`."""
     _opened(path).close()
     num_bytes = path.stat().st_size
     if num_bytes == 0 or num_bytes % CIFAR_RECORD.itemsize:
@@ -93,9 +100,9 @@ def _map_cifar(path: Path) -> NDArray[np.void]:
     return np.memmap(path, dtype=CIFAR_RECORD, mode="r")
 
 
-def read_arrays(folder: Path, name: str, files: dict[str, str]) -> Part:
-    path = folder / files["images"]
-    images, labels = _map_array(path), _map_array(folder / files["labels"])
+def read_arrays(folder: Path, part: SourcePart) -> LabelledArrays:
+    path, labels_path = folder / part.images[0], _labels(folder, part)
+    images, labels = _map_array(path), _map_array(labels_path)
     if images.dtype != "uint8" or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
         raise DataError(
             f"{path} must be uint8 of shape (n, height, width), or with 1 or 3 channels behind; got {images.dtype} of shape "
@@ -103,10 +110,9 @@ def read_arrays(folder: Path, name: str, files: dict[str, str]) -> Part:
         )
     if labels.dtype.kind not in "iu" or labels.size != len(labels):
         raise DataError(
-            f"{folder / files['labels']} must be whole numbers of shape (n,); got {labels.dtype} of shape {labels.shape}. "
-            f"{MEND}"
+            f"{labels_path} must be whole numbers of shape (n,); got {labels.dtype} of shape {labels.shape}. {MEND}"
         )
-    return Part(name, [(path, _array_images, len(images))], labels.reshape(-1).astype(np.int64))
+    return LabelledArrays(part.split, [(path, _array_images, len(images))], labels.reshape(-1).astype(np.int64))
 
 
 def _array_images(path: Path) -> NDArray[np.uint8]:
@@ -123,7 +129,13 @@ def _map_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _opened(path: Path) -> Any:
+def _labels(folder: Path, part: SourcePart) -> Path:
+    if part.labels is None:
+        raise DataError(f"source.json must name the file with the labels of {part.images[0]}; it names none. {MEND}")
+    return folder / part.labels
+
+
+def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Which image goes into which split: pure functions of what the images are and a seed."""
+"""Assigns images to splits, from their content and a seed alone."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Fractions:
-    """How much of the images goes where; what is left is trained on.
+    """Fractions of the images for each split; the rest is trained on.
 
     Attributes:
-        test: Of all images.
-        confirm: Of what the test split leaves.
-        val: Of what the test split leaves.
+        test: Fraction of all images.
+        confirm: Fraction of the images outside the test split.
+        val: Fraction of the images outside the test split.
     """
 
     test: float
@@ -28,7 +28,7 @@ class Fractions:
     val: float
 
 
-def share_out(
+def assign(
     labels: NDArray[np.int64],
     keys: NDArray[np.bytes_],
     given: NDArray[np.str_],
@@ -38,23 +38,24 @@ def share_out(
     folds: int | None = None,
     fold: int = 0,
 ) -> NDArray[np.str_]:
-    """Give each image its split: `train`, `val`, `confirm` or `test`.
+    """Assign each image to a split: `train`, `val`, `confirm` or `test`.
 
-    What decides is a number in [0, 1) that is drawn from an image's key alone. So images with the same key stay together,
-    images that come later move none that was there, and no label and no other image matters; only a class that would be
-    missing in a split gets its nearest image in it. The share of a split is therefore near its fraction, not equal to it.
+    A number in [0, 1) that is drawn from an image's key alone decides. So images with the same key stay together, new images
+    move no old one, and neither labels nor other images matter; only a class that a split would lack gets the image with
+    the nearest number there. The share of a split is therefore near its fraction, not equal to it.
     Changing `val` leaves `test` and `confirm` as they are, changing `confirm` leaves `test`.
 
     Args:
-        labels: Of shape (n,), in [0, number of classes).
-        keys: Of each image, of shape (n,); equal where images belong together.
-        given: Of each image the split that the source gives it, `train` and an empty text being one; a split that it gives
-            to any image gets no others.
-        classes: Their names, for messages.
-        fractions: Of the splits that the source does not give.
-        seed: Of the whole preparation; each split has a stream of its own.
-        folds: A number: what the test split leaves is parted into so many, each class evenly, and one of them is `val`.
-        fold: Which, from 0.
+        labels: int64 of shape (n,), in [0, number of classes).
+        keys: Key of each image, of shape (n,); equal where images belong together.
+        given: Split that the source gives each image; an empty text counts as `train`. A split that the source gives to any
+            image gets no others.
+        classes: Names of the classes, for messages.
+        fractions: Fractions for the splits that the source does not give.
+        seed: Seed of the whole preparation; each split has a stream of its own.
+        folds: Number of folds, each with all classes evenly, that the images outside the test split are divided into; one
+            of them is `val`. None: no folds.
+        fold: Number of the fold that is `val`, from 0.
 
     Returns:
         Names of splits, of shape (n,).
@@ -75,9 +76,9 @@ def share_out(
     chosen = np.full(len(groups.keys), "train", dtype="<U7")
     _draw(groups, chosen, "test", wanted["test"], needed - 1, seed)
     if folds:
-        chosen[_dealt(groups, chosen == "train", folds, seed) == fold] = "val"
+        chosen[_folds(groups, chosen == "train", folds, seed) == fold] = "val"
     _draw(groups, chosen, "confirm", fractions.confirm, 1 + (wanted["val"] > 0), seed)
-    # a share of all that the test split leaves, drawn from what `confirm` leaves of it
+    # a fraction of all images outside the test split, drawn from those that `confirm` leaves
     _draw(groups, chosen, "val", wanted["val"] / (1 - fractions.confirm), 1, seed)
     splits[splits == "train"] = chosen[groups.number]
     _check_shares(labels, splits, classes)
@@ -86,13 +87,13 @@ def share_out(
 
 @dataclass(frozen=True)
 class _Groups:
-    """Images with one key each.
+    """Groups of images, each with one key.
 
     Attributes:
-        keys: Of each group.
-        label: Of each group, that of most of its images; the smallest of several.
-        size: Images of each group.
-        number: For each image, which group it is in.
+        keys: Key of each group.
+        label: Commonest label of each group; the smallest of several.
+        size: Number of images of each group.
+        number: Number of each image's group.
         members: For each class, the groups with an image of it.
     """
 
@@ -117,16 +118,16 @@ class _Groups:
 
 
 def _check_classes(labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str]) -> None:
-    there = set(labels[splits == "train"].tolist())
+    trained = set(labels[splits == "train"].tolist())
     for split in ("val", "test"):
-        lacking = sorted(set(labels[splits == split].tolist()) - there)
+        lacking = sorted(set(labels[splits == split].tolist()) - trained)
         if lacking:
             raise DataError(
                 f"each class must have images to train on; {classes[lacking[0]]!r} has some in {split} only. Add images of it "
                 f"to the training split, or take it out of {split}."
             )
     for label, name in enumerate(classes):
-        if label not in there:
+        if label not in trained:
             raise DataError(
                 f"each class must have images; {name!r} has none. Add some, or leave it out of data.classes."
             )
@@ -148,8 +149,8 @@ def _check_sizes(groups: _Groups, classes: Sequence[str], needed: int, folds: in
 
 
 def _check_shares(labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str]) -> None:
-    there = set(labels[splits == "train"].tolist())
-    lacking = [name for label, name in enumerate(classes) if label not in there]
+    trained = set(labels[splits == "train"].tolist())
+    lacking = [name for label, name in enumerate(classes) if label not in trained]
     if lacking:
         raise DataError(
             f"each class must have images to train on; all of {lacking[0]!r} went to other splits with the groups that they "
@@ -158,7 +159,7 @@ def _check_shares(labels: NDArray[np.int64], splits: NDArray[np.str_], classes: 
 
 
 def _draw(groups: _Groups, chosen: NDArray[np.str_], split: str, fraction: float, keep: int, seed: int) -> None:
-    """Move groups from `train` to `split`: of each class at least one, and never so many that fewer than `keep` are left."""
+    """Move groups from `train` to `split`: at least one of each class, and so few that `keep` of each class stay."""
     if fraction <= 0:
         return
     numbers = _numbers(groups.keys, seed, split)
@@ -174,42 +175,41 @@ def _draw(groups: _Groups, chosen: NDArray[np.str_], split: str, fraction: float
 
 
 def _numbers(keys: NDArray[np.bytes_], seed: int, stream: str) -> NDArray[np.float64]:
-    """A number in [0, 1) for each key, as if drawn evenly: the first 53 bits of SHA-256 of seed, stream and key."""
+    """A uniform number in [0, 1) for each key: the first 53 bits of the SHA-256 of seed, stream and key."""
     prefix = f"{seed}:{stream}:".encode()
     digests = (hashlib.sha256(prefix + key).digest() for key in keys)
     return np.fromiter(((int.from_bytes(digest[:8], "big") >> 11) / 2**53 for digest in digests), np.float64, len(keys))
 
 
-def _dealt(groups: _Groups, free: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each free group: the large ones first, each to where its class, and then all images, are fewest."""
+def _folds(groups: _Groups, free: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each free group: large groups first, each to the fold with the fewest images of its class, then of all."""
     numbers = _numbers(groups.keys, seed, "folds")
     by_class = [[0] * folds for _ in range(int(groups.label.max()) + 1)]
     totals = [0] * folds
-    dealt = np.full(len(groups.keys), -1, dtype=np.int64)
+    assigned = np.full(len(groups.keys), -1, dtype=np.int64)
     for group in np.lexsort((numbers, -groups.size)):
         if free[group]:
             counts = by_class[groups.label[group]]
             target = min(range(folds), key=lambda number: (counts[number], totals[number]))
-            dealt[group] = target
+            assigned[group] = target
             counts[target] += int(groups.size[group])
             totals[target] += int(groups.size[group])
-    return dealt
+    return assigned
 
 
 def limited(labels: NDArray[np.int64], classes: Sequence[str], limit: int | None, seed: int) -> Indices:
-    """At most `limit` images, each class in proportion to its size and with one image at least.
+    """Choose at most `limit` images, from each class in proportion to its size, and at least one.
 
-    The images of a smaller limit are among those of a larger one, so that a curve over `limit` adds images and never
-    exchanges them.
+    A larger limit keeps the images of a smaller one, so that a learning curve adds images and never exchanges them.
 
     Args:
-        labels: Of shape (n,).
-        classes: Their names.
-        limit: None keeps all.
-        seed: Of the whole preparation.
+        labels: int64 of shape (n,).
+        classes: Names of the classes.
+        limit: Number of images; None keeps all.
+        seed: Seed of the whole preparation.
 
     Returns:
-        Positions in `labels`, rising.
+        Indices into `labels`, rising.
 
     Raises:
         ConfigError: `limit` leaves a class without an image.
@@ -222,7 +222,7 @@ def limited(labels: NDArray[np.int64], classes: Sequence[str], limit: int | None
             f"Raise it, or set it to null."
         )
     generator = np.random.default_rng(derive_seed(seed, "limit"))
-    turn = np.empty(len(labels))  # in [0, 1): when an image has its turn; evenly spaced within each class
+    turn = np.empty(len(labels))  # rank of an image in [0, 1), evenly spaced within each class
     for label in range(len(classes)):
         members = generator.permutation(np.flatnonzero(labels == label))
         turn[members] = np.arange(len(members)) / max(1, len(members))
@@ -230,13 +230,13 @@ def limited(labels: NDArray[np.int64], classes: Sequence[str], limit: int | None
 
 
 def with_noise(labels: NDArray[np.int64], num_classes: int, share: float, seed: int) -> NDArray[np.int64]:
-    """The labels, a share of them drawn anew from all classes alike; a drawn one may be the old one.
+    """Draw a share of the labels again, uniformly from all classes; a label may stay the same by chance.
 
     Args:
-        labels: Shape (n,).
-        num_classes: From which to draw.
-        share: In [0, 1]; 1 leaves nothing that images and labels have in common.
-        seed: Of the draw. The labels that a smaller share changes are among those of a larger one.
+        labels: int64 of shape (n,).
+        num_classes: Number of classes.
+        share: Share of the labels, in [0, 1]; at 1, images tell nothing about labels.
+        seed: Seed of the draw. A larger share changes the labels that a smaller one changes, and more.
 
     Returns:
         int64 of shape (n,).

@@ -1,7 +1,6 @@
-"""Two versions of the prepared data: which images came, went, got another label or another split."""
+"""Compares two versions of the prepared data: images added, removed, relabelled, or moved to another split."""
 
 import io
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,9 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.errors import DataError
 
 Open = Callable[[str], IO[bytes]]
 """Opens a file of `build/prepare/` by its path there, to read and to seek in."""
@@ -22,10 +24,10 @@ class Image:
 
     Attributes:
         name: Its `id`.
-        sha256: Of its bytes before preparation.
-        label: The name of its class.
+        sha256: SHA-256 of its bytes before preparation.
+        label: Name of its class.
         split: `train`, `val`, `confirm` or `test`.
-        row: Its place in the arrays of the split.
+        row: Its row in the arrays of the split.
     """
 
     name: str
@@ -40,11 +42,11 @@ class Version:
     """The prepared data at one time.
 
     Attributes:
-        title: For people, such as `HEAD (1a2b3c4)`.
-        dataset: The name of the dataset.
-        classes: Names, in the order of the labels.
-        splits: Names.
-        images: All of them.
+        title: Name for people, such as `HEAD (1a2b3c4)`.
+        dataset: Name of the dataset.
+        classes: Names of the classes, in the order of the labels.
+        splits: Names of the splits.
+        images: All images.
         open: Opens the files of this version.
     """
 
@@ -58,12 +60,12 @@ class Version:
 
 @dataclass(frozen=True)
 class Counts:
-    """Images before and after, as pairs.
+    """Numbers of images before and after, as pairs.
 
     Attributes:
-        splits: Names of the columns.
-        classes: Of each class, in the order of the labels, the pair of each split and that of all splits.
-        total: The same of all classes.
+        splits: Names of the splits.
+        classes: For each class, in the order of the labels, the pair for each split, and that for all splits.
+        total: The same for all classes together.
     """
 
     splits: list[str]
@@ -73,13 +75,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Changes:
-    """What became of the images; of a pair the earlier one comes first. An image may be relabelled and moved at once.
+    """Changes between two versions; in a pair, the earlier image comes first. An image may be relabelled and moved at once.
 
     Attributes:
-        added: Only in the later version.
-        removed: Only in the earlier version.
-        relabelled: The same bytes with another label.
-        moved: The same bytes in another split.
+        added: Images in the later version only.
+        removed: Images in the earlier version only.
+        relabelled: Images with the same bytes and another label.
+        moved: Images with the same bytes in another split.
     """
 
     added: list[Image]
@@ -89,32 +91,40 @@ class Changes:
 
 
 def read(title: str, open_file: Open) -> Version:
-    """All that is known of a version, less its pixels.
+    """Read a version without its pixels.
 
     Raises:
-        OSError: A file is not there.
+        OSError: A file is missing.
+        DataError: `dataset.json` is damaged, or another version of goodfit wrote it.
     """
     import pyarrow.parquet as pq
 
     with open_file("dataset.json") as file:
-        about = json.load(file)
+        content = file.read()
+    try:
+        record = DatasetRecord.from_json(content)
+    except ValueError as error:
+        raise DataError(
+            f"the prepared data of {title} must be readable; {DatasetRecord.FILE} is damaged, or another version of goodfit "
+            f"wrote it ({str(error).splitlines()[0]}). Run `dvc repro prepare` there, or name another commit."
+        ) from None
     images = []
-    for split in about["counts"]:
+    for split in record.counts:
         with open_file(f"{split}/ids.parquet") as file:
             ids = pq.read_table(io.BytesIO(file.read()), columns=["id", "sha256"]).to_pydict()
         with open_file(f"{split}/labels.npy") as file:
             labels = np.load(io.BytesIO(file.read()))
         for row, (name, sha256, label) in enumerate(zip(ids["id"], ids["sha256"], labels.tolist(), strict=True)):
-            images.append(Image(name, sha256, about["classes"][label], split, row))
-    return Version(title, about["name"], about["classes"], list(about["counts"]), images, open_file)
+            images.append(Image(name, sha256, record.classes[label], split, row))
+    return Version(title, record.name, record.classes, list(record.counts), images, open_file)
 
 
 def count(old: Version, new: Version) -> Counts:
-    """How many images each class and split has in both versions; 0 where it is not there."""
+    """Count the images of each class and split in both versions; a class or split that is missing has 0."""
     splits = list(dict.fromkeys([*new.splits, *old.splits]))
     names = list(dict.fromkeys([*new.classes, *old.classes]))
     numbers = [Counter((image.label, image.split) for image in version.images) for version in (old, new)]
-    before, after = (np.array([[each[name, split] for split in splits] for name in names]) for each in numbers)
+    before, after = (np.array([[counter[name, split] for split in splits] for name in names]) for counter in numbers)
     return Counts(
         splits,
         dict(zip(names, _pairs(before, after), strict=True)),
@@ -123,16 +133,16 @@ def count(old: Version, new: Version) -> Counts:
 
 
 def _pairs(before: NDArray[np.int64], after: NDArray[np.int64]) -> list[list[Pair]]:
-    """The pairs of each row, and of its sum."""
+    """The pairs of each row, and the pair of its sums."""
     tables = (np.column_stack([numbers, numbers.sum(axis=1)]).tolist() for numbers in (before, after))
     return [list(zip(*rows, strict=True)) for rows in zip(*tables, strict=True)]
 
 
 def compare(old: Iterable[Image], new: Iterable[Image]) -> Changes:
-    """What happened between two versions.
+    """Find the changes between two versions.
 
-    An image is known by its bytes. Where several have the same ones, those of one name are taken for the same image, then
-    the rest in the order of their names: so an image that is only renamed has not changed.
+    Images are matched by their bytes; of several with the same bytes, those of equal name first, then the rest in the order
+    of their names. So an image that is only renamed has not changed.
 
     >>> cat, dog = Image("1.png", "ab", "cat", "train", 0), Image("1.png", "ab", "dog", "train", 7)
     >>> compare([cat], [dog]).relabelled == [(cat, dog)], compare([cat], [cat])
@@ -143,19 +153,19 @@ def compare(old: Iterable[Image], new: Iterable[Image]) -> Changes:
     added = [image for sha256 in after.keys() - before.keys() for image in after[sha256]]
     pairs: list[tuple[Image, Image]] = []
     for sha256 in before.keys() & after.keys():
-        matched, gone, come = _matched(before[sha256], after[sha256])
+        matched, left_before, left_after = _matched(before[sha256], after[sha256])
         pairs += matched
-        removed += gone
-        added += come
+        removed += left_before
+        added += left_after
     return Changes(
-        added=sorted(added, key=_place),
-        removed=sorted(removed, key=_place),
-        relabelled=sorted((pair for pair in pairs if pair[0].label != pair[1].label), key=lambda pair: _place(pair[1])),
-        moved=sorted((pair for pair in pairs if pair[0].split != pair[1].split), key=lambda pair: _place(pair[1])),
+        added=sorted(added, key=_order),
+        removed=sorted(removed, key=_order),
+        relabelled=sorted((pair for pair in pairs if pair[0].label != pair[1].label), key=lambda pair: _order(pair[1])),
+        moved=sorted((pair for pair in pairs if pair[0].split != pair[1].split), key=lambda pair: _order(pair[1])),
     )
 
 
-def _place(image: Image) -> tuple[str, str, int]:
+def _order(image: Image) -> tuple[str, str, int]:
     return image.name, image.split, image.row
 
 
@@ -167,7 +177,7 @@ def _by_bytes(images: Iterable[Image]) -> dict[str, list[Image]]:
 
 
 def _matched(old: list[Image], new: list[Image]) -> tuple[list[tuple[Image, Image]], list[Image], list[Image]]:
-    """Pairs of images of the same bytes, and what is left on either side."""
+    """Match images with the same bytes; returns the pairs, and the images left on each side."""
     if len(old) == len(new) == 1:
         return [(old[0], new[0])], [], []
     names = Counter(image.name for image in old) & Counter(image.name for image in new)
@@ -189,7 +199,7 @@ def _matched(old: list[Image], new: list[Image]) -> tuple[list[tuple[Image, Imag
 
 
 def pixels(version: Version, images: Sequence[Image]) -> list[NDArray[np.uint8]]:
-    """Of each image, of shape (height, width, channels); no more of the files is read than that."""
+    """Pixels of each image, of shape (height, width, channels); only their bytes are read."""
     return [_row(version.open, image) for image in images]
 
 

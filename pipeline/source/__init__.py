@@ -1,1 +1,1 @@
-"""Where raw files come from: mirrors, folders, archives and buckets; what they are, and how they are packed."""
+"""Gets raw files from mirrors, folders, archives and buckets, detects their layout, and packs them."""

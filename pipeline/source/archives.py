@@ -1,4 +1,4 @@
-"""Zip and tar archives as trees. Nothing is extracted: a member is read, and written only where the caller says."""
+"""Lists and reads the members of zip and tar archives; nothing is extracted to disk."""
 
 import stat
 import tarfile
@@ -9,13 +9,21 @@ from pipeline.errors import DataError
 from pipeline.source.files import Entry, Listing, Skipped, hidden
 
 MAX_MEMBERS = 2_000_000
-"""Each takes memory, and a megabyte can announce millions."""
+"""Limit for the members of an archive. Each takes memory, and a megabyte can announce millions."""
 
 MAX_NAME_BYTES = 1 << 20
-_LONG = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_LONG_NAMES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 class ZipTree:
+    """The members of a zip archive."""
+
     num_readers = 1
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
@@ -39,7 +47,7 @@ class ZipTree:
                 evidence = f"zip method {member.compress_type}, where 0 (stored) or 8 (deflated) is read"
                 skipped.append(Skipped(path, "damaged", evidence))
             else:
-                self._members[clean] = member  # of two of one name the last, as where it is unpacked
+                self._members[clean] = member  # the last of two members of one name, as in unpacking
                 _check_number(len(self._members))
         self.listing = Listing(
             [Entry(path, member.file_size, f"{member.CRC:08x}") for path, member in self._members.items()], skipped
@@ -50,16 +58,18 @@ class ZipTree:
 
 
 class TarTree:
+    """The members of a tar archive."""
+
     num_readers = 1
 
     def __init__(self, archive: tarfile.TarFile, max_bytes: int) -> None:
         self._archive = archive
-        self._places: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         entries: dict[str, Entry] = {}
         skipped = []
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # tarfile would collect them, a kilobyte each
-            if member.offset_data + member.size > max_bytes:  # before so much is unpacked to get to the next
+            if member.offset_data + member.size > max_bytes:  # before that much is unpacked to reach the next member
                 raise DataError(
                     f"data.source must unpack to at most {max_bytes / 1e9:g} GB; it holds more. Raise data.max_gigabytes if "
                     "it is meant to be."
@@ -76,27 +86,27 @@ class TarTree:
             elif not member.isreg() or member.issparse():
                 skipped.append(Skipped(path, "no_file", "it is no regular file"))
             else:
-                entries.pop(clean, None)  # of two of one name the last, as where it is unpacked
+                entries.pop(clean, None)  # the last of two members of one name, as in unpacking
                 entries[clean] = Entry(clean, member.size, str(member.mtime))
-                self._places[clean] = member.offset_data
+                self._offsets[clean] = member.offset_data
                 _check_number(len(entries))
         self.listing = Listing(list(entries.values()), skipped)
 
     def open(self, entry: Entry) -> IO[bytes]:
         member = tarfile.TarInfo(entry.path)
-        member.size, member.offset_data = entry.size, self._places[entry.path]
+        member.size, member.offset_data = entry.size, self._offsets[entry.path]
         file = self._archive.extractfile(member)
         assert file is not None, "only regular files are listed"
         return file
 
 
 class BoundedTarInfo(tarfile.TarInfo):
-    """Headers whose names, which tarfile reads into memory as long as they claim to be, are of a sane length."""
+    """A header that refuses a long name, which tarfile would read into memory whatever length it announces."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Any:
         info = super().frombuf(buf, encoding, errors)
-        if info.type in _LONG and info.size > MAX_NAME_BYTES:
+        if info.type in _LONG_NAMES and info.size > MAX_NAME_BYTES:
             raise tarfile.ReadError(f"a name of {info.size:,} bytes")
         return info
 
@@ -109,7 +119,8 @@ def _check_number(number: int) -> None:
 
 
 def _unsafe(path: str) -> bool:
-    """
+    """Whether a member's path leads out of the archive.
+
     >>> _unsafe("../1.png"), _unsafe("/etc/1.png"), _unsafe("C:/1.png"), _unsafe("cats/1:2.png")
     (True, True, True, False)
     """
@@ -118,5 +129,5 @@ def _unsafe(path: str) -> bool:
 
 
 def _without_dots(path: str) -> str:
-    """`./cats/1.png`, as tar writes it, as `cats/1.png`."""
+    """The path without `.` and empty parts: tar writes `./cats/1.png` for `cats/1.png`."""
     return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))

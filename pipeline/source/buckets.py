@@ -1,4 +1,4 @@
-"""A folder behind an address that fsspec knows, as a tree: S3, Google Cloud Storage, Azure, SSH."""
+"""Lists and reads the files of a bucket: S3, Google Cloud Storage, Azure or SSH, through fsspec."""
 
 import io
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from pipeline.source.files import Entry, Listing, hidden, reason
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "ssh": "ssh",
           "sftp": "ssh"}  # fmt: skip
-"""The extra of goodfit that brings the package for each kind of address."""
+"""The extra of goodfit that installs the package for each kind of address."""
 
 ONE_REQUEST_BYTES = 16 << 20
-"""A file up to this size is got in one request; a larger one piece by piece, as it is read."""
+"""Limit for a file that is read in one request; a larger one is read piece by piece."""
 
 
 class Bucket:
@@ -21,10 +21,10 @@ class Bucket:
 
     Raises:
         ConfigError: The package for such an address is not installed.
-        DataError: They cannot be listed, or there are none.
+        DataError: The files cannot be listed, or there are none.
     """
 
-    num_readers = 16  # an answer takes tens of milliseconds, whatever it brings
+    num_readers = 16  # an answer takes tens of milliseconds, whatever its size
 
     def __init__(self, address: str, storage_options: Mapping[str, Any]) -> None:
         from fsspec import get_filesystem_class
@@ -43,7 +43,7 @@ class Bucket:
             raise ConfigError(f"data.source={address} needs a package for {scheme}:// ({error}). {mend}") from None
         try:
             self._files, self._root = url_to_fs(address, **storage_options)
-            found = self._files.find(self._root, detail=True)
+            files = self._files.find(self._root, detail=True)
         except Exception as error:  # each file system raises its library's own
             raise DataError(
                 f"data.source must be a folder that can be listed; {address} cannot: {_short(error)}. Correct the address, or "
@@ -52,18 +52,18 @@ class Bucket:
         self._address = address
         self._names: dict[str, str] = {}
         self.listing = Listing()
-        for name, about in sorted(found.items()):
+        for name, info in sorted(files.items()):
             path = name.removeprefix(self._root).lstrip("/") or PurePosixPath(name).name
-            if about.get("type") == "directory" or hidden(path):
+            if info.get("type") == "directory" or hidden(path):
                 continue
-            stamp = next((str(about[key]) for key in ("ETag", "etag", "LastModified", "mtime") if key in about), "")
+            stamp = next((str(info[key]) for key in ("ETag", "etag", "LastModified", "mtime") if key in info), "")
             self._names[path] = name
-            self.listing.entries.append(Entry(path, int(about.get("size") or 0), stamp))
+            self.listing.entries.append(Entry(path, int(info.get("size") or 0), stamp))
         if not self.listing.entries:
             raise DataError(f"data.source must hold files; {address} holds none.")
 
     def open(self, entry: Entry) -> IO[bytes]:
-        """A file; one that is gone is damaged, all else is an outage, which must not pass for damaged files."""
+        """Open a file; a missing one counts as damaged, any other error is an outage and raises `DataError`."""
         name = self._names[entry.path]
         try:
             if entry.size <= ONE_REQUEST_BYTES:

@@ -1,4 +1,4 @@
-"""Files that hold many images each: Parquet, IDX, CIFAR-10's binary batches and NumPy arrays."""
+"""Layouts of files that hold many images each: Parquet, IDX, CIFAR-10's binary batches and NumPy arrays."""
 
 import json
 import re
@@ -6,22 +6,23 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.artefacts.source import SPLIT_NAMES, SPLITS, SourcePart
 from pipeline.errors import DataError
 from pipeline.source.files import READ_ERRORS, Entry, Tree, reason
-from pipeline.source.layout import SPLITS, Found, UnfitError, ending, match_columns
+from pipeline.source.layout import Layout, UnfitError, extension, match_columns
 
 CIFAR_TRAIN = [f"data_batch_{number}.bin" for number in range(1, 6)]
 CIFAR_TEST = "test_batch.bin"
 
 
-def parquet(tree: Tree, columns: Mapping[str, str]) -> Found | None:
+def parquet(tree: Tree, columns: Mapping[str, str]) -> Layout | None:
     """Parquet files with encoded images, as the Hugging Face hub stores them."""
-    parts: dict[str, Any] = {}
-    names: dict[str, str | None] = {}
+    parts: list[SourcePart] = []
+    roles: dict[str, str | None] = {}
     classes: list[str] | None = None
-    number = 0
+    num_images = 0
     for entry in tree.listing.entries:
-        if ending(entry.path) != "parquet":
+        if extension(entry.path) != "parquet":
             continue
         schema, num_rows = _schema_and_rows(tree, entry)
         image = image_column(schema, columns)
@@ -35,19 +36,18 @@ def parquet(tree: Tree, columns: Mapping[str, str]) -> Found | None:
                 f"{entry.path} must have a column with labels; it has {', '.join(schema.names)}. Name it with "
                 "data.columns.label."
             )
-        mine = {**others, "image": image}
-        if names and mine != names:
-            told = ", ".join(str(name) for name in names.values() if name)
-            raise UnfitError(f"{entry.path} must have the columns of {next(iter(parts))} ({told}); it has others.")
-        names = mine
+        roles_here = {**others, "image": image}
+        if roles and roles_here != roles:
+            names = ", ".join(str(name) for name in roles.values() if name)
+            raise UnfitError(f"{entry.path} must have the columns of {parts[0].images[0]} ({names}); it has others.")
+        roles = roles_here
         classes = classes or _class_names(schema, others["label"])
-        parts[entry.path] = {"split": _split_of(entry.path)}
-        number += num_rows
+        parts.append(SourcePart(split=_split_of(entry.path), images=[entry.path]))
+        num_images += num_rows
     if not parts:
         return None
-    return Found(
-        "parquet", f"{len(parts):,} Parquet files with {number:,} images", parts=parts, columns=names, classes=classes
-    )
+    title = f"{len(parts):,} Parquet files with {num_images:,} images"
+    return Layout("parquet", title, parts=parts, columns=roles, classes=classes)
 
 
 def _schema_and_rows(tree: Tree, entry: Entry) -> tuple[Any, int]:
@@ -70,10 +70,11 @@ def _split_of(path: str) -> str:
     ('train', 'val', '')
     """
     words = (re.split(r"[-_.]", part.lower())[0] for part in reversed(path.split("/")))
-    return next((SPLITS[word] for word in words if word in SPLITS), "")
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "")
 
 
 def image_column(schema: Any, columns: Mapping[str, str]) -> str | None:
+    """The column with encoded images; `columns["image"]` names it where there are several."""
     import pyarrow as pa
 
     for field_ in schema:
@@ -86,7 +87,7 @@ def image_column(schema: Any, columns: Mapping[str, str]) -> str | None:
 
 
 def _class_names(schema: Any, label: str | None) -> list[str] | None:
-    """The names that the Hugging Face hub writes beside a column of numbers."""
+    """Names of the classes that the Hugging Face hub stores beside a column of numbers."""
     try:
         names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]
     except (TypeError, KeyError, ValueError):
@@ -94,79 +95,96 @@ def _class_names(schema: Any, label: str | None) -> list[str] | None:
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
-def idx(entries: Sequence[Entry]) -> Found | None:
-    parts = _in_one_folder(entries, _idx_pairs)
-    return Found("idx", f"IDX files, {' and '.join(parts)}", parts=parts) if parts else None
+def idx(entries: Sequence[Entry]) -> Layout | None:
+    parts = _in_one_folder(entries, _idx_parts)
+    return Layout("idx", f"IDX files, {_splits(parts)}", parts=parts) if parts else None
 
 
-def _idx_pairs(files: Mapping[str, str]) -> dict[str, Any]:
+def _idx_parts(files: Mapping[str, str]) -> list[SourcePart]:
     pairs: dict[str, dict[str, str]] = defaultdict(dict)
-    for name, path in sorted(files.items()):  # a plain file before its gzipped self, which is then passed over
+    for name, path in sorted(files.items()):  # a plain file before its gzipped copy, which is then ignored
         for kind, mark in (("images", "idx3"), ("labels", "idx1")):
             if mark in name.lower():
                 split = "test" if re.search("t10k|test", name.lower()) else "train"
-                before = pairs[split].setdefault(kind, path)
-                if before not in (path, path.removesuffix(".gz")):
+                first = pairs[split].setdefault(kind, path)
+                if first not in (path, path.removesuffix(".gz")):
                     raise UnfitError(
-                        f"data.source must hold one IDX file with the {kind} of {split}; it has {before} and {path}."
+                        f"data.source must hold one IDX file with the {kind} of {split}; it has {first} and {path}."
                     )
-    parts = {split: pairs[split] for split in ("train", "test") if len(pairs.get(split, {})) == 2}
-    return parts if "train" in parts else {}
+    parts = [
+        SourcePart(split=split, images=[pairs[split]["images"]], labels=pairs[split]["labels"])
+        for split in ("train", "test")
+        if len(pairs[split]) == 2
+    ]
+    return parts if parts and parts[0].split == "train" else []
 
 
-def cifar(entries: Sequence[Entry]) -> Found | None:
-    parts = _in_one_folder(entries, _cifar_batches)
-    return Found("cifar", f"CIFAR-10 binary files, {' and '.join(parts)}", parts=parts) if parts else None
+def cifar(entries: Sequence[Entry]) -> Layout | None:
+    parts = _in_one_folder(entries, _cifar_parts)
+    return Layout("cifar", f"CIFAR-10 binary files, {_splits(parts)}", parts=parts) if parts else None
 
 
-def _cifar_batches(files: Mapping[str, str]) -> dict[str, Any]:
+def _cifar_parts(files: Mapping[str, str]) -> list[SourcePart]:
     train = [files[name] for name in CIFAR_TRAIN if name in files]
-    test = {"test": {"files": [files[CIFAR_TEST]]}} if CIFAR_TEST in files else {}
-    return {"train": {"files": train}, **test} if train else {}
+    if not train:
+        return []
+    test = [SourcePart(split="test", images=[files[CIFAR_TEST]])] if CIFAR_TEST in files else []
+    return [SourcePart(split="train", images=train), *test]
 
 
-def arrays(entries: Sequence[Entry]) -> Found | None:
-    archives = [entry.path for entry in entries if ending(entry.path) == "npz"]
+def arrays(entries: Sequence[Entry]) -> Layout | None:
+    archives = [entry.path for entry in entries if extension(entry.path) == "npz"]
     if len(archives) > 1:
         raise UnfitError(
             f"data.source must hold one .npz file; it has {archives[0]} and {archives[1]}. Name one of them."
         )
     if archives:
-        return Found("arrays", f"NumPy archive {archives[0]}", parts={"npz": archives[0]})
-    parts = _in_one_folder(entries, _array_pairs)
-    return Found("arrays", f"NumPy arrays, {' and '.join(parts)}", parts=parts) if parts else None
+        return Layout("arrays", f"NumPy archive {archives[0]}", archive=archives[0])
+    parts = _in_one_folder(entries, _array_parts)
+    return Layout("arrays", f"NumPy arrays, {_splits(parts)}", parts=parts) if parts else None
 
 
-def _array_pairs(files: Mapping[str, str]) -> dict[str, Any]:
-    parts: dict[str, Any] = {}
-    for split, (images, labels) in _array_names():
+def _array_parts(files: Mapping[str, str]) -> list[SourcePart]:
+    parts: dict[str, SourcePart] = {}
+    for split, images, labels in _array_names():
         if f"{images}.npy" in files and f"{labels}.npy" in files:
-            parts.setdefault(split, {"images": files[f"{images}.npy"], "labels": files[f"{labels}.npy"]})
-    return parts if "train" in parts else {}
+            part = SourcePart(split=split, images=[files[f"{images}.npy"]], labels=files[f"{labels}.npy"])
+            parts.setdefault(split, part)
+    return list(parts.values()) if "train" in parts else []
 
 
-def _array_names() -> Iterator[tuple[str, tuple[str, str]]]:
-    """The pairs of names that arrays of images and of labels go by, with their split."""
-    yield "train", ("images", "labels")
-    for split in ("train", "val", "test"):
-        yield split, (f"x_{split}", f"y_{split}")
-        yield split, (f"X_{split}", f"y_{split}")
-        yield split, (f"{split}_images", f"{split}_labels")
+def _array_names() -> Iterator[tuple[str, str, str]]:
+    """Splits, each with the usual names of its arrays of images and of labels."""
+    yield "train", "images", "labels"
+    for split in SPLITS:
+        yield split, f"x_{split}", f"y_{split}"
+        yield split, f"X_{split}", f"y_{split}"
+        yield split, f"{split}_images", f"{split}_labels"
 
 
-def _in_one_folder(entries: Sequence[Entry], look: Callable[[Mapping[str, str]], dict[str, Any]]) -> dict[str, Any]:
-    """What `look` finds among the files of one folder, by their names.
+def _splits(parts: Sequence[SourcePart]) -> str:
+    return " and ".join(part.split for part in parts)
+
+
+def _in_one_folder(
+    entries: Sequence[Entry], parts_of: Callable[[Mapping[str, str]], list[SourcePart]]
+) -> list[SourcePart]:
+    """The parts among the files of one folder.
+
+    Args:
+        entries: Files of the source.
+        parts_of: Gives the parts among the files of a folder, whose paths it takes by name.
 
     Raises:
-        UnfitError: It finds something in several.
+        UnfitError: Several folders have parts.
     """
     folders: dict[str, dict[str, str]] = defaultdict(dict)
     for entry in entries:
         folder, _, name = entry.path.rpartition("/")
         folders[folder][name] = entry.path
-    found = {folder: parts for folder, files in folders.items() if (parts := look(files))}
-    if len(found) > 1:
+    by_folder = {folder: parts for folder, files in folders.items() if (parts := parts_of(files))}
+    if len(by_folder) > 1:
         raise UnfitError(
-            f"data.source must hold one dataset; it has one in each of {', '.join(map(repr, sorted(found)))}."
+            f"data.source must hold one dataset; it has one in each of {', '.join(map(repr, sorted(by_folder)))}."
         )
-    return next(iter(found.values()), {})
+    return next(iter(by_folder.values()), [])

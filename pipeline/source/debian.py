@@ -1,4 +1,4 @@
-"""Files out of a Debian package, without root and without installing it."""
+"""Unpacks a Debian package, without root and without installing it."""
 
 import os
 import re
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pipeline.source.unpack import MirrorError
 
-# Debian Policy 5.6.1. Such a name cannot be taken for an option of apt-get.
+# Debian Policy 5.6.1. apt-get cannot mistake such a name for an option.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
 
 def unpack_package(package: str, scratch: Path, timeout_seconds: float) -> Path:
     """Download `package` from the sources that apt knows, and unpack it under `scratch`.
 
-    apt's own lists and cache are not touched: both lie in `scratch`, so no rights are needed.
+    apt keeps its lists and cache in `scratch`, so no rights are needed.
 
     Returns:
         The folder that stands for `/` in the package.
@@ -38,7 +38,7 @@ def unpack_package(package: str, scratch: Path, timeout_seconds: float) -> Path:
 
 
 def _run(what: str, command: list[str], folder: Path, timeout_seconds: float) -> None:
-    """Run `command` in `folder`; of what it prints, only the last error reaches the user."""
+    """Run `command` in `folder`; the last error that it prints is the reason of the `MirrorError`."""
     try:
         done = subprocess.run(
             command, check=False, cwd=folder, env={**os.environ, "LC_ALL": "C"}, stdin=subprocess.DEVNULL,

@@ -1,27 +1,27 @@
-"""Which layout files have: found by looking at their names, and into those that could be a table."""
+"""Detects the layout of a source from the names of its files, and from the content of those that could be a table."""
 
 from collections.abc import Callable, Mapping
 
 from pipeline.errors import DataError
 from pipeline.source import containers, folders, label_tables
 from pipeline.source.files import Listing, Tree
-from pipeline.source.layout import Found, UnfitError
+from pipeline.source.layout import Layout, UnfitError
 
 
-def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str, str]) -> Found:
-    """What the files of `tree` are.
+def detect(tree: Tree, kind: str | None, table: str | None, columns: Mapping[str, str]) -> Layout:
+    """Detect the layout of the files of `tree`.
 
     Args:
-        tree: The source.
-        layout: `data.layout`: the one to take; None: the only one that fits.
-        table: `data.table`: the file that names the images; None: the only one that does.
-        columns: `data.columns`: what its columns are called, as far as they differ from `COLUMNS`.
+        tree: Files of the source.
+        kind: The layout that `data.layout` asks for; None: the only one that fits.
+        table: Path of the table that `data.table` asks for; None: the only one that names the images.
+        columns: Columns by role that `data.columns` names.
 
     Raises:
         DataError: No layout fits, or several do.
     """
     entries = tree.listing.entries
-    candidates: dict[str, Callable[[], Found | None]] = {
+    candidates: dict[str, Callable[[], Layout | None]] = {
         "table": lambda: label_tables.listed_in_table(tree, table, columns),
         "parquet": lambda: containers.parquet(tree, columns),
         "idx": lambda: containers.idx(entries),
@@ -30,35 +30,35 @@ def find(tree: Tree, layout: str | None, table: str | None, columns: Mapping[str
         "splits": lambda: folders.by_split(tree),
         "folders": lambda: folders.by_class(tree),
     }
-    if layout is not None:
-        found = candidates[layout]()
-        if found is None:
+    if kind is not None:
+        layout = candidates[kind]()
+        if layout is None:
             raise DataError(
-                f"data.layout={layout} must fit the files of data.source; they are {shown(tree.listing)}. Set "
+                f"data.layout={kind} must fit the files of data.source; they are {summary(tree.listing)}. Set "
                 "data.layout=null to have it found."
             )
-        return found
+        return layout
     fitting, problem = [], None
     for candidate in candidates.values():
         try:
-            found = candidate()
+            layout = candidate()
         except UnfitError as error:
             problem = problem or error
         else:
-            fitting += [found] if found is not None else []
+            fitting += [layout] if layout is not None else []
     if not fitting:
         raise problem or DataError(
             "data.source must hold images in folders named by class, in train/val/test folders of these, or beside a table "
-            f"that names each file and its label; or Parquet, IDX, CIFAR or NumPy files. Found {shown(tree.listing)}."
+            f"that names each file and its label; or Parquet, IDX, CIFAR or NumPy files. Found {summary(tree.listing)}."
         )
     if len(fitting) > 1:
-        options = "; ".join(f"data.layout={found.layout} ({found.title})" for found in fitting)
+        options = "; ".join(f"data.layout={layout.kind} ({layout.title})" for layout in fitting)
         raise DataError(f"data.source can be read in more than one way. Choose one: {options}.")
     return fitting[0]
 
 
-def shown(listing: Listing) -> str:
-    """The first files, and the first that was left out, for people."""
+def summary(listing: Listing) -> str:
+    """Number and first names of the files, and of those that were left out, for messages."""
     entries, skipped = listing.entries, listing.skipped
     names = ", ".join(entry.path for entry in entries[:5])
     files = f"{len(entries):,} files: {names}{', …' if len(entries) > 5 else ''}" if entries else "no file"

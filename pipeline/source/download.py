@@ -1,4 +1,4 @@
-"""Downloads that go on where they broke."""
+"""Downloads files, and resumes broken downloads."""
 
 import time
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from pipeline.source.unpack import CHUNK_BYTES, MAX_BYTES, MirrorError
 from pipeline.storage.atomic import room_for
 
 ATTEMPTS = 5
-"""Times that one download is begun or taken up; each must have got some bytes to be followed by another."""
+"""Number of attempts at one download; an attempt that receives no bytes is the last one."""
 
 _GOES_ON = " (the next fetch goes on from there)"
 
 Advance = Callable[[int, int | None], None]
-"""Told, as a download goes on, how many bytes there are now, and how many there will be (None: unknown)."""
+"""Takes the number of bytes that have arrived, and of those of the whole file (None: unknown)."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for others, in seconds.
+    """Time-outs in seconds.
 
     Attributes:
-        connect_seconds: For a server to take the connection.
-        read_seconds: For its next bytes.
-        retry_seconds: Before a broken download is taken up again.
-        apt_seconds: For one call of apt-get.
+        connect_seconds: Time for a server to accept the connection.
+        read_seconds: Time until the server's next bytes.
+        retry_seconds: Pause before a broken download is resumed.
+        apt_seconds: Time for one call of apt-get.
     """
 
     connect_seconds: float = 5.0
@@ -39,22 +39,22 @@ class Patience:
 
 
 class NotFoundError(MirrorError):
-    """The server answers, and has no such file."""
+    """Raised when the server answers that it has no such file."""
 
 
 class _BrokenError(MirrorError):
-    """The connection ended before the file did."""
+    """Raised when the connection ends before the file does."""
 
 
 def download(url: str, partial: Path, patience: Patience, advance: Advance, max_bytes: int = MAX_BYTES) -> None:
-    """Fill `partial` with what `url` serves. What it holds already is kept where the server can send the rest.
+    """Download `url` into `partial`. The bytes that it holds already are kept where the server can send the rest.
 
     Args:
         url: An http or https address.
-        partial: Outlives a break, a kill or Ctrl-C, and is taken up by the next call.
+        partial: File that outlives a break, a kill or Ctrl-C; the next call resumes it.
         patience: Time-outs.
-        advance: Is told of each piece.
-        max_bytes: A longer file is refused.
+        advance: Called for each piece.
+        max_bytes: Limit for the file.
 
     Raises:
         NotFoundError: The server has no such file.
@@ -79,7 +79,7 @@ def _attempt(url: str, partial: Path, patience: Patience, advance: Advance, max_
         with requests.get(
             url, headers=headers, stream=True, timeout=(patience.connect_seconds, patience.read_seconds)
         ) as response:
-            if response.status_code == 416 and have:  # nothing follows what we have: it is whole, or not this file's
+            if response.status_code == 416 and have:  # nothing follows our bytes: they are whole, or another file's
                 if _total(response) == have:
                     return
                 partial.unlink()

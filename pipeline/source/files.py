@@ -1,12 +1,14 @@
-"""What a source holds: files with a path, a size and a version, each read within a bound."""
+"""Lists and reads the files of a source, each up to a limit."""
 
 import lzma
+import os
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from pipeline.errors import DataError
@@ -17,18 +19,18 @@ READ_ERRORS = (
     OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
     tarfile.TarError,
 )  # fmt: skip
-"""What the standard library raises where a file or a member of an archive cannot be read."""
+"""Errors of the standard library for a file or a member of an archive that cannot be read."""
 
 HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
 
 
 class Entry(NamedTuple):
-    """A file.
+    """A file of a source.
 
     Attributes:
-        path: Relative to the source, with `/`.
-        size: Bytes, as the source announces them.
-        stamp: Changes when the file does: nanoseconds of its last change, or what the bucket calls its version.
+        path: Path relative to the source, with `/`.
+        size: Number of bytes that the source announces.
+        stamp: Text that changes with the file: the time of its last change in nanoseconds, or its version in a bucket.
     """
 
     path: str
@@ -38,12 +40,12 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out.
+    """A file that is left out.
 
     Attributes:
-        path: Relative to the source.
-        problem: One word, such as `link`.
-        evidence: A clause for people.
+        path: Path relative to the source.
+        problem: One of `pipeline.data.problems.LEFT_OUT`.
+        evidence: Clause that tells the reason.
     """
 
     path: str
@@ -52,34 +54,34 @@ class Skipped:
 
 
 class DamagedError(DataError):
-    """A file that is listed and cannot be read; a clause."""
+    """Raised when a listed file cannot be read; its text is a clause."""
 
 
 @dataclass
 class Listing:
-    """What a source holds, in the order in which it is best read."""
+    """Files of a source, in the order in which they are best read, and those that are left out."""
 
     entries: list[Entry] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
 
 class Tree(Protocol):
-    """Files below one source.
+    """The files of a source.
 
     Attributes:
-        listing: What it holds.
-        num_readers: How many files are best read at once.
+        listing: The files.
+        num_readers: Number of files that are best read at once.
     """
 
     listing: Listing
     num_readers: int
 
     def open(self, entry: Entry) -> IO[bytes]:
-        """A file to read, and to seek in; raises one of `READ_ERRORS` where it cannot be read."""
+        """Open a file to read and to seek in; raises one of `READ_ERRORS` where it cannot be read."""
 
 
 def hidden(path: str) -> bool:
-    """Whether a file, or a folder above it, is none that people see.
+    """Whether a file, or a folder above it, is hidden from people.
 
     >>> hidden("cats/.ipynb_checkpoints/1.png"), hidden("cats/1.png")
     (True, False)
@@ -88,18 +90,18 @@ def hidden(path: str) -> bool:
 
 
 def read(tree: Tree, entry: Entry, max_bytes: int) -> bytes:
-    """A whole file, never more than `max_bytes` of it whatever the source announced.
+    """Read a whole file, and never more than `max_bytes` of it, whatever size the source announces.
 
     Raises:
-        DamagedError: It cannot be read, or is longer.
+        DamagedError: The file cannot be read, or is longer.
     """
     announced = min(entry.size, max_bytes)
     try:
         with tree.open(entry) as file:
-            data = file.read(announced + 1)  # which sets that much memory aside
+            data = file.read(announced + 1)  # allocates that much memory
             if len(data) > announced:
                 data += file.read(max_bytes - announced)
-    except DataError:  # a ValueError, and no fault of the file
+    except DataError:  # it is a ValueError too, and not the file's fault
         raise
     except READ_ERRORS as error:
         raise DamagedError(reason(error)) from error
@@ -109,10 +111,10 @@ def read(tree: Tree, entry: Entry, max_bytes: int) -> bytes:
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """What follows in `file`, piece by piece.
+    """Read the rest of `file` piece by piece.
 
     Raises:
-        DamagedError: It cannot be read.
+        DamagedError: The file cannot be read.
     """
     try:
         while chunk := file.read(CHUNK_BYTES):
@@ -122,6 +124,71 @@ def chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def reason(error: BaseException) -> str:
-    """A clause that says the same on every machine: without the folder in which the source lies."""
+    """The reason of an error as a clause that is the same on every machine: without the path of the source."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+class FolderTree:
+    """The files of a folder."""
+
+    num_readers = 1
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._real = Path(os.path.realpath(root))
+        self.listing = Listing()
+        folders = [""]
+        while folders:
+            self._list(folders.pop(), folders)
+        self.listing.entries.sort()
+
+    def open(self, entry: Entry) -> IO[bytes]:
+        return open(f"{self._root}/{entry.path}", "rb")
+
+    def _list(self, prefix: str, folders: list[str]) -> None:
+        """List a folder, and append the folders in it to `folders`; `prefix` is its path with a slash at the end."""
+        entries, skipped = self.listing.entries, self.listing.skipped
+        with os.scandir(f"{self._root}/{prefix}") as children:
+            for child in children:
+                if hidden(child.name):
+                    continue
+                path = prefix + child.name
+                try:
+                    if child.is_symlink():
+                        if (problem := self._problem_of_link(child.path)) is not None:
+                            skipped.append(Skipped(path, "link", problem))
+                            continue
+                    elif child.is_dir():
+                        folders.append(f"{path}/")
+                        continue
+                    elif not child.is_file():
+                        skipped.append(Skipped(path, "no_file", "it is no regular file"))
+                        continue
+                    status = child.stat()
+                except OSError as error:  # such as one that was removed a moment ago
+                    skipped.append(Skipped(path, "damaged", reason(error)))
+                    continue
+                entries.append(Entry(path, status.st_size, str(status.st_mtime_ns)))
+
+    def _problem_of_link(self, path: str) -> str | None:
+        target = os.path.realpath(path)
+        if not Path(target).is_relative_to(self._real):
+            return f"it leads out of the source, to {target}"
+        if os.path.isdir(target):
+            return "it is a link to a folder"
+        return None if os.path.isfile(target) else "it leads to no file"
+
+
+class FileTree:
+    """A single file that is not an archive, such as a Parquet file."""
+
+    num_readers = 1
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        status = path.stat()
+        self.listing = Listing([Entry(path.name, status.st_size, str(status.st_mtime_ns))])
+
+    def open(self, entry: Entry) -> IO[bytes]:
+        return self._path.open("rb")

@@ -1,17 +1,17 @@
-"""Images in folders named by class, also within train, val and test."""
+"""Layouts of images in folders named by class, also within train, val and test."""
 
 from collections import Counter
 from collections.abc import Sequence
 
+from pipeline.artefacts.source import SPLIT_NAMES, SPLITS
 from pipeline.source.files import Skipped, Tree
 from pipeline.source.layout import (
-    SPLITS,
-    Found,
-    Row,
+    LabelledFile,
+    Layout,
     UnfitError,
     class_name,
     counted,
-    ending,
+    extension,
     has_image_names,
     is_image,
     may_be_image,
@@ -19,7 +19,7 @@ from pipeline.source.layout import (
 
 
 def _unwrapped(paths: Sequence[str]) -> str:
-    """The folder, with its slash, that holds the folders of classes or splits.
+    """The folder, with its slash, that contains the folders of classes or splits.
 
     >>> _unwrapped(["set/cats/1.png", "set/dogs/2.png", "preview.png"]), _unwrapped(["cats/1.png"])
     ('set/', '')
@@ -37,67 +37,70 @@ def _unwrapped(paths: Sequence[str]) -> str:
 
 
 def _split_of(path: str) -> str | None:
-    """
+    """The split that the first folder of a path names.
+
     >>> _split_of("Validation/cats/1.png"), _split_of("cats/1.png"), _split_of("test")
     ('val', None, None)
     """
     folder, slash, _ = path.partition("/")
-    return SPLITS.get(folder.strip().lower()) if slash else None
+    return SPLIT_NAMES.get(folder.strip().lower()) if slash else None
 
 
-def by_class(tree: Tree) -> Found | None:
+def by_class(tree: Tree) -> Layout | None:
+    """A folder for each class."""
     entries = tree.listing.entries
     if not has_image_names(entries):
         return None
-    rows, skipped = [], []
+    images, skipped = [], []
     wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)])
     for entry in entries:
         parts = entry.path.removeprefix(wrapper).split("/")
         if not is_image(tree, entry):
-            skipped.append(Skipped(entry.path, "not_an_image", f"a .{ending(entry.path)} file by name and content"))
+            skipped.append(Skipped(entry.path, "not_an_image", f"a .{extension(entry.path)} file by name and content"))
         elif len(parts) < 2 or not entry.path.startswith(wrapper):
             skipped.append(Skipped(entry.path, "unlisted", "it lies beside the folders of the classes"))
         else:
-            rows.append(Row(entry, class_name(parts[0])))
-    names = {row.label for row in rows}
-    if {name.lower() for name in names} <= SPLITS.keys():
+            images.append(LabelledFile(entry, class_name(parts[0])))
+    classes = {image.label for image in images}
+    if {name.lower() for name in classes} <= SPLIT_NAMES.keys():
         return None
-    if len(names) == 1:
+    if len(classes) == 1:
         raise UnfitError(
             "data.source must hold images of at least two classes, each in a folder of its name; it has "
-            f"{names.pop()!r} alone."
+            f"{classes.pop()!r} alone."
         )
-    return Found("folders", f"image folder with {counted(rows)}, no test split", rows, skipped)
+    return Layout("folders", f"image folder with {counted(images)}, no test split", images, skipped)
 
 
-def by_split(tree: Tree) -> Found | None:
+def by_split(tree: Tree) -> Layout | None:
+    """A folder for each split, with a folder for each class."""
     entries = tree.listing.entries
     if not has_image_names(entries):
         return None
     wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)])
-    rows, skipped = [], []
+    images, skipped = [], []
     for entry in entries:
         parts = entry.path.removeprefix(wrapper).split("/")
         split = _split_of(entry.path.removeprefix(wrapper))
         if not is_image(tree, entry):
-            skipped.append(Skipped(entry.path, "not_an_image", f"a .{ending(entry.path)} file by name and content"))
+            skipped.append(Skipped(entry.path, "not_an_image", f"a .{extension(entry.path)} file by name and content"))
         elif split is None or len(parts) < 3 or not entry.path.startswith(wrapper):
             skipped.append(Skipped(entry.path, "unlisted", "it lies in no class of train, val or test"))
         else:
-            rows.append(Row(entry, class_name(parts[1]), split))
-    if not rows:
+            images.append(LabelledFile(entry, class_name(parts[1]), split))
+    if not images:
         return None
-    counts = Counter(row.split for row in rows)
+    counts = Counter(image.split for image in images)
     if "train" not in counts:
         raise UnfitError(
             "data.source must hold a train folder, with a folder for each class, beside "
             f"{', '.join(sorted(counts))}; it has none."
         )
-    names = {row.label for row in rows}
-    if len(names) == 1:
+    classes = {image.label for image in images}
+    if len(classes) == 1:
         raise UnfitError(
             "data.source must hold images of at least two classes, each in a folder of its name; it has "
-            f"{names.pop()!r} alone."
+            f"{classes.pop()!r} alone."
         )
-    sizes = ", ".join(f"{name} {counts[name]:,}" for name in ("train", "val", "test") if name in counts)
-    return Found("splits", f"image folder with splits, {counted(rows)} ({sizes})", rows, skipped)
+    sizes = ", ".join(f"{name} {counts[name]:,}" for name in SPLITS if name in counts)
+    return Layout("splits", f"image folder with splits, {counted(images)} ({sizes})", images, skipped)

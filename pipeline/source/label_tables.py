@@ -1,4 +1,4 @@
-"""Images beside a table that names each file and its label."""
+"""Layout of images beside a table that names each file and its label."""
 
 import csv
 import io
@@ -10,52 +10,69 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipeline.artefacts.source import SPLIT_NAMES
 from pipeline.errors import DataError
 from pipeline.source.containers import image_column
 from pipeline.source.files import READ_ERRORS, DamagedError, Entry, Skipped, Tree, read, reason
 from pipeline.source.layout import (
-    COLUMNS,
-    SPLITS,
+    COLUMN_NAMES,
     TABLES,
-    Found,
-    Row,
+    LabelledFile,
+    Layout,
     UnfitError,
     class_name,
     counted,
-    ending,
+    extension,
     has_image_names,
     match_columns,
     may_be_image,
-    spelled,
+    printable,
 )
 
 MAX_TABLE_BYTES = 1 << 28
-"""Its rows take some ten times as much memory; a million of them are 50 MB."""
+"""Limit for a table. Its lines take about ten times as much memory; a million of them are 50 MB."""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The rows of a file, the number of the first one for people, and which columns tell what."""
+    """Lines of a table.
+
+    Attributes:
+        path: Path of the file.
+        lines: Values by column.
+        first: Number of the first line, for messages.
+        columns: Columns by role.
+    """
 
     path: str
     lines: list[dict[str, Any]]
     first: int
     columns: dict[str, str | None]
 
-    def text(self, line: Mapping[str, Any], key: str) -> str:
-        """What a row says in the column of `key`; an empty text where it says nothing."""
-        column = self.columns[key]
+    def text(self, line: Mapping[str, Any], role: str) -> str:
+        """The value of a line in the column with this role; an empty text where it has none."""
+        column = self.columns[role]
         value = line.get(column) if column else None
-        return "" if value is None or value != value else spelled(str(value)).strip()  # not a number: nothing, too
+        return "" if value is None or value != value else printable(str(value)).strip()  # NaN counts as empty
 
 
-def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) -> Found | None:
+def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) -> Layout | None:
+    """Images that a table lists.
+
+    Args:
+        tree: Files of the source.
+        chosen: Path of the table; None: the only one that lists images.
+        columns: Columns by role that `data.columns` names.
+
+    Raises:
+        DataError: The table that was chosen cannot be used, several list images, or one contradicts itself.
+    """
     if not has_image_names(tree.listing.entries):
         return None
     files = _Files(tree.listing.entries)
-    there, problems = [], []
+    tables, problems = [], []
     for entry in tree.listing.entries:
-        if ending(entry.path) in TABLES and chosen in (None, entry.path):
+        if extension(entry.path) in TABLES and chosen in (None, entry.path):
             try:
                 lines, first = _lines(tree, entry)
             except DamagedError as error:
@@ -63,18 +80,18 @@ def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) 
                 continue
             table = _Table(entry.path, lines, first, match_columns(list(lines[0]) if lines else [], columns))
             if table.columns["path"] and table.columns["label"]:
-                there.append(table)
-    if chosen is not None and not there and not problems:
-        wanted = {key: columns.get(key) or " or ".join(COLUMNS[key]) for key in ("path", "label")}
+                tables.append(table)
+    if chosen is not None and not tables and not problems:
+        wanted = {role: columns.get(role) or " or ".join(COLUMN_NAMES[role]) for role in ("path", "label")}
         raise DataError(
             f"data.table must be a CSV, TSV, JSON Lines or Parquet file of the source with a column {wanted['path']} and a "
             f"column {wanted['label']}; {chosen} is not. Name its columns with data.columns."
         )
     matched = {}
-    for table in there:
-        rows, skipped = _listed(table, files)
-        if rows:
-            matched[table.path] = (rows, skipped)
+    for table in tables:
+        images, skipped = _listed(table, files)
+        if images:
+            matched[table.path] = (images, skipped)
         else:
             problems.append(
                 f"{table.path} must list files of data.source with their labels; none of the {len(table.lines):,} that it "
@@ -86,85 +103,89 @@ def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) 
         if problems:
             raise UnfitError(problems[0])
         return None
-    [(path, (rows, skipped))] = matched.items()
-    if len({row.label for row in rows}) < 2:
-        raise UnfitError(f"{path} must list at least two classes; its images are all of {rows[0].label!r}.")
-    counts = Counter(row.split for row in rows if row.split)
+    [(path, (images, skipped))] = matched.items()
+    if len({image.label for image in images}) < 2:
+        raise UnfitError(f"{path} must list at least two classes; its images are all of {images[0].label!r}.")
+    counts = Counter(image.split for image in images if image.split)
     splits = f" ({', '.join(f'{name} {number:,}' for name, number in sorted(counts.items()))})" if counts else ""
-    return Found("table", f"images listed in {path}, {counted(rows)}{splits or ', no test split'}", rows, skipped)
+    title = f"images listed in {path}, {counted(images)}{splits or ', no test split'}"
+    return Layout("table", title, images, skipped)
 
 
-def _listed(table: _Table, files: "_Files") -> tuple[list[Row], list[Skipped]]:
-    """The images that a table lists, as far as they are there; and the files and lines that have no partner."""
-    rows: dict[str, Row] = {}
+def _listed(table: _Table, files: "_Files") -> tuple[list[LabelledFile], list[Skipped]]:
+    """The images of a source that a table lists; and the lines without a file, and files without a line."""
+    images: dict[str, LabelledFile] = {}
     skipped = {}
     for number, line in enumerate(table.lines, start=table.first):
         written = table.text(line, "path").replace("\\", "/").removeprefix("./")
-        place = files.named(written, table.path.rpartition("/")[0])
+        path = files.find(written, table.path.rpartition("/")[0])
         label = class_name(table.text(line, "label"))
-        if place is None:
-            path = written or f"{table.path}, line {number}"
-            skipped[path] = Skipped(path, "missing", f"{table.path} lists it; there is no such file")
+        if path is None:
+            missing = written or f"{table.path}, line {number}"
+            skipped[missing] = Skipped(missing, "missing", f"{table.path} lists it; there is no such file")
             continue
         if not label:
-            skipped[place] = Skipped(place, "unlabelled", f"line {number} of {table.path} gives it no label")
+            skipped[path] = Skipped(path, "unlabelled", f"line {number} of {table.path} gives it no label")
             continue
         split = table.text(line, "split").lower()
-        if split and split not in SPLITS:
+        if split and split not in SPLIT_NAMES:
             raise DataError(f"{table.path} must have train, val or test as its splits; line {number} has {split!r}.")
-        row = Row(files.by_path[place], label, SPLITS.get(split, ""), table.text(line, "group"))
-        before = rows.setdefault(place, row)
-        if before.label != label:
-            raise DataError(f"{table.path} must give each image one label; {place} has {before.label!r} and {label!r}.")
-        if before != row:
+        image = LabelledFile(files.by_path[path], label, SPLIT_NAMES.get(split, ""), table.text(line, "group"))
+        first = images.setdefault(path, image)
+        if first.label != label:
+            raise DataError(f"{table.path} must give each image one label; {path} has {first.label!r} and {label!r}.")
+        if first != image:
             raise DataError(
-                f"{table.path} must give each image one split and group; line {number} gives {place} others than before."
+                f"{table.path} must give each image one split and group; line {number} gives {path} others than before."
             )
     for path in files.by_path:
-        if path not in rows and path not in skipped and path != table.path and may_be_image(path):
+        if path not in images and path not in skipped and path != table.path and may_be_image(path):
             skipped[path] = Skipped(path, "unlisted", f"{table.path} does not list it")
-    in_order = [rows[path] for path in files.by_path if path in rows]  # as the source is best read
-    return in_order, [each for path, each in skipped.items() if path not in rows]
+    in_order = [images[path] for path in files.by_path if path in images]  # as the source is best read
+    return in_order, [file for path, file in skipped.items() if path not in images]
 
 
 class _Files:
-    """The files of a source by what a table may call them."""
+    """Finds the files of a source by the names that a table gives them."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.by_path = {entry.path: entry for entry in entries}
 
-    def named(self, written: str, home: str) -> str | None:
-        """The file of that path, seen from the folder `home` or from the source's; without its ending where it has none.
+    def find(self, written: str, folder: str) -> str | None:
+        """The path of a file; None where there is none, or several.
 
-        A bare name is looked for in all folders, and taken where it is the only one.
+        Args:
+            written: Path relative to `folder` or to the source, with or without its extension; or a name that only one
+                file of the source has.
+            folder: Folder of the table.
         """
-        paths = [f"{home}/{written}".lstrip("/"), written]
+        paths = [f"{folder}/{written}".lstrip("/"), written]
         exact = next((path for path in paths if path in self.by_path), None)
         if exact is not None or not written:
             return exact
         if "/" in written:
             paths = [f"/{path}" for path in paths]
-        return next((found for path in paths if (found := self._others.get(path)) is not None), None)
+        return next((file for path in paths if (file := self._by_short_name.get(path)) is not None), None)
 
     @cached_property
-    def _others(self) -> dict[str, str | None]:
-        """Files by their path without its ending, after a slash, and by their bare name with and without it; None: several."""
-        others: dict[str, str | None] = {}
+    def _by_short_name(self) -> dict[str, str | None]:
+        """Files by "/" and their path without its extension, and by their name with and without it; None: several."""
+        files: dict[str, str | None] = {}
         for path in self.by_path:
             if may_be_image(path):
                 name = PurePosixPath(path)
-                for other in {f"/{name.with_suffix('')}", name.name, name.stem}:
-                    others[other] = None if other in others else path
-        return others
+                for short in {f"/{name.with_suffix('')}", name.name, name.stem}:
+                    files[short] = None if short in files else path
+        return files
 
 
 def _lines(tree: Tree, entry: Entry) -> tuple[list[dict[str, Any]], int]:
-    """The rows of a table, and the number of the first one.
+    """The lines of a table, and the number of the first one.
 
     Raises:
         DamagedError: The file cannot be read as one.
     """
-    kind = ending(entry.path)
+    kind = extension(entry.path)
     if entry.size > MAX_TABLE_BYTES:
         raise DamagedError(f"it holds more than {MAX_TABLE_BYTES:,} bytes")
     try:
@@ -177,7 +198,7 @@ def _lines(tree: Tree, entry: Entry) -> tuple[list[dict[str, Any]], int]:
                 raise DamagedError("not each line is a JSON object")
             return lines, 1
         header = text.partition("\n")[0]
-        separator = "\t" if kind == "tsv" else max(",;", key=header.count)  # the latter where the comma is decimal
+        separator = "\t" if kind == "tsv" else max(",;", key=header.count)  # ";" where the comma is decimal
         return list(csv.DictReader(io.StringIO(text), delimiter=separator)), 2
     except DataError:
         raise

@@ -1,11 +1,12 @@
-"""What the layouts of files have in common: images with labels, or files that hold many, and how their names are read."""
+"""Layouts of a source: labelled image files, or files with many images, and how their names are read."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from pipeline.artefacts.source import SourcePart
 from pipeline.errors import DataError
+from pipeline.image_formats import WEAK_SIGNATURES, has_signature
 from pipeline.source.files import Entry, Skipped, Tree
 
 IMAGES = (
@@ -18,30 +19,31 @@ OTHERS = (
     "npz", "npy", "zip", "tar", "gz", "rar", "7z", "db", "ini", "doc", "docx", "xls", "xlsx", "pkl", "pickle", "pt", "pth",
     "mp4", "avi", "mov",
 )  # fmt: skip
-"""Endings of files that nobody takes for an image."""
+"""Name extensions of files that are not images."""
 
-SPLITS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test",
-    "testing": "test",
-}  # fmt: skip
-"""Names of folders and values of columns, in lower case, and what they are called here."""
-
-COLUMNS = {
+COLUMN_NAMES = {
     "path": ("path", "file", "filename", "file_name", "image", "image_path", "img", "filepath"),
     "label": ("label", "class", "category", "target", "label_name", "class_name"),
     "split": ("split", "subset", "partition", "set"),
     "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id"),
 }
-"""What columns are called where `data.columns` says nothing."""
+"""Names of columns by their role, where `data.columns` gives none."""
 
 
 class UnfitError(DataError):
-    """A layout that files begin to have; told where they have no other."""
+    """Raised when files have a layout in part; shown where no other layout fits."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """An image file, its label, and the split and the group that it is in, as far as the source tells."""
+class LabelledFile:
+    """An image file with its label.
+
+    Attributes:
+        entry: The file.
+        label: Name of its class.
+        split: One of `pipeline.artefacts.source.SPLITS`; an empty text where the source does not tell.
+        group: Name of the group that must stay in one split; an empty text where the source does not tell.
+    """
 
     entry: Entry
     label: str
@@ -50,31 +52,34 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What files are.
+class Layout:
+    """Layout of a source.
 
     Attributes:
-        layout: `folders`, `splits`, `table`, `parquet`, `idx`, `cifar` or `arrays`.
-        title: For people, such as "image folder with 4 classes".
-        rows: The images, where they are files of their own.
-        skipped: Files that are no part of it.
-        parts: Where they are not: the files of each split, as `pipeline.data.layouts` takes them.
-        columns: Of Parquet files with images: what the columns are called.
-        classes: Names, in the order of the labels, where the files tell.
+        kind: `folders`, `splits`, `table`, `parquet`, `idx`, `cifar` or `arrays`.
+        title: Description for people, such as "image folder with 4 classes".
+        images: Image files with their labels, where each image is a file.
+        skipped: Files that are left out.
+        parts: Files that hold many images each.
+        archive: NumPy archive (`.npz`) that holds the arrays.
+        columns: Columns of the Parquet files by their role.
+        classes: Names of the classes, in the order of the labels, where the files tell them.
     """
 
-    layout: str
+    kind: str
     title: str
-    rows: list[Row] = field(default_factory=list)
+    images: list[LabelledFile] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    parts: dict[str, Any] = field(default_factory=dict)
+    parts: list[SourcePart] = field(default_factory=list)
+    archive: str | None = None
     columns: dict[str, str | None] = field(default_factory=dict)
     classes: list[str] | None = None
 
 
-def ending(path: str) -> str:
-    """
-    >>> ending("cats.old/1.PNG"), ending("cats.old/1")
+def extension(path: str) -> str:
+    """The extension of a file's name, in lower case and without its dot.
+
+    >>> extension("cats.old/1.PNG"), extension("cats.old/1")
     ('png', '')
     """
     name, _, last = path.rpartition("/")[2].rpartition(".")  # pathlib takes ten times as long
@@ -82,61 +87,52 @@ def ending(path: str) -> str:
 
 
 def may_be_image(path: str) -> bool:
-    """By its name; what is within a class's folder and has no known ending is left to the decoder."""
-    return ending(path) not in OTHERS
-
-
-MAGICS = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF8",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"\0\0\0\x0cjP  ",
-    b"P5\n",
-    b"P6\n",
-)
-"""How files of images begin; WebP and AVIF have a length before their names."""
+    """Whether the name allows an image. A file in a class's folder with an unknown extension is left to the decoder."""
+    return extension(path) not in OTHERS
 
 
 def is_image(tree: Tree, entry: Entry) -> bool:
-    """By its name, or where that speaks against it by how it begins: an image may have any name."""
+    """Whether the name allows an image, or the first bytes are those of one: an image may have any name."""
     if may_be_image(entry.path):
         return True
     try:
         with tree.open(entry) as file:
             head = file.read(16)
-    except Exception:  # a damaged archive raises nearly anything; such a file is none that its name does not make one
+    except Exception:  # a damaged archive raises nearly anything
         return False
-    return head.startswith(MAGICS) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
+    return has_signature(head) or head.startswith(WEAK_SIGNATURES)
 
 
 def has_image_names(entries: Sequence[Entry]) -> bool:
-    return any(ending(entry.path) in IMAGES for entry in entries)
+    return any(extension(entry.path) in IMAGES for entry in entries)
 
 
-def spelled(text: str) -> str:
-    """`text` as it can be written: bytes of a name that are no UTF-8 are spelled out."""
+def printable(text: str) -> str:
+    """`text` with each byte that is not valid UTF-8 as an escape sequence, so that it can be written."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def class_name(folder: str) -> str:
-    """In composed Unicode."""
-    return unicodedata.normalize("NFC", spelled(folder)).strip()
+    """Name of a class in composed Unicode."""
+    return unicodedata.normalize("NFC", printable(folder)).strip()
 
 
-def counted(rows: Sequence[Row]) -> str:
-    return f"{len({row.label for row in rows}):,} classes, {len(rows):,} images"
+def counted(images: Sequence[LabelledFile]) -> str:
+    return f"{len({image.label for image in images}):,} classes, {len(images):,} images"
 
 
-def match_columns(there: Sequence[str], given: Mapping[str, str]) -> dict[str, str | None]:
-    """For each of `COLUMNS` the column that it is, or None."""
-    lower = {name.lower().strip(): name for name in there if isinstance(name, str)}
-    found: dict[str, str | None] = {}
-    for key, names in COLUMNS.items():
-        if key in given:
-            found[key] = given[key] if given[key] in there else None
+def match_columns(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str | None]:
+    """The column for each role of `COLUMN_NAMES`; None where there is none.
+
+    Args:
+        names: Names of the columns.
+        given: Columns by role that the user named.
+    """
+    by_lower_name = {name.lower().strip(): name for name in names if isinstance(name, str)}
+    columns: dict[str, str | None] = {}
+    for role, usual in COLUMN_NAMES.items():
+        if role in given:
+            columns[role] = given[role] if given[role] in names else None
         else:
-            found[key] = next((lower[name] for name in names if name in lower), None)
-    return found
+            columns[role] = next((by_lower_name[name] for name in usual if name in by_lower_name), None)
+    return columns

@@ -1,6 +1,6 @@
-"""Where raw files come from: a folder or a tar file, here, on the web or in a Debian package; the first that has it serves.
+"""Gets published files from the first mirror that has them: a folder or a tar file, local, on the web or in a Debian package.
 
-Every file is known by the SHA-256 of its content, so it does not matter who gave it, and files of several mirrors mix.
+Each file is verified by the SHA-256 of its content, so files of several mirrors can be mixed.
 """
 
 import hashlib
@@ -39,21 +39,21 @@ def fetch_files(
     cache: Path,
     patience: Patience | None = None,
 ) -> None:
-    """Fill `out` with `files`, each from the first mirror that gives it whole.
+    """Fill `out` with `files`, each from the first mirror that serves it whole.
 
-    A mirror that fails is named on the terminal, with the reason, and the next one is asked for what is still missing.
+    The terminal shows why a mirror fails; the next one is asked for the files that are still missing.
 
     Args:
         files: SHA-256 of the plain content, by file name.
-        key: The configuration key that named the mirrors, for messages.
-        mirrors: Addresses, in the order in which they are tried. That of a tar file on the web may end with the archive's own
-            checksum, as `#sha256=…`; such an archive is checked before it is opened.
+        key: Configuration key that names the mirrors, for messages.
+        mirrors: Addresses, in the order in which they are tried. The address of a tar file on the web may end with its
+            checksum, as `#sha256=…`, which is checked before the file is opened.
         out: An existing folder.
-        cache: A folder for this dataset alone, which keeps the pieces of broken downloads for the next call.
+        cache: Folder for this dataset alone, which keeps the pieces of broken downloads for the next call.
         patience: Time-outs.
 
     Raises:
-        DataError: No mirror gave what is missing, or the disk is full.
+        DataError: No mirror serves a file, or the disk is full.
     """
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     reasons: dict[str, str] = {}
@@ -90,7 +90,7 @@ def _progress(console: Console) -> Progress:
 
 @dataclass(frozen=True)
 class _Mirror:
-    """One mirror, and what it is asked for."""
+    """Gets the missing files from one mirror."""
 
     address: str
     files: Mapping[str, str]
@@ -100,10 +100,10 @@ class _Mirror:
     progress: Progress
 
     def give(self) -> None:
-        """Fill `out`, whole file by whole file.
+        """Fill `out`, file by file.
 
         Raises:
-            MirrorError: At least one file cannot be had here.
+            MirrorError: The mirror lacks a file, or fails.
         """
         scheme = self.address.partition(":")[0].lower() if ":" in self.address else ""
         if scheme in ("http", "https"):
@@ -164,7 +164,7 @@ class _Mirror:
         self._download(url, Path(urlsplit(url).path).name, take)
 
     def _download(self, url: str, name: str, take: Callable[[Path], Taken]) -> Taken:
-        """What `take` makes of the bytes of `url`; it gets them all anew where a part from before led to wrong ones."""
+        """Download `url` and pass the file to `take`; a resumed download that leads to wrong bytes is repeated in full."""
         packed = self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.partial"
         task = self.progress.add_task(name, total=None)
         resumed = packed.exists()
@@ -206,7 +206,7 @@ def _readable(folder: Path, name: str) -> Path:
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Make a mirror's reason of what the system says against reading `name`."""
+    """Turn an operating system's error about `name` into a mirror's reason."""
     try:
         yield
     except OSError as error:
@@ -214,7 +214,7 @@ def _reading(name: str) -> Iterator[None]:
 
 
 def _nothing_served(files: Mapping[str, str], key: str, reasons: Mapping[str, str]) -> DataError:
-    """What to say when no mirror gave all `files`: each mirror's reason, and the ways out."""
+    """The error for files that no mirror serves: the reason of each mirror, and the remedies."""
     lines = [f"{shown(address) or repr(address)}: {reason}" for address, reason in reasons.items()]
     got = "".join(f"\n  {line}" for line in lines) + "\n" if len(lines) > 1 else f" {''.join(lines) or '[]'}. "
     null = ", or to null for the mirrors of the configuration" if key == "data.source" else ""

@@ -1,4 +1,4 @@
-"""Raw files as a mirror gives them, plain, gzipped or in a tar file, made into checked plain files."""
+"""Unpacks and checks the files of a mirror, which are plain, gzipped or in a tar file."""
 
 import gzip
 import hashlib
@@ -12,40 +12,40 @@ from pipeline.errors import DataError
 from pipeline.storage.atomic import room_for
 
 MAX_BYTES = 1 << 30
-"""No raw file of ours comes near this; what unpacks to more, or is longer, is refused instead of filling the disk."""
+"""Limit for a raw file, far above any of ours, so that none fills the disk."""
 
 CHUNK_BYTES = 1 << 18
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 class MirrorError(DataError):
-    """Why one mirror did not give a file: a clause, for a message that names the mirror."""
+    """Raised when a mirror does not serve a file; its text is a clause for a message that names the mirror."""
 
 
 class BadBytesError(MirrorError):
-    """The mirror gave bytes, and they are not the file's."""
+    """Raised when a mirror serves wrong bytes."""
 
 
 def check(packed: Path, sha256: str) -> None:
-    """Look whether `packed`, as the mirror gave it, is the expected one.
+    """Check the SHA-256 of `packed`, as the mirror served it.
 
     Raises:
-        BadBytesError: It is not.
+        BadBytesError: It is another one.
     """
     with packed.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise BadBytesError(f"it must have the SHA-256 {sha256}; got {found} ({packed.stat().st_size:,} bytes)")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise BadBytesError(f"it must have the SHA-256 {sha256}; got {digest} ({packed.stat().st_size:,} bytes)")
 
 
 def unpack(packed: Path, target: Path, sha256: str, max_bytes: int = MAX_BYTES) -> int:
     """Write the content of `packed`, a plain or a gzip file, to `target`, and check it.
 
     Args:
-        packed: The file as the mirror gave it. Its first bytes, not its name, tell whether it is gzipped.
-        target: The plain file; it is removed again where the content is not as expected.
-        sha256: Of the content, in hexadecimal.
-        max_bytes: A longer content is refused.
+        packed: The file as the mirror served it. Its first bytes, not its name, tell whether it is gzipped.
+        target: The plain file; it is removed again where the content is wrong.
+        sha256: SHA-256 of the content, in hexadecimal.
+        max_bytes: Limit for the content.
 
     Returns:
         The number of bytes of `target`.
@@ -67,16 +67,16 @@ def unpack(packed: Path, target: Path, sha256: str, max_bytes: int = MAX_BYTES) 
 def unpack_archive(
     packed: Path, files: Mapping[str, str], out: Path, max_bytes: int = MAX_BYTES
 ) -> Iterator[tuple[str, int]]:
-    """Write those members of `packed`, a plain or a gzipped tar file, that are named as `files` are, and check each.
+    """Write the members of `packed`, a plain or a gzipped tar file, that `files` names, and check each.
 
-    Folders inside the archive count for nothing, and all other members are passed over: a member is written to its name
-    in `files` and nowhere else, so that none can lead out of `out`.
+    Folders in the archive and all other members are ignored: a member is written to its name in `files` and nowhere else, so
+    that none can lead out of `out`.
 
     Args:
-        packed: The archive as the mirror gave it.
+        packed: The archive as the mirror served it.
         files: SHA-256 of the content, by file name.
         out: An existing folder.
-        max_bytes: An archive that unpacks to more is refused.
+        max_bytes: Limit for the unpacked archive.
 
     Yields:
         The name and the number of bytes of each file, as soon as it is whole.
@@ -109,7 +109,7 @@ def unpack_archive(
 
 
 def _write_checked(source: IO[bytes], target: Path, sha256: str, expected_bytes: int, max_bytes: int) -> int:
-    """Copy `source` to `target` and count its bytes; of what is not whole and right, nothing is left."""
+    """Copy `source` to `target` and return its number of bytes; a wrong or truncated copy is removed."""
     digest, num_bytes = hashlib.sha256(), 0
     try:
         with room_for(target, expected_bytes), target.open("wb") as file:
@@ -139,7 +139,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _unpacked_size(path: Path) -> int:
-    """Bytes of the content; of a gzip file, what its last four bytes claim (RFC 1952, section 2.3.1: ISIZE)."""
+    """Number of bytes of the content; for a gzip file, as its last four bytes announce (RFC 1952, section 2.3.1: ISIZE)."""
     num_bytes = path.stat().st_size
     if not _is_gzip(path):
         return num_bytes

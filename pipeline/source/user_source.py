@@ -1,31 +1,41 @@
-"""The user's own source: where it is, and whether it has changed since it was last read."""
+"""Locates and opens the user's own source, and tells whether it has changed since it was last read."""
 
 import hashlib
 import json
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.config.schema_data import Folder
 from pipeline.errors import DataError
+from pipeline.source.archives import BoundedTarInfo, TarTree, ZipTree
+from pipeline.source.buckets import Bucket
 from pipeline.source.download import Patience, download
-from pipeline.source.trees import opened
+from pipeline.source.files import READ_ERRORS, FileTree, FolderTree, Tree, reason
 from pipeline.source.unpack import MirrorError
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
+"""Name extensions of archives."""
 
 
 def asked(data: Folder) -> str:
-    """Names what the configuration asks for, whatever the source holds."""
+    """Digest of the keys that the configuration asks for the source with."""
     return _digest(data.model_dump())
 
 
 def max_bytes(data: Folder) -> int:
-    """Of all files together."""
+    """Limit for all files together."""
     return int(data.max_gigabytes * 1e9)
 
 
 def version(data: Folder, root: Path) -> str | None:
-    """Names the files of the source by path, size and time of change; None where it cannot be had.
+    """Digest of the files' paths, sizes and times of change; None where the source cannot be reached.
 
-    What an http address serves is taken to stay as it is.
+    The file at an http address is assumed never to change.
     """
     source = located(str(data.source), root)
     if _on_web(source):
@@ -39,12 +49,12 @@ def version(data: Folder, root: Path) -> str | None:
 
 
 def located(source: str, root: Path) -> str:
-    """`source` as an absolute path, one that is relative to `root`; an address as it is."""
+    """`source` as an absolute path, where it is relative to `root`; an address as it is."""
     return source if "://" in source else str(root / Path(source).expanduser())
 
 
-def at_hand(source: str, root: Path, cache: Path, max_bytes: int) -> str:
-    """What can be opened: a path or a bucket as it is, a file of the web downloaded into `cache`.
+def local_copy(source: str, root: Path, cache: Path, max_bytes: int) -> str:
+    """The path or bucket of a source as `opened` takes it; a file of the web is downloaded into `cache`.
 
     Raises:
         DataError: The file cannot be downloaded.
@@ -58,6 +68,49 @@ def at_hand(source: str, root: Path, cache: Path, max_bytes: int) -> str:
     except MirrorError as error:
         raise DataError(f"data.source must be a file that can be downloaded; {source} cannot: {error}.") from error
     return str(target)
+
+
+@contextmanager
+def opened(source: str, storage_options: Mapping[str, Any], max_bytes: int) -> Iterator[Tree]:
+    """Open the files of a source, and close them at the end of the block.
+
+    Args:
+        source: Path of a folder, an archive or a file, or address of a folder that fsspec knows.
+        storage_options: Options that fsspec needs for the address.
+        max_bytes: Limit for the content of an archive that must be unpacked to be listed.
+
+    Raises:
+        DataError: The source does not exist, or cannot be read.
+        ConfigError: The package for the address is not installed.
+    """
+    if "://" in source:
+        yield Bucket(source, storage_options)
+        return
+    with ExitStack() as stack:
+        yield _opened_path(Path(source).expanduser(), max_bytes, stack)
+
+
+def _opened_path(path: Path, max_bytes: int, stack: ExitStack) -> Tree:
+    try:
+        if path.is_dir():
+            return FolderTree(path)
+        if not path.is_file():
+            raise DataError(
+                f"data.source must be a folder, an archive or a file that is there; got {path}, which is not."
+            )
+        if path.suffix.lower() != ".npz" and zipfile.is_zipfile(path):
+            return ZipTree(stack.enter_context(zipfile.ZipFile(path)))
+        if tarfile.is_tarfile(path):
+            return TarTree(stack.enter_context(tarfile.open(path, tarinfo=BoundedTarInfo)), max_bytes)
+        if path.name.lower().endswith(ARCHIVES):
+            raise DataError(f"{path} must be a whole archive; its beginning or its end is not that of one.")
+        return FileTree(path)
+    except (DataError, RecursionError):
+        raise
+    except PermissionError as error:
+        raise DataError(f"{error.filename} must be readable; it is not ({error.strerror}).") from error
+    except READ_ERRORS as error:
+        raise DataError(f"{path} must be a whole archive; got a damaged one ({reason(error)}).") from error
 
 
 def _on_web(source: str) -> bool:

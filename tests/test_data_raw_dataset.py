@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data import layouts
-from pipeline.data.layouts import RawDataset, read
+from pipeline.artefacts.source import SourcePart
+from pipeline.data import raw_dataset
+from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.errors import DataError
 from tests import cifar_files
-from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, idx, idx_files, write_raw
+from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, change_record, idx, idx_files, write_raw
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -37,22 +38,17 @@ def files_of(dataset: RawDataset, split: str) -> list[str]:
     return [file for file, name in zip(dataset.files, dataset.splits, strict=True) if name == split]
 
 
-def change(folder: Path, **values: Any) -> None:
-    about = json.loads((folder / "source.json").read_text()) | values
-    (folder / "source.json").write_text(json.dumps({key: value for key, value in about.items() if value is not None}))
-
-
 def write_arrays(folder: Path, images: Any, labels: Any) -> Path:
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", labels)
-    change(folder, layout="arrays")
+    change_record(folder, layout="arrays")
     return folder
 
 
 @pytest.fixture
 def cifar(tmp_path: Path) -> Path:
     folder = write_raw(tmp_path / "data", cifar_files.cifar_files())
-    change(folder, name="cifar10", layout="cifar", classes=cifar_files.CLASSES)
+    change_record(folder, name="cifar10", layout="cifar", classes=cifar_files.CLASSES)
     return folder
 
 
@@ -71,7 +67,7 @@ def test_idx_gives_training_and_test_images(raw: Path) -> None:
 
 def test_images_come_in_blocks_of_a_bounded_size(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = images_of(read(raw), "train")
-    monkeypatch.setattr(layouts, "BLOCK", 7)
+    monkeypatch.setattr(raw_dataset, "BLOCK", 7)
     dataset = read(raw)
     assert max(block.num_images for block in dataset.blocks) == 7
     assert np.array_equal(images_of(dataset, "train"), whole)
@@ -80,7 +76,7 @@ def test_images_come_in_blocks_of_a_bounded_size(raw: Path, monkeypatch: pytest.
 def test_user_s_own_file_names_are_read_where_the_description_tells_them(raw: Path) -> None:
     (raw / IMAGES).rename(raw / "mine.idx3")
     (raw / LABELS).rename(raw / "mine.idx1")
-    change(raw, parts={"train": {"images": "mine.idx3", "labels": "mine.idx1"}})
+    change_record(raw, parts=[SourcePart(split="train", images=["mine.idx3"], labels="mine.idx1")])
     dataset = read(raw)
     assert (
         len(dataset.labels) == NUM_TRAIN
@@ -143,25 +139,39 @@ def test_grey_arrays_may_leave_out_the_channels(raw: Path) -> None:
 
 
 def test_missing_description_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"source\.json must tell what the data are; there is no .* Run `dvc repro`"):
+    with pytest.raises(
+        DataError, match=r"that fetch finished; got .*source\.json .*: there is no such file\. Run `dvc repro"
+    ):
         read(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
 def test_damaged_description_is_told(raw: Path, content: bytes) -> None:
     (raw / "source.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"source\.json must be JSON; got something else"):
+    with pytest.raises(DataError, match=r"that fetch finished; got .*source\.json cannot be read: .*Run `dvc repro"):
         read(raw)
 
 
 def test_incomplete_description_is_told(raw: Path) -> None:
-    change(raw, classes=None, licence=None)
-    with pytest.raises(DataError, match=r"source\.json must hold name, layout, .*; it lacks classes, licence\."):
+    content = json.loads((raw / "source.json").read_text())
+    del content["licence"]
+    (raw / "source.json").write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"source\.json cannot be read: licence: field required\. Run `dvc repro fetch`"
+    ):
+        read(raw)
+
+
+def test_part_without_its_labels_is_told(raw: Path) -> None:
+    change_record(raw, parts=[SourcePart(split="train", images=[IMAGES])])
+    with pytest.raises(
+        DataError, match=rf"source\.json must name the file with the labels of {IMAGES}; it names none\. Run"
+    ):
         read(raw)
 
 
 def test_unknown_layout_is_told(raw: Path) -> None:
-    change(raw, layout="jpeg")
+    change_record(raw, layout="jpeg")
     with pytest.raises(
         DataError, match=r"layout in .*source\.json must be one of arrays, cifar, idx, parquet; got 'jpeg'\. Run"
     ):
@@ -284,12 +294,8 @@ def tables(raw: Path) -> Path:
     """Two Parquet files of three images each, without anything but images and labels."""
     write_table(raw, "train-0.parquet", image=[b"a", b"b", None], label=["cat", "dog", "cat"])
     write_table(raw, "test-0.parquet", image=[b"d", b"e", b"f"], label=["dog", "dog", "cat"])
-    parts = {"train-0.parquet": {"split": "train"}, "test-0.parquet": {"split": "test"}}
-    (raw / "source.json").write_text(
-        json.dumps(
-            json.loads((raw / "source.json").read_text()) | {"layout": "parquet", "classes": None, "parts": parts}
-        )
-    )
+    parts = [SourcePart(split=split, images=[f"{split}-0.parquet"]) for split in ("train", "test")]
+    change_record(raw, layout="parquet", classes=None, parts=parts)
     return raw
 
 
@@ -307,9 +313,7 @@ def test_columns_of_packed_files_are_read(raw: Path) -> None:
         raw, image=[b"a", b"b"], label=["ñu", "a cat"], path=["x/1.png", "y/2.png"], split=["test", None], group=["p1", None]
     )  # fmt: skip
     (raw / "skipped.csv").write_text("path,problem,evidence\nx/link,link,leads to /etc\n")
-    (raw / "source.json").write_text(
-        json.dumps(json.loads((raw / "source.json").read_text()) | {"layout": "parquet", "classes": None})
-    )
+    change_record(raw, layout="parquet", classes=None)
     dataset = read(raw)
     assert dataset.classes == ["a cat", "ñu"] and dataset.splits.tolist() == ["test", ""]
     assert (dataset.ids, dataset.groups) == (["x/1.png", "y/2.png"], ["p1", ""])
@@ -326,15 +330,15 @@ def test_classes_that_are_numbers_are_in_the_order_of_numbers(tables: Path) -> N
 def test_names_of_numbered_labels_come_from_the_description(tables: Path) -> None:
     write_table(tables, "train-0.parquet", image=[b"a", b"b", b"c"], label=[2, 0, 1])
     write_table(tables, "test-0.parquet", image=[b"a"], label=[2])
-    change(tables, classes=["x", "y", "z"])
+    change_record(tables, classes=["x", "y", "z"])
     assert read(tables).classes == ["x", "y", "z"] and read(tables).labels.tolist() == [2, 0, 1, 2]
-    change(tables, classes=["x", "y"])
+    change_record(tables, classes=["x", "y"])
     with pytest.raises(DataError, match=r"labels must be in 0\.\.1, as data\.classes names 2 classes; got 2\."):
         read(tables)
 
 
 def test_class_that_the_description_does_not_name_is_told(tables: Path) -> None:
-    change(tables, classes=["cat"])
+    change_record(tables, classes=["cat"])
     with pytest.raises(DataError, match=r"data\.classes must name every class of the data; it lacks 'dog'\."):
         read(tables)
 
@@ -363,8 +367,7 @@ def test_missing_and_damaged_parquet_files_are_told(tables: Path) -> None:
 
 
 def test_splits_of_a_column_go_by_many_names(raw: Path) -> None:
-    about = json.loads((raw / "source.json").read_text()) | {"layout": "parquet", "classes": None}
-    (raw / "source.json").write_text(json.dumps(about))
+    change_record(raw, layout="parquet", classes=None)
     write_table(raw, image=[b"a", b"b", b"c"], label=["x", "y", "x"], split=["Training", "validation", "TEST"])
     assert read(raw).splits.tolist() == ["train", "val", "test"]
     write_table(raw, image=[b"a", b"b"], label=["x", "y"], split=["train", "later"])

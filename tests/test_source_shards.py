@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.artefacts.source import SourceRecord
 from pipeline.config.schema_data import Folder
-from pipeline.data.layouts import RawDataset, read
+from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.errors import DataError
 from pipeline.fetch import fetch_own
-from pipeline.source import packing, user_source
+from pipeline.source import shards, user_source
 from pipeline.stage import lineage
 from tests import cifar_files
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, gzipped, idx_files
@@ -36,7 +37,7 @@ def folder(source: object, **changed: Any) -> Folder:
 def fetched(tmp_path: Path, source: object, out: str = "out", **changed: Any) -> Path:
     (tmp_path / out).mkdir()
     data = folder(source, **changed)
-    fetch_own(data=data, out=tmp_path / out, cache=tmp_path / "cache", root=tmp_path, fingerprint="f")
+    fetch_own(data=data, out=tmp_path / out, cache=tmp_path / "cache", root=tmp_path)
     return tmp_path / out
 
 
@@ -66,8 +67,7 @@ def test_packed_files_are_read_as_they_were(tmp_path: Path, capsys: pytest.Captu
     assert contents(dataset) == {str(path.relative_to(photos)): path.read_bytes() for path in photos.rglob("*.png")}
     assert dataset.classes == ["ant", "big bee"] and dataset.name == "photos" and dataset.skipped == []
     assert [dataset.classes[label] for label in dataset.labels] == [name.split("/")[0] for name in dataset.ids]
-    about = json.loads((out / "source.json").read_text())
-    assert about["found"] == "image folder with 2 classes, 40 images, no test split" and about["fingerprint"] == "f"
+    assert SourceRecord.read(out).found == "image folder with 2 classes, 40 images, no test split"
     assert capsys.readouterr().out == "photos: image folder with 2 classes, 40 images, no test split\n"
 
 
@@ -84,15 +84,15 @@ def test_same_files_give_the_same_bytes_whenever_they_were_made(tmp_path: Path) 
 
 
 def test_a_new_image_changes_one_shard_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "SHARD_BYTES", 12_000)
-    monkeypatch.setattr(packing, "ROW_GROUP_BYTES", 5_000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 12_000)
+    monkeypatch.setattr(shards, "ROW_GROUP_BYTES", 5_000)
     photos = write_images(tmp_path / "photos")
     one = fetched(tmp_path, "photos", "one")
     (photos / "ant" / "new.png").write_bytes(b"new")
     two = fetched(tmp_path, "photos", "two")
-    shards = sorted(path.name for path in one.glob("*.parquet"))
-    assert len(shards) == 8 == len(list(two.glob("*.parquet")))
-    assert sum((one / name).read_bytes() != (two / name).read_bytes() for name in shards) == 1
+    names = sorted(path.name for path in one.glob("*.parquet"))
+    assert len(names) == 8 == len(list(two.glob("*.parquet")))
+    assert sum((one / name).read_bytes() != (two / name).read_bytes() for name in names) == 1
     assert contents(read(two)) == contents(read(one)) | {"ant/new.png": b"new"}
 
 
@@ -281,7 +281,7 @@ def test_touched_files_are_the_same_data(tmp_path: Path) -> None:
     for path in photos.rglob("*.png"):
         os.utime(path, ns=(1, 1))
     (tmp_path / "two").mkdir()
-    fetch_own(data=folder("photos"), out=tmp_path / "two", cache=tmp_path / "cache", root=tmp_path, fingerprint="other")
+    fetch_own(data=folder("photos"), out=tmp_path / "two", cache=tmp_path / "cache", root=tmp_path)
     assert lineage.hash_folder(one) == lineage.hash_folder(tmp_path / "two")
     (tmp_path / "two" / "skipped.csv").write_text("changed")
     assert lineage.hash_folder(one) != lineage.hash_folder(tmp_path / "two")

@@ -1,7 +1,6 @@
-"""Every image of the raw data decoded once, at one size, by as many processes as pay off.
+"""Decodes every raw image once, to one size, and caches the result.
 
-The result lies in the cache and outlives a killed run: finished blocks are kept, and images that an earlier version of the
-data held already are copied from there instead of being decoded again.
+Finished blocks outlive a killed run. Images that an earlier version of the data held are copied instead of decoded again.
 """
 
 import hashlib
@@ -20,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import block, decoding, images, near_duplicates
-from pipeline.data.block import FACTS, BlockJob, Settings, keys_of_content, read_problems
+from pipeline import image_formats
+from pipeline.data import decoding, decoding_job, near_duplicates, pixels
 from pipeline.data.decoding import BadImageError, decode
-from pipeline.data.layouts import RawDataset
+from pipeline.data.decoding_job import FACTS, DecodingJob, DecodingSettings, keys_of_content, read_problems
+from pipeline.data.raw_dataset import RawDataset
 from pipeline.errors import DataError
 from pipeline.storage import atomic, lock
 from pipeline.storage.arrays import write_array
@@ -32,26 +32,26 @@ from pipeline.storage.processes import num_processes, results
 Pixels = NDArray[np.uint8]
 
 _WORKER_START_SECONDS = 2.0
-"""What a process costs before its first image: the import of OpenCV, Pillow and SciPy."""
+"""Start of a process: the import of OpenCV, Pillow and SciPy."""
 
 _SAMPLE = 1000
-"""Images that are looked at to see whether the data are grey or in colour."""
+"""Number of images that tell whether the data are grey or in colour."""
 
 _PIECE = 4096
-"""Images that are read back at a time."""
+"""Number of images that are read at a time."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of each of n images from before they were fitted; zeros where one could not be decoded.
+    """Measurements of n images before they are fitted; zeros where one cannot be decoded.
 
     Attributes:
-        content: SHA-256 of the encoded bytes, or of the pixels where they are stored as such; uint8 of shape (n, 32).
+        content: SHA-256 of the encoded bytes, or of the pixels where the source holds pixels; uint8 of shape (n, 32).
         shape: Height, width and channels; int32 of shape (n, 3).
-        num_bytes: Of the encoded image; int64 of shape (n,).
-        spread: Standard deviation of the pixels, of large images of some of them, in [0, 255]; float32 of shape (n,).
-        signature: As `pipeline.data.near_duplicates` makes it; uint8 of shape (n, length), mapped.
-        problems: The problem and the evidence of those that could not be decoded, by their place.
+        num_bytes: Size of the encoded image; int64 of shape (n,).
+        spread: Standard deviation of the pixels, of a subset in large images, in [0, 255]; float32 of shape (n,).
+        signature: Thumbnail and size, from `pipeline.data.near_duplicates.signature`; uint8 of shape (n, length), mapped.
+        problems: Problem and evidence of the images that cannot be decoded, by their index.
     """
 
     content: Pixels
@@ -63,11 +63,11 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """All images of a dataset, decoded, in the order of its blocks.
+class DecodedImages:
+    """All decoded images of a dataset, in the order of its blocks.
 
     Attributes:
-        folder: Where they lie.
+        folder: Folder with their arrays.
     """
 
     folder: Path
@@ -78,9 +78,9 @@ class Decoded:
         return Facts(**arrays, problems=read_problems(self.folder / "problems.json"))
 
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Pixels]:
-        """The images of `rows` in that order, a few at a time: uint8 of shape (k, size, size, channels).
+        """Read the images of `rows` in that order, a few at a time: uint8 of shape (k, size, size, channels).
 
-        They are read one by one: a map of the file would keep the pages around each of them in memory.
+        Each image is read by itself: a memory map would keep the pages around it in memory.
         """
         images = np.load(self.folder / "images.npy", mmap_mode="r")
         shape, offset, num_bytes = images.shape[1:], images.offset, images[:1].nbytes
@@ -93,7 +93,7 @@ class Decoded:
                 yield piece
 
     def marks(self) -> NDArray[np.bytes_]:
-        """A digest of each image's signature: of what it looks like, whatever it is called and however it is stored."""
+        """Digest of each image's signature, which depends neither on its name nor on its format."""
         marks = np.empty(len(self.facts.spread), dtype="S32")
         for begin in range(0, len(marks), _PIECE):
             rows = np.ascontiguousarray(np.load(self.folder / "signature.npy", mmap_mode="r")[begin : begin + _PIECE])
@@ -101,34 +101,34 @@ class Decoded:
         return marks
 
     def first_copies(self, marks: NDArray[np.bytes_]) -> NDArray[np.int64]:
-        """For each image, the place of the first one with the same pixels, once fitted, and the same shape before.
+        """For each image, the index of the first one with the same fitted pixels and the same shape before.
 
         Args:
-            marks: From `marks`; only images that share one are compared.
+            marks: Digests from `marks`; only images with equal digests are compared.
         """
         first = np.arange(len(marks))
         _, number, count = np.unique(marks, return_inverse=True, return_counts=True)
         rows = np.flatnonzero(count[number] > 1)
         seen: dict[tuple[bytes, bytes], int] = {}
-        places = iter(rows.tolist())
+        row_numbers = iter(rows.tolist())
         for piece in self.pieces(rows):
             for image in piece:
-                row = next(places)
+                row = next(row_numbers)
                 first[row] = seen.setdefault((bytes(marks[row]), hashlib.sha256(image.data).digest()), row)
         return first
 
 
-def look_for_channels(raw: RawDataset, max_pixels: int) -> int:
-    """1 where all images of a sample are grey, else 3."""
+def detect_channels(raw: RawDataset, max_pixels: int) -> int:
+    """Number of channels: 1 where all images of a sample are grey, else 3."""
     chosen = raw.blocks[:: max(1, len(raw.blocks) // 20)]
     per_block = max(1, _SAMPLE // len(chosen))
-    for each in chosen:
-        found = each.read()
-        if isinstance(found, np.ndarray):
-            if found.shape[3] == 3:
+    for block in chosen:
+        images = block.read()
+        if isinstance(images, np.ndarray):
+            if images.shape[3] == 3:
                 return 3
             continue
-        for data in found[:: max(1, len(found) // per_block)]:
+        for data in images[:: max(1, len(images) // per_block)]:
             try:
                 if decode(data, max_pixels).shape[2] == 3:
                     return 3
@@ -137,20 +137,20 @@ def look_for_channels(raw: RawDataset, max_pixels: int) -> int:
     return 1
 
 
-def decode_all(raw: RawDataset, settings: Settings, cache: Path, workers: int | None) -> Decoded:
-    """Decode what is not decoded yet.
+def decode_all(raw: RawDataset, settings: DecodingSettings, cache: Path, workers: int | None) -> DecodedImages:
+    """Decode the images that the cache does not hold yet.
 
     Args:
         raw: The dataset.
-        settings: How.
-        cache: Folder of the cache; the result is a folder in it, named by what it was made of.
-        workers: Processes; None: as many as pay off, at most one for each core.
+        settings: Settings of decoding.
+        cache: Folder of the cache; the result is a folder in it, named by a digest of its inputs.
+        workers: Number of processes; None: as many as save time, at most one for each core.
 
     Raises:
-        DataError: The disk has no room.
+        DataError: The disk is full.
     """
     decoder = _decoder(settings)
-    folder = cache / f"decoded-{_digest(decoder, _bytes_of(raw))}"
+    folder = cache / f"decoded-{_digest(decoder, _file_digests(raw))}"
     with lock.held(folder, wait=True):
         if not (folder / "about.json").exists():
             try:
@@ -162,21 +162,21 @@ def decode_all(raw: RawDataset, settings: Settings, cache: Path, workers: int | 
             atomic.write_text(folder / "about.json", json.dumps({"decoder": decoder}))
             shutil.rmtree(folder / "blocks")
         os.utime(folder)
-    return Decoded(folder)
+    return DecodedImages(folder)
 
 
-def _bytes_of(raw: RawDataset) -> list[tuple[str, str, int]]:
-    """Names the images by the bytes of their files, and the way in which they are read from these."""
+def _file_digests(raw: RawDataset) -> list[tuple[str, str, int]]:
+    """The class of each block, the SHA-256 of its file, and its number of images."""
     digests = {}
-    for path in dict.fromkeys(each.path for each in raw.blocks):
+    for path in dict.fromkeys(block.path for block in raw.blocks):
         with path.open("rb") as file:
             digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    return [(type(each).__name__, digests[each.path], each.num_images) for each in raw.blocks]
+    return [(type(block).__name__, digests[block.path], block.num_images) for block in raw.blocks]
 
 
-def _decoder(settings: Settings) -> str:
-    """Names everything but the data that the result depends on."""
-    modules = (decoding, images, near_duplicates, block)
+def _decoder(settings: DecodingSettings) -> str:
+    """Digest of everything but the data that the result depends on."""
+    modules = (decoding, image_formats, pixels, near_duplicates, decoding_job)
     sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules]
     versions = [version(name) for name in ("numpy", "opencv-python-headless", "pillow")]
     return _digest(asdict(settings), sources, versions)
@@ -187,24 +187,24 @@ def _digest(*content: object) -> str:
 
 
 def _earlier(cache: Path, decoder: str) -> Path | None:
-    """What the same decoder made last of another version of the data, or of other data."""
-    made = []
+    """Folder that the same decoder filled last from other data, such as an earlier version of them."""
+    candidates = []
     for about in cache.glob("decoded-*/about.json"):
         with suppress(OSError, ValueError):
             if json.loads(about.read_text())["decoder"] == decoder:
-                made.append((about.parent.stat().st_mtime, about.parent))
-    return max(made)[1] if made else None
+                candidates.append((about.parent.stat().st_mtime, about.parent))
+    return max(candidates)[1] if candidates else None
 
 
 def _decode_blocks(
-    raw: RawDataset, settings: Settings, folder: Path, earlier: Path | None, workers: int | None
+    raw: RawDataset, settings: DecodingSettings, folder: Path, earlier: Path | None, workers: int | None
 ) -> None:
-    begins = np.cumsum([0, *(each.num_images for each in raw.blocks)]).tolist()
+    begins = np.cumsum([0, *(block.num_images for block in raw.blocks)]).tolist()
     (folder / "blocks").mkdir(parents=True, exist_ok=True)
     offset = _allocate(folder / "images.npy", begins[-1], settings)
     records = [folder / "blocks" / f"{number:06d}.npz" for number in range(len(raw.blocks))]
     jobs = [
-        BlockJob(raw.blocks[number], settings, folder / "images.npy", offset, begins[number], record, earlier)
+        DecodingJob(raw.blocks[number], settings, folder / "images.npy", offset, begins[number], record, earlier)
         for number, record in enumerate(records)
         if not record.exists()
     ]
@@ -219,13 +219,13 @@ def _decode_blocks(
     np.save(folder / "order.npy", order)
     problems = {}
     for begin, record in zip(begins, records, strict=False):
-        for place, problem in read_problems(record.with_suffix(".json")).items():
-            problems[begin + place] = problem
+        for index, problem in read_problems(record.with_suffix(".json")).items():
+            problems[begin + index] = problem
     atomic.write_text(folder / "problems.json", json.dumps(problems))
 
 
-def _allocate(path: Path, num_images: int, settings: Settings) -> int:
-    """Make room for all images, and say where in the file the first one begins."""
+def _allocate(path: Path, num_images: int, settings: DecodingSettings) -> int:
+    """Reserve the file for all images; returns the byte where the first one begins."""
     shape = (num_images, settings.size, settings.size, settings.channels)
     num_bytes = int(np.prod(shape, dtype=np.int64))
     free = shutil.disk_usage(path.parent).free
@@ -238,15 +238,15 @@ def _allocate(path: Path, num_images: int, settings: Settings) -> int:
     return offset
 
 
-def _no_room(folder: Path, num_images: int, settings: Settings, found: str) -> DataError:
+def _no_room(folder: Path, num_images: int, settings: DecodingSettings, cause: str) -> DataError:
     num_bytes = num_images * settings.size**2 * settings.channels
     return DataError(
-        f"{folder.parent} must have room for the {num_bytes:,} bytes of the decoded images; {found}. Free some space (`make "
+        f"{folder.parent} must have room for the {num_bytes:,} bytes of the decoded images; {cause}. Free some space (`make "
         "clean-cache` removes what can be made again), or lower prepare.size."
     )
 
 
-def _work(jobs: Sequence[BlockJob], num_images: int, workers: int | None) -> None:
+def _work(jobs: Sequence[DecodingJob], num_images: int, workers: int | None) -> None:
     from joblib import delayed
     from joblib.externals.loky import get_reusable_executor
     from rich.console import Console

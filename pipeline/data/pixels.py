@@ -1,4 +1,4 @@
-"""Images of one dataset brought to one size, and what is measured on them."""
+"""Brings images to one size, and computes the mean and the standard deviation of their pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,13 +7,13 @@ Images = NDArray[np.uint8]
 
 
 def fit_image(image: Images, size: int, fit: str) -> Images:
-    """Bring one image to `size` × `size` pixels.
+    """Bring an image to `size` × `size` pixels.
 
     Args:
         image: uint8 of shape (height, width, channels).
         size: Height and width in pixels afterwards.
-        fit: `pad` centres it in zeros (one that is larger is first made smaller, with its proportions kept); `crop` cuts
-            out the largest square in its middle and brings that to the size; `stretch` gives up its proportions.
+        fit: `pad` shrinks a larger image and centres it in zeros; `crop` resizes the largest square in its middle;
+            `stretch` resizes it without its proportions.
 
     Returns:
         uint8 of shape (size, size, channels).
@@ -36,9 +36,9 @@ def fit_image(image: Images, size: int, fit: str) -> Images:
 
 
 def _resized(image: Images, height: int, width: int) -> Images:
-    """First made smaller, each pixel the mean of the area it covers, where it is too large; then larger, linearly.
+    """Shrink an image by area means, then enlarge it linearly.
 
-    OpenCV would take no means at all of an image that shrinks one way and grows the other.
+    In one call, OpenCV would use no area means for an image that shrinks along one axis and grows along the other.
     """
     import cv2
 
@@ -51,7 +51,7 @@ def _resized(image: Images, height: int, width: int) -> Images:
 
 
 class PixelCounts:
-    """How often each value occurs in each channel, counted chunk by chunk, so that mean and std are exact.
+    """Counts the values of each channel piece by piece, so that mean and standard deviation are exact.
 
     >>> counts = PixelCounts(num_channels=1)
     >>> counts.add(np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1))
@@ -68,11 +68,11 @@ class PixelCounts:
             counts += np.bincount(images[..., channel].ravel(), minlength=256)
 
     def mean(self) -> list[float]:
-        """Of each channel, with values in [0, 1]."""
+        """Mean of each channel, with values in [0, 1]."""
         return [float(value) for value in self._mean()]
 
     def std(self) -> list[float]:
-        """Of each channel, with values in [0, 1]; 1 for a channel that never changes, which cannot be scaled."""
+        """Standard deviation of each channel, with values in [0, 1]; 1 for a constant channel, which cannot be scaled."""
         squares = (np.arange(256) / 255 - self._mean()[:, None]) ** 2
         std = np.sqrt((self._counts * squares).sum(axis=1) / self._counts.sum(axis=1))
         return [float(value) or 1.0 for value in std]

@@ -1,4 +1,4 @@
-"""Image files packed, byte for byte, into a few Parquet files, as the Hugging Face hub stores images.
+"""Packs image files, byte for byte, into a few Parquet files, as the Hugging Face hub stores images.
 
 DVC hashes and links a few large files in a moment and 100,000 small ones in minutes. A file goes into a shard by the hash of
 its path, so that a new or changed image changes one shard, and DVC stores that one alone anew.
@@ -8,7 +8,7 @@ import csv
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,26 +16,26 @@ from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.source.files import DamagedError, Skipped, Tree, read
-from pipeline.source.layout import Row, spelled
+from pipeline.source.layout import LabelledFile, printable
 from pipeline.storage.atomic import room_for
 
 SHARD_BYTES = 128 << 20
 MAX_SHARDS = 64
 ROW_GROUP_BYTES, ROW_GROUP_IMAGES = 4 << 20, 1000
-"""Of each shard in memory: what has not been written of it yet. No other shard decides when, or one change would move all."""
+"""Limits of a row group. Each shard counts its own, so that a change of one shard leaves the others' bytes as they are."""
 AHEAD_BYTES = 64 << 20
-"""Of files that are read before it is their turn."""
+"""Limit for files that are read ahead."""
 
 
-def pack(tree: Tree, rows: Sequence[Row], out: Path, max_file_bytes: int, max_bytes: int) -> list[Skipped]:
-    """Write the images of `rows` to `out/images-00.parquet` and so on.
+def pack(tree: Tree, images: Sequence[LabelledFile], out: Path, max_file_bytes: int, max_bytes: int) -> list[Skipped]:
+    """Write images to `out/images-00.parquet` and so on.
 
     Args:
-        tree: Where they are.
-        rows: Which, in the order in which the source is best read.
+        tree: Files of the source.
+        images: Images to write, in the order in which the source is best read.
         out: An existing folder.
-        max_file_bytes: A larger file is left out.
-        max_bytes: Of all images; more is refused.
+        max_file_bytes: Limit for one image; a larger one is left out.
+        max_bytes: Limit for all images together.
 
     Returns:
         The files that were left out.
@@ -44,40 +44,42 @@ def pack(tree: Tree, rows: Sequence[Row], out: Path, max_file_bytes: int, max_by
         DataError: The images are larger than `max_bytes` together, or none can be read, or the disk is full.
     """
     skipped = []
-    announced = sum(row.entry.size for row in rows if row.entry.size <= max_file_bytes)
+    announced = sum(image.entry.size for image in images if image.entry.size <= max_file_bytes)
     _check_total(announced, max_bytes)
     num_shards = 1
     while num_shards < MAX_SHARDS and announced > num_shards * SHARD_BYTES:
         num_shards *= 2
     total = 0
-    with _progress(len(rows)) as advance, _Shards(out, num_shards, announced) as shards:
-        for row, data in _read_ahead(tree, rows, max_file_bytes):
+    with _progress(len(images)) as advance, _Shards(out, num_shards, announced) as shards:
+        for image, data in _read_ahead(tree, images, max_file_bytes):
             advance()
             if isinstance(data, Skipped):
                 skipped.append(data)
                 continue
             total += len(data)
             _check_total(total, max_bytes)
-            shards.add(row, data)
-    if len(skipped) == len(rows):
+            shards.add(image, data)
+    if len(skipped) == len(images):
         raise DataError(
-            f"data.source must hold images that can be read; none of {len(rows):,} can: {skipped[0].path}: "
+            f"data.source must hold images that can be read; none of {len(images):,} can: {skipped[0].path}: "
             f"{skipped[0].evidence}."
         )
     return skipped
 
 
-def _read_ahead(tree: Tree, rows: Sequence[Row], max_file_bytes: int) -> Iterator[tuple[Row, bytes | Skipped]]:
-    """The bytes of each image in turn, or why it is left out; as many are read at once as the source is best read."""
+def _read_ahead(
+    tree: Tree, images: Sequence[LabelledFile], max_file_bytes: int
+) -> Iterator[tuple[LabelledFile, bytes | Skipped]]:
+    """The bytes of each image in order, or why it is left out; `tree.num_readers` images are read at once."""
     if tree.num_readers == 1:
-        yield from ((row, _read(tree, row, max_file_bytes)) for row in rows)
+        yield from ((image, _read(tree, image, max_file_bytes)) for image in images)
         return
-    waiting: deque[tuple[Row, Future[bytes | Skipped]]] = deque()
+    waiting: deque[tuple[LabelledFile, Future[bytes | Skipped]]] = deque()
     with ThreadPoolExecutor(tree.num_readers) as readers:
         try:
-            for row in rows:
-                waiting.append((row, readers.submit(_read, tree, row, max_file_bytes)))
-                while len(waiting) > 2 * tree.num_readers or sum(row.entry.size for row, _ in waiting) > AHEAD_BYTES:
+            for image in images:
+                waiting.append((image, readers.submit(_read, tree, image, max_file_bytes)))
+                while len(waiting) > 2 * tree.num_readers or sum(file.entry.size for file, _ in waiting) > AHEAD_BYTES:
                     first, data = waiting.popleft()
                     yield first, data.result()
             while waiting:
@@ -87,14 +89,14 @@ def _read_ahead(tree: Tree, rows: Sequence[Row], max_file_bytes: int) -> Iterato
             readers.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(tree: Tree, row: Row, max_file_bytes: int) -> bytes | Skipped:
-    if row.entry.size > max_file_bytes:
-        evidence = f"{row.entry.size:,} bytes, more than data.max_file_megabytes={max_file_bytes / 1e6:g}"
-        return Skipped(row.entry.path, "too_large", evidence)
+def _read(tree: Tree, image: LabelledFile, max_file_bytes: int) -> bytes | Skipped:
+    if image.entry.size > max_file_bytes:
+        evidence = f"{image.entry.size:,} bytes, more than data.max_file_megabytes={max_file_bytes / 1e6:g}"
+        return Skipped(image.entry.path, "too_large", evidence)
     try:
-        return read(tree, row.entry, max_file_bytes)
+        return read(tree, image.entry, max_file_bytes)
     except DamagedError as error:
-        return Skipped(row.entry.path, "damaged", str(error))
+        return Skipped(image.entry.path, "damaged", str(error))
 
 
 def _check_total(num_bytes: int, max_bytes: int) -> None:
@@ -106,17 +108,17 @@ def _check_total(num_bytes: int, max_bytes: int) -> None:
 
 
 def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
-    """Write what was left out, and why, as CSV."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file)
+    """Write a CSV file with the files that were left out."""
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as table:
+        writer = csv.writer(table)
         writer.writerow(["path", "problem", "evidence"])
         writer.writerows(
-            [each.path, each.problem, each.evidence] for each in sorted(skipped, key=lambda each: each.path)
+            [file.path, file.problem, file.evidence] for file in sorted(skipped, key=lambda file: file.path)
         )
 
 
 class _Shards:
-    """Parquet files that grow side by side."""
+    """Writes Parquet files side by side."""
 
     def __init__(self, out: Path, number: int, num_bytes: int) -> None:
         import pyarrow as pa
@@ -124,8 +126,8 @@ class _Shards:
         image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         texts = [(name, pa.string()) for name in ("path", "label", "split", "group")]
         self._schema = pa.schema([*texts, ("image", image)])
-        self._paths = [out / f"images-{place:02d}.parquet" for place in range(number)]
-        self._rows: list[list[dict[str, Any]]] = [[] for _ in range(number)]
+        self._paths = [out / f"images-{shard:02d}.parquet" for shard in range(number)]
+        self._rows: list[list[dict[str, object]]] = [[] for _ in range(number)]
         self._bytes = [0] * number
         self._num_bytes = num_bytes
         self._stack = ExitStack()
@@ -144,31 +146,31 @@ class _Shards:
 
     def __exit__(self, *error: Any) -> bool | None:
         if error[0] is None:
-            for place in range(len(self._paths)):
-                self._flush(place)
+            for shard in range(len(self._paths)):
+                self._flush(shard)
         return self._stack.__exit__(*error)
 
-    def add(self, row: Row, data: bytes) -> None:
-        first = int.from_bytes(hashlib.sha256(row.entry.path.encode("utf-8", "surrogateescape")).digest()[:4], "big")
-        place = first * len(self._paths) >> 32
-        path = spelled(row.entry.path)
-        columns = {"path": path, "label": row.label, "split": row.split or None, "group": row.group or None}
-        self._rows[place].append({**columns, "image": {"bytes": data, "path": path}})
-        self._bytes[place] += len(data)
-        if self._bytes[place] >= ROW_GROUP_BYTES or len(self._rows[place]) >= ROW_GROUP_IMAGES:
-            self._flush(place)
+    def add(self, image: LabelledFile, data: bytes) -> None:
+        digest = hashlib.sha256(image.entry.path.encode("utf-8", "surrogateescape")).digest()
+        shard = int.from_bytes(digest[:4], "big") * len(self._paths) >> 32
+        path = printable(image.entry.path)
+        columns = {"path": path, "label": image.label, "split": image.split or None, "group": image.group or None}
+        self._rows[shard].append({**columns, "image": {"bytes": data, "path": path}})
+        self._bytes[shard] += len(data)
+        if self._bytes[shard] >= ROW_GROUP_BYTES or len(self._rows[shard]) >= ROW_GROUP_IMAGES:
+            self._flush(shard)
 
-    def _flush(self, place: int) -> None:
+    def _flush(self, shard: int) -> None:
         import pyarrow as pa
 
-        if self._rows[place]:
-            self._writers[place].write_table(pa.Table.from_pylist(self._rows[place], self._schema))
-        self._rows[place], self._bytes[place] = [], 0
+        if self._rows[shard]:
+            self._writers[shard].write_table(pa.Table.from_pylist(self._rows[shard], self._schema))
+        self._rows[shard], self._bytes[shard] = [], 0
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """Gives a function to call for each file; shows their number, the rate and the time left."""
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show the number of files, the rate and the time left, and give a function to call for each file."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

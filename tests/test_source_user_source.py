@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.source.files import DamagedError, Entry, hidden, read
-from pipeline.source.trees import opened
+from pipeline.source.user_source import opened
 
 FILES = {"cats/1.png": b"one", "cats/two words.png": b"two", "größe/3.png": b"three"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.images import Images, PixelCounts, fit_image
+from pipeline.data.pixels import Images, PixelCounts, fit_image
 from pipeline.plotting.overview import overview
 
 

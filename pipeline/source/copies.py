@@ -1,59 +1,61 @@
-"""Files that hold many images each, copied out of a source: gzipped ones unpacked, the arrays of an .npz file one by one."""
+"""Copies files with many images out of a source: unpacks gzipped ones, and writes each array of an .npz file."""
 
 import gzip
 import os
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from pipeline.artefacts.source import SourcePart
 from pipeline.errors import DataError
 from pipeline.source import containers
 from pipeline.source.archives import ZipTree
 from pipeline.source.files import READ_ERRORS, DamagedError, Entry, Tree, chunks, reason
+from pipeline.source.layout import Layout
 from pipeline.storage.atomic import room_for
 
 
-def copy_parts(tree: Tree, layout: str, parts: Mapping[str, Any], out: Path, max_bytes: int) -> dict[str, Any]:
-    """Copy the files of `parts` into `out`, gzipped and zipped ones unpacked, and name them as they are called there.
+def copy_parts(tree: Tree, layout: Layout, out: Path, max_bytes: int) -> list[SourcePart]:
+    """Copy the parts of `layout` into `out`, unpacked.
 
     Args:
-        tree: Where they are.
-        layout: What they are, and
-        parts: which, as `pipeline.source.layout.Found` has them.
+        tree: Files of the source.
+        layout: Layout of these files.
         out: An existing folder.
-        max_bytes: Of all files together, unpacked.
+        max_bytes: Limit for all files together, unpacked.
+
+    Returns:
+        The parts, with the names of the copies.
 
     Raises:
         DataError: A file cannot be read, they are too large, or the disk is full.
     """
-    if "npz" in parts:
-        return _copy_arrays(tree, parts["npz"], out, max_bytes)
+    if layout.archive is not None:
+        return _copy_arrays(tree, layout.archive, out, max_bytes)
     copies = _Copies(tree, out, max_bytes)
-    if layout == "parquet":
-        return {copies.add(path): about for path, about in parts.items()}
-    return {
-        split: {
-            kind: copies.add(paths) if isinstance(paths, str) else [copies.add(path) for path in paths]
-            for kind, paths in files.items()
-        }
-        for split, files in parts.items()
-    }
+    return [
+        SourcePart(
+            split=part.split,
+            images=[copies.add(path) for path in part.images],
+            labels=None if part.labels is None else copies.add(part.labels),
+        )
+        for part in layout.parts
+    ]
 
 
-def _copy_arrays(tree: Tree, path: str, out: Path, max_bytes: int) -> dict[str, Any]:
-    """The arrays of an .npz file, each as a .npy file of its own; nothing in it is unpickled."""
-    entry = next(each for each in tree.listing.entries if each.path == path)
+def _copy_arrays(tree: Tree, path: str, out: Path, max_bytes: int) -> list[SourcePart]:
+    """Copy the arrays of an .npz file, each as a .npy file; nothing in it is unpickled."""
+    archive_entry = next(entry for entry in tree.listing.entries if entry.path == path)
     try:
-        with tree.open(entry) as file, zipfile.ZipFile(file) as archive:
+        with tree.open(archive_entry) as file, zipfile.ZipFile(file) as archive:
             arrays = ZipTree(archive)
-            found = containers.arrays(arrays.listing.entries)
-            if found is None or "npz" in found.parts:
-                names = ", ".join(sorted(each.path.removesuffix(".npy") for each in arrays.listing.entries))
+            layout = containers.arrays(arrays.listing.entries)
+            if layout is None or layout.archive is not None:
+                names = ", ".join(sorted(entry.path.removesuffix(".npy") for entry in arrays.listing.entries))
                 raise DataError(
                     f"{path} must hold arrays named images and labels, or x_train and y_train; it holds {names or 'none'}."
                 )
-            return copy_parts(arrays, "arrays", found.parts, out, max_bytes)
+            return copy_parts(arrays, layout, out, max_bytes)
     except DataError:
         raise
     except READ_ERRORS as error:
@@ -61,7 +63,7 @@ def _copy_arrays(tree: Tree, path: str, out: Path, max_bytes: int) -> dict[str, 
 
 
 class _Copies:
-    """Files copied into one folder, as long as they are not too large together."""
+    """Copies files into one folder, up to a limit for all of them together."""
 
     def __init__(self, tree: Tree, out: Path, max_bytes: int) -> None:
         self._tree, self._out = tree, out
@@ -69,7 +71,7 @@ class _Copies:
         self._max_bytes = self._left = max_bytes
 
     def add(self, path: str) -> str:
-        """Copy a file, sharing its blocks where the file system can; give the name of the copy."""
+        """Copy a file and return the name of the copy; the two share their blocks where the file system allows it."""
         entry = self._entries[path]
         target = self._out / self._free(PurePosixPath(path).name.removesuffix(".gz"))
         try:
@@ -88,7 +90,7 @@ class _Copies:
         return target.name
 
     def _free(self, name: str) -> str:
-        """`name`, or where it is taken already, as by a file of another folder, that with a number before it."""
+        """`name`, after a number where a file of another folder has the same name."""
         number, free = 1, name
         while (self._out / free).exists():
             number, free = number + 1, f"{number + 1}-{name}"
@@ -121,7 +123,7 @@ def _damaged(path: str, why: str) -> DataError:
 
 
 def _descriptor(file: Any) -> int | None:
-    """The number of a file of the system, of which nothing has been read yet; None for a member of an archive."""
+    """The descriptor of a file of the operating system; None for a member of an archive."""
     try:
         return int(file.fileno()) if type(file).__module__ == "_io" else None
     except (OSError, AttributeError):
@@ -132,6 +134,6 @@ def _copy_range(source: int, target: int, max_bytes: int) -> int:
     try:
         count = os.copy_file_range(source, target, min(max_bytes, 1 << 30))
     except OSError:
-        return 0  # not between these file systems; it is read and written instead
+        return 0  # these file systems cannot: the caller reads and writes instead
     os.lseek(target, 0, os.SEEK_END)
     return count

@@ -1,4 +1,4 @@
-"""One block of raw images decoded, by whichever process: what each of its images becomes, and what is known of it."""
+"""Decodes one block of raw images in a process of its own, and measures each image."""
 
 import hashlib
 import json
@@ -12,33 +12,33 @@ from numpy.typing import NDArray
 
 from pipeline.data import near_duplicates
 from pipeline.data.decoding import BadImageError, decode, quiet_libraries, with_channels
-from pipeline.data.images import fit_image
-from pipeline.data.layouts import Block
 from pipeline.data.near_duplicates import signature
+from pipeline.data.pixels import fit_image
+from pipeline.data.raw_dataset import Block
 
 Pixels = NDArray[np.uint8]
 
 cv2.setNumThreads(1)  # the images are shared out among processes
 
 _SPREAD_SIDE = 64
-"""Pixels along the shorter side, or a little more, that tell how much an image varies."""
+"""Number of pixels along the shorter side, or a little more, that the standard deviation is computed from."""
 
 FACTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "content": ("uint8", (32,)), "shape": ("int32", (3,)), "num_bytes": ("int64", ()), "spread": ("float32", ()),
     "signature": ("uint8", (near_duplicates.SIGNATURE_BYTES,)),
 }  # fmt: skip
-"""What is known of each image, with its type and the lengths of an entry."""
+"""Type and shape of each measurement of an image; see `pipeline.data.decoded_images.Facts`."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decoding depends on beside the image.
+class DecodingSettings:
+    """Settings of decoding.
 
     Attributes:
         size: Height and width in pixels afterwards.
         channels: 1 or 3.
-        fit: As `pipeline.data.images.fit_image` takes it.
-        max_pixels: Of an image; one with more is refused before it is decoded.
+        fit: `pad`, `crop` or `stretch`, as `pipeline.data.pixels.fit_image` takes it.
+        max_pixels: Limit for the pixels of an image before decoding.
     """
 
     size: int
@@ -48,11 +48,21 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class BlockJob:
-    """One block, and where what is made of it goes: into the array at `target` and into `record`."""
+class DecodingJob:
+    """Decodes one block.
+
+    Attributes:
+        block: The raw images.
+        settings: DecodingSettings of decoding.
+        target: File with the array of all decoded images.
+        offset: Byte of `target` where its first image begins.
+        begin: Number of the block's first image in `target`.
+        record: File for the measurements of the block's images; the block is done once it exists.
+        earlier: Folder of an earlier version's decoded images, which are reused.
+    """
 
     block: Block
-    settings: Settings
+    settings: DecodingSettings
     target: Path
     offset: int
     begin: int
@@ -60,11 +70,11 @@ class BlockJob:
     earlier: Path | None
 
     def __call__(self) -> tuple[int, int]:
-        """Decode, write, and count the images and those of them that an earlier version held."""
+        """Decode and write the images; returns their number, and the number of those that were reused."""
         with quiet_libraries():
-            return self._decoded()
+            return self._run()
 
-    def _decoded(self) -> tuple[int, int]:
+    def _run(self) -> tuple[int, int]:
         raw, settings = self.block.read(), self.settings
         content = np.stack([_sha256(image) for image in raw])
         facts = {name: np.zeros((len(raw), *lengths), dtype) for name, (dtype, lengths) in FACTS.items()}
@@ -72,28 +82,28 @@ class BlockJob:
         fitted = np.zeros((len(raw), settings.size, settings.size, settings.channels), np.uint8)
         problems: dict[int, tuple[str, str]] = {}
         reused = _reuse(self.earlier, fitted, facts, problems)
-        for place in np.flatnonzero(~reused):
+        for index in np.flatnonzero(~reused):
             try:
-                fitted[place] = _decode_one(
-                    raw[place], settings, {name: facts[name][place : place + 1] for name in FACTS}
+                fitted[index] = _decode_one(
+                    raw[index], settings, {name: facts[name][index : index + 1] for name in FACTS}
                 )
             except BadImageError as error:
-                problems[int(place)] = (error.problem, error.evidence)
+                problems[int(index)] = (error.problem, error.evidence)
         with self.target.open("r+b") as file:
             file.seek(self.offset + self.begin * fitted[0].nbytes)
             file.write(fitted.data)
         self.record.with_suffix(".json").write_text(json.dumps(problems))
         draft = self.record.with_suffix(".draft.npz")
         np.savez(draft, **facts)  # type: ignore[arg-type]
-        draft.rename(self.record)  # last and whole: a block counts as done once its record is there
+        draft.rename(self.record)  # last and whole: a block counts as done once its record exists
         return len(raw), int(reused.sum())
 
 
-def _decode_one(image: bytes | Pixels, settings: Settings, facts: dict[str, NDArray[Any]]) -> Pixels:
-    """The image at its size; its facts are written into arrays of one entry.
+def _decode_one(image: bytes | Pixels, settings: DecodingSettings, facts: dict[str, NDArray[Any]]) -> Pixels:
+    """Decode and fit an image; write its measurements into arrays of one entry.
 
     Raises:
-        BadImageError: It cannot be decoded.
+        BadImageError: The image cannot be decoded.
     """
     pixels = image if isinstance(image, np.ndarray) else decode(image, settings.max_pixels)
     facts["num_bytes"][0] = pixels.nbytes if isinstance(image, np.ndarray) else len(image)
@@ -107,13 +117,13 @@ def _decode_one(image: bytes | Pixels, settings: Settings, facts: dict[str, NDAr
 def _reuse(
     earlier: Path | None, fitted: Pixels, facts: dict[str, NDArray[Any]], problems: dict[int, tuple[str, str]]
 ) -> NDArray[np.bool_]:
-    """Fill in what `earlier` holds of the images with the same content, and tell which these are."""
+    """Fill in the images that `earlier` holds with the same content; returns which these are."""
     reused = np.zeros(len(fitted), np.bool_)
     if earlier is None:
         return reused
     keys, order, content = (np.load(earlier / f"{name}.npy", mmap_mode="r") for name in ("keys", "order", "content"))
-    places = np.searchsorted(keys, keys_of_content(facts["content"])).clip(max=len(keys) - 1)
-    rows = order[places]
+    positions = np.searchsorted(keys, keys_of_content(facts["content"])).clip(max=len(keys) - 1)
+    rows = order[positions]
     reused[:] = (content[rows] == facts["content"]).all(axis=1)
     chosen = rows[reused]
     fitted[reused] = np.load(earlier / "images.npy", mmap_mode="r")[chosen]
@@ -122,20 +132,21 @@ def _reuse(
     known = read_problems(earlier / "problems.json")
     if known:
         problems |= {
-            int(place): known[int(rows[place])] for place in np.flatnonzero(reused) if int(rows[place]) in known
+            int(index): known[int(rows[index])] for index in np.flatnonzero(reused) if int(rows[index]) in known
         }
     return reused
 
 
 def _sha256(data: bytes | Pixels) -> Pixels:
-    """Of bytes, or of pixels row by row, channels last."""
+    """SHA-256 of bytes, or of pixels row by row, channels last."""
     return np.frombuffer(hashlib.sha256(data if isinstance(data, bytes) else data.data).digest(), np.uint8)
 
 
 def keys_of_content(content: Pixels) -> NDArray[np.uint64]:
-    """The first 8 of the 32 bytes of each digest, as one number to sort by."""
+    """The first 8 bytes of each digest, as a number to sort by."""
     return np.ascontiguousarray(content[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 
 def read_problems(path: Path) -> dict[int, tuple[str, str]]:
-    return {int(place): (problem, evidence) for place, (problem, evidence) in json.loads(path.read_text()).items()}
+    """Problem and evidence of the images that could not be decoded, by their index."""
+    return {int(index): (problem, evidence) for index, (problem, evidence) in json.loads(path.read_text()).items()}

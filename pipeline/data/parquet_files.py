@@ -1,0 +1,119 @@
+"""Reads Parquet files with encoded images, as `fetch` packs them and as the Hugging Face hub stores them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artefacts.source import SPLIT_NAMES, SourcePart
+from pipeline.errors import DataError
+
+COLUMNS = {"image": "image", "label": "label", "path": "path", "split": "split", "group": "group"}
+"""Columns by role, as `fetch` packs them."""
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a Parquet file.
+
+    Attributes:
+        path: The file.
+        number: Number of the row group in the file.
+        column: Column that holds the images: bytes, or a struct with a field `bytes`.
+        num_images: Number of rows.
+    """
+
+    path: Path
+    number: int
+    column: str
+    num_images: int
+
+    def read(self) -> list[bytes]:
+        """The bytes of each encoded image; none for a missing image."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path, memory_map=True) as file:
+            values = file.read_row_group(self.number, columns=[self.column])[self.column].to_pylist()
+        return [(value.get("bytes") if isinstance(value, dict) else value) or b"" for value in values]
+
+
+@dataclass(frozen=True)
+class ParquetRows:
+    """Row groups, and the columns beside the images in their order; see `pipeline.data.raw_dataset.RawDataset`."""
+
+    blocks: list[RowGroup]
+    labels: list[Any]
+    splits: list[str]
+    ids: list[str]
+    files: list[str]
+    groups: list[str]
+
+
+def read_parquet(
+    folder: Path, parts: Sequence[SourcePart] | None, columns: Mapping[str, str | None] | None
+) -> ParquetRows:
+    """Read the columns beside the images.
+
+    Args:
+        folder: Folder with the files.
+        parts: Files to read; None: all of the folder.
+        columns: Columns by role; a role that is missing or None has no column. None: `COLUMNS`.
+
+    Raises:
+        DataError: A file is missing, damaged, or without its column of images or labels; or an image has no label.
+    """
+    roles = {**dict.fromkeys(COLUMNS), **(columns or COLUMNS)}
+    rows = ParquetRows([], [], [], [], [], [])
+    if not parts:
+        parts = [SourcePart(split="", images=[path.name]) for path in sorted(folder.glob("*.parquet"))]
+    for part in parts:
+        for name in part.images:
+            _read_file(folder / name, part.split, roles, rows)
+    if not rows.labels:
+        raise DataError(f"{folder} must hold Parquet files with images; there is none with a row.")
+    return rows
+
+
+def _read_file(path: Path, split: str, roles: Mapping[str, str | None], rows: ParquetRows) -> None:
+    """Append the rows of one file to `rows`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            names = set(file.schema_arrow.names)
+            wanted = {role: name for role, name in roles.items() if name in names and role != "image"}
+            if roles["image"] not in names or "label" not in wanted:
+                raise DataError(
+                    f"{path} must have the columns {roles['image']!r} and {roles['label']!r}; it has "
+                    f"{', '.join(sorted(names))}. Name them with data.columns."
+                )
+            table = file.read(columns=list(wanted.values()))
+            sizes = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+    except FileNotFoundError:
+        raise DataError(f"{path} must be there, as source.json says; there is no such file.") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} must be a whole Parquet file; got a damaged one ({error}).") from None
+
+    def column(role: str) -> list[Any]:
+        return table[wanted[role]].to_pylist() if role in wanted else [None] * len(table)
+
+    labels = column("label")
+    if None in labels:
+        raise DataError(f"{path} must have a label for each image; row {labels.index(None)} has none.")
+    rows.blocks.extend(RowGroup(path, number, str(roles["image"]), size) for number, size in enumerate(sizes) if size)
+    rows.labels.extend(labels)
+    rows.splits.extend([_split(path, value) or split for value in column("split")])
+    rows.ids.extend([value or f"{path.stem}-{number:06d}" for number, value in enumerate(column("path"))])
+    rows.files.extend([path.name] * len(table))
+    rows.groups.extend(["" if value is None else str(value) for value in column("group")])
+
+
+def _split(path: Path, value: Any) -> str:
+    """`train`, `val` or `test`, or an empty text, for a value of the column with the splits."""
+    name = str("" if value is None else value).strip().lower()
+    if name and name not in SPLIT_NAMES:
+        raise DataError(
+            f"{path} must have train, val or test as its splits; got {value!r}. Name another column with data.columns."
+        )
+    return SPLIT_NAMES.get(name, "")

@@ -1,0 +1,38 @@
+"""Names of the problems of images and datasets, each with its meaning."""
+
+OF_IMAGES = {
+    "unreadable": "damaged or cut off",
+    "not_an_image": "something else than an image",
+    "bomb": "more pixels than prepare.max_pixels",
+    "tiny": "a side shorter than prepare.min_side",
+    "aspect": "one side longer than prepare.max_aspect times the other",
+    "blank": "one colour, or nearly so",
+    "duplicate": "the same pixels as an image before it",
+    "near_duplicate": "nearly the same picture as an image before it",
+    "conflicting_labels": "the same picture, or nearly, under two labels",
+    "leak": "in the training split of the source, and the same picture, or nearly, in its val or test",
+}
+OF_DATASET = {
+    "rare_class": "a class with fewer than prepare.min_per_class images",
+    "imbalance": "classes whose sizes differ by more than prepare.max_imbalance times",
+    "one_split": "a class that the source has in one split only",
+    "shortcut": "the size of an image or its name alone tells its class",
+}
+PROBLEMS = {**OF_IMAGES, **OF_DATASET}
+
+LEFT_OUT = {
+    "not_an_image": "something else than an image",
+    "unlisted": "an image that no table lists, or that lies in no class's folder",
+    "missing": "a table lists it, and it is not there",
+    "unlabelled": "a table gives it no label",
+    "damaged": "it cannot be read from the source",
+    "too_large": "more bytes than data.max_file_megabytes",
+    "encrypted": "it needs a password",
+    "link": "a link that leads out of the source, or to a folder, or is in an archive",
+    "unsafe_name": "a name that would lead out of its archive",
+    "no_file": "neither a file nor a folder, such as a device",
+}
+"""Reasons for which `fetch` leaves a file out."""
+
+UNDECODED = ("unreadable", "not_an_image", "bomb")
+"""Problems of images that cannot be decoded."""
