@@ -1,5 +1,6 @@
 """The processes of a training: whichever fails first, all of them end, and one message says why."""
 
+import json
 import os
 import signal
 import time
@@ -11,10 +12,13 @@ import pytest
 import torch
 from torch import distributed
 
+from pipeline.config.composition import compose
+from pipeline.config.validation import validate
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.training import parallel
 from pipeline.training.processes import leading
 
+CONF = Path(__file__).parent.parent / "conf"
 FOLLOWER = (
     "-c",
     "from pipeline.training.processes import follow_leader\n"
@@ -144,3 +148,9 @@ def test_there_must_be_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -
     message = r"train\.devices must be <= 1, the GPUs of this machine; got 2\. Lower it, or set train\.accelerator=cpu"
     with pytest.raises(ConfigError, match=message), leading(2, "auto", FOLLOWER):
         pass
+
+
+@pytest.mark.parametrize("overrides", [[], ["model=timm", "optimizer=adamw", "augment=strong", "train.devices=2"]])
+def test_followers_get_the_leaders_configuration(overrides: list[str]) -> None:
+    config = compose(CONF, CONF.parent / "params.yaml", overrides)
+    assert validate(json.loads(json.dumps(config.model_dump()))) == config
