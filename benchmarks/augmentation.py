@@ -32,7 +32,8 @@ STAGE = """
 import json, sys
 from pathlib import Path
 from pipeline.augment import augment
-augment(Path(sys.argv[1]), Path(sys.argv[2]), **json.loads(sys.argv[3]), fingerprint="")
+from pipeline.config.schema import Augment
+augment(Path(sys.argv[1]), Path(sys.argv[2]), Augment(**json.loads(sys.argv[3])))
 """
 
 

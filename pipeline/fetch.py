@@ -8,12 +8,10 @@ Command: python -m pipeline.fetch
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.artefacts.artefact import hash_files
-from pipeline.artefacts.source import SourcePart, SourceRecord
+from pipeline.artefacts.source import SourceRecord
 from pipeline.config.schema_data import Folder, Published
 from pipeline.source import copies, shards
 from pipeline.source.detect import detect
@@ -23,36 +21,17 @@ from pipeline.source.user_source import asked, local_copy, max_bytes, opened
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from pipeline.storage import lock
+from pipeline.storage.digests import sha256
 
 DIGITS_ORIGIN = "scikit-learn's load_digits; Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49"
 DIGITS_LICENCE = "CC BY 4.0"
 
 
-def fetch_published(
-    *,
-    name: str,
-    layout: str,
-    source: str | None,
-    mirrors: Sequence[str],
-    files: Mapping[str, str],
-    classes: Sequence[str],
-    licence: str,
-    origin: str,
-    out: Path,
-    cache: Path,
-    patience: Patience | None = None,
-) -> None:
+def fetch_published(*, data: Published, out: Path, cache: Path, patience: Patience | None = None) -> None:
     """Fill `out` with the files of a published dataset, the same bytes whichever mirror serves them.
 
     Args:
-        name: Name of the dataset.
-        layout: Layout of its files, as `pipeline.data.raw_dataset` names it.
-        source: The only place to look; None: the mirrors.
-        mirrors: Places, in the order in which they are tried.
-        files: SHA-256 of each unpacked file, by name.
-        classes: Names, in the order of the labels.
-        licence: Licence of the images.
-        origin: Publisher of the images, for people.
+        data: The section `data` of the configuration.
         out: An existing, empty folder.
         cache: Folder for this dataset alone, which keeps the pieces of broken downloads for the next run.
         patience: Time-outs.
@@ -60,10 +39,12 @@ def fetch_published(
     Raises:
         DataError: A file cannot be had anywhere, or the disk is full.
     """
-    key, places = ("data.source", [source]) if source is not None else ("data.mirrors", list(mirrors))
+    key, places = ("data.mirrors", data.mirrors) if data.source is None else ("data.source", [data.source])
     with lock.held(cache, wait=True):
-        fetch_files(files, key, places, out, cache, patience)
-    _describe(out, name=name, layout=layout, classes=classes, licence=licence, origin=origin)
+        fetch_files(data.files, key, places, out, cache, patience)
+    SourceRecord(
+        name=data.name, layout=data.layout, classes=data.classes, licence=data.licence, source=data.origin, files=_hashes(out)
+    ).write(out)  # fmt: skip
 
 
 def fetch_digits(*, out: Path) -> None:
@@ -74,8 +55,10 @@ def fetch_digits(*, out: Path) -> None:
     digits = load_digits()
     np.save(out / "images.npy", (digits.images.astype(np.int64) * 255 // 16).astype(np.uint8)[..., None])
     np.save(out / "labels.npy", digits.target.astype(np.int64))
-    names = [str(name) for name in digits.target_names]
-    _describe(out, name="digits", layout="arrays", classes=names, licence=DIGITS_LICENCE, origin=DIGITS_ORIGIN)
+    SourceRecord(
+        name="digits", layout="arrays", classes=[str(name) for name in digits.target_names], licence=DIGITS_LICENCE,
+        source=DIGITS_ORIGIN, files=_hashes(out),
+    ).write(out)  # fmt: skip
 
 
 def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
@@ -94,7 +77,7 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
     limit, limit_of_file = max_bytes(data), int(data.max_file_megabytes * 1e6)
     num_skipped, parts = 0, None
     with lock.held(cache, wait=True):
-        source = local_copy(str(data.source), root, cache, limit)
+        source = local_copy(data.source, root, cache, limit)
         with opened(source, data.storage_options, limit) as tree:
             layout = detect(tree, data.layout, data.table, data.columns)
             if layout.images:
@@ -105,47 +88,17 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
             else:
                 parts = copies.copy_parts(tree, layout, out, limit)
         shutil.rmtree(cache, ignore_errors=True)
-    print(f"{shown(str(data.source))}: {layout.title}" + (f"; {num_skipped:,} files left out" if num_skipped else ""))
-    _describe(
-        out,
-        name=data.title or Path(urlsplit(str(data.source)).path).name or "images",
-        layout="parquet" if layout.images else layout.kind,
-        classes=data.classes or layout.classes,
-        licence=data.licence,
-        origin=shown(str(data.source)),
-        found=layout.title,
-        asked=asked(data),
-        parts=parts,
-        columns=layout.columns or None,
-    )
-
-
-def _describe(
-    out: Path,
-    *,
-    name: str,
-    layout: str,
-    classes: Sequence[str] | None,
-    licence: str,
-    origin: str,
-    found: str | None = None,
-    asked: str | None = None,
-    parts: list[SourcePart] | None = None,
-    columns: dict[str, str | None] | None = None,
-) -> None:
-    """Write `source.json`. It does not tell which mirror served: the same data give the same bytes."""
+    print(f"{shown(data.source)}: {layout.title}" + (f"; {num_skipped:,} files left out" if num_skipped else ""))
     SourceRecord(
-        name=name,
-        layout=layout,
-        found=found,
-        asked=asked,
-        parts=parts,
-        columns=columns,
-        classes=None if classes is None else list(classes),
-        licence=licence,
-        source=origin,
-        files=hash_files(out, sorted(path.name for path in out.iterdir())),
-    ).write(out)
+        name=data.title or Path(urlsplit(data.source).path).name or "images",
+        layout="parquet" if layout.images else layout.kind, found=layout.title, asked=asked(data), parts=parts,
+        columns=layout.columns or None, classes=data.classes or layout.classes, licence=data.licence,
+        source=shown(data.source), files=_hashes(out),
+    ).write(out)  # fmt: skip
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    return {name: sha256(out / name) for name in sorted(path.name for path in out.iterdir())}
 
 
 def main(job: Job) -> None:
@@ -153,24 +106,11 @@ def main(job: Job) -> None:
     if isinstance(data, Folder):
         if not lineage.is_there(data) and lineage.pinned(data):
             shutil.copytree(lineage.dvc_folder("fetch"), job.out, dirs_exist_ok=True)
-            print(
-                f"{shown(str(data.source))} is not to be had here: data/, which data.dvc pins, was made from it and stays"
-            )
+            print(f"{shown(data.source)} is not to be had here: data/, which data.dvc pins, was made from it and stays")
             return
         fetch_own(data=data, out=job.out, cache=job.cache / "fetch" / asked(data), root=lineage.ROOT)
     elif isinstance(data, Published):
-        fetch_published(
-            name=data.name,
-            layout=data.layout,
-            source=data.source,
-            mirrors=data.mirrors,
-            files=data.files,
-            classes=data.classes,
-            licence=data.licence,
-            origin=data.origin,
-            out=job.out,
-            cache=job.cache / "fetch" / data.name,
-        )
+        fetch_published(data=data, out=job.out, cache=job.cache / "fetch" / data.name)
     else:
         fetch_digits(out=job.out)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artefacts.artefact import hash_files
 from pipeline.artefacts.dataset import SPLITS, DatasetRecord
 from pipeline.config.schema_data import Prepare
 from pipeline.data import checks
@@ -35,6 +34,7 @@ from pipeline.plotting.overview import overview
 from pipeline.stage.job import Job
 from pipeline.storage.arrays import write_array
 from pipeline.storage.atomic import room_for
+from pipeline.storage.digests import sha256
 from pipeline.storage.processes import running_on
 
 _FILES = ("images.npy", "labels.npy", "ids.parquet")
@@ -101,7 +101,7 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     DatasetRecord(
         name=raw.name, classes=raw.classes, size=settings.size, channels=channels, counts=counts, mean=pixels.mean(),
         std=pixels.std(), source=raw.source, licence=raw.licence,
-        files=hash_files(out, [f"{split}/{file}" for split in SPLITS for file in _FILES]),
+        files={f"{split}/{file}": sha256(out / split / file) for split in SPLITS for file in _FILES},
     ).write(out)  # fmt: skip
     _draw_overview(out, raw)
     sizes = ", ".join(f"{name} {sum(counts[name]):,}" for name in SPLITS)

@@ -18,6 +18,7 @@ from pipeline import augment as stage
 from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
 from pipeline.augmentation.transforms import augment_batch
 from pipeline.augmentation.veto import augmentation
+from pipeline.config.schema import Augment
 from pipeline.errors import ConfigError, DataError
 from pipeline.plotting import preview
 from pipeline.storage.processes import num_processes
@@ -34,7 +35,7 @@ def run(prepared: Path, out: Path, **changes: Any) -> np.ndarray:
         "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0, "workers": 1, "backend": "loky",
     }  # fmt: skip
     out.mkdir()
-    augment(prepared, out, **{**choice, **changes})
+    augment(prepared, out, Augment.model_construct(**{**choice, **changes}))
     images: np.ndarray = np.load(out / "images.npy", mmap_mode="r")
     return images
 
@@ -106,10 +107,8 @@ def test_chunks_may_be_written_in_any_order(make_prepared: Prepare, tmp_path: Pa
     expected = np.array(run(prepared, tmp_path / "1"))
     fill = stage._fill
 
-    def fill_backwards(
-        pipeline: Any, source: Path, target: Path, begin: int, chunks: list[tuple[int, int]], seed: int, workers: int
-    ) -> None:
-        fill(pipeline, source, target, begin, chunks[::-1], seed, workers)
+    def fill_backwards(chunks: list[tuple[int, int]], write_chunk: Callable[[int, int], int], workers: int) -> None:
+        fill(chunks[::-1], write_chunk, workers)
 
     monkeypatch.setattr(stage, "_fill", fill_backwards)
     assert np.array_equal(run(prepared, tmp_path / "2"), expected)
@@ -141,9 +140,9 @@ def test_threads_that_share_a_pipeline_write_the_same_bytes_as_one(make_prepared
     (tmp_path / "2.npy").write_bytes((tmp_path / "1/images.npy").read_bytes()[:start])
     classes = json.loads((prepared / "dataset.json").read_text())["classes"]
     pipeline = augmentation(["HorizontalFlip", *PAD_AND_CROP], {}, size=16, channels=1, classes=classes)
-    arguments = (pipeline, prepared / "train", tmp_path / "2.npy", start)
+    arguments = (pipeline, prepared / "train", tmp_path / "2.npy", start, 0)
     with joblib.parallel_config(backend="threading", n_jobs=4):
-        joblib.Parallel()(joblib.delayed(stage._write_chunk)(*arguments, *chunk, 0) for chunk in chunks)
+        joblib.Parallel()(joblib.delayed(stage._write_chunk)(*arguments, *chunk) for chunk in chunks)
     size = (tmp_path / "2.npy").stat().st_size
     assert (tmp_path / "2.npy").read_bytes() == (tmp_path / "1/images.npy").read_bytes()[:size]
 

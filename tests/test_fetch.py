@@ -28,19 +28,12 @@ CONTENT = idx_files()
 
 def fetch(out: Path, cache: Path, mirrors: list[str], source: str | None = None) -> dict[str, bytes]:
     out.mkdir()
-    fetch_published(
-        name="sides",
-        layout="idx",
-        source=source,
-        mirrors=mirrors,
-        files=sha256s(CONTENT),
-        classes=CLASSES,
-        licence="MIT",
+    data = Published.model_construct(
+        name="sides", layout="idx", source=source, mirrors=mirrors, files=sha256s(CONTENT), classes=CLASSES, licence="MIT",
         origin="made on the spot",
-        out=out,
-        cache=cache,
-        patience=Patience(connect_seconds=1, read_seconds=1, retry_seconds=0),
-    )
+    )  # fmt: skip
+    patience = Patience(connect_seconds=1, read_seconds=1, retry_seconds=0)
+    fetch_published(data=data, out=out, cache=cache, patience=patience)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 

@@ -15,6 +15,7 @@ import pytest
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.augment import augment
 from pipeline.config import validation
+from pipeline.config.schema import Augment
 from tests.conftest import ROOT, environment
 
 NUM_TRAIN, SIZE, CHANNELS = 2000, 224, 3
@@ -79,7 +80,7 @@ def test_memory_stays_flat_while_large_images_are_augmented_and_learnt(tmp_path:
     prepared, augmented = prepare(tmp_path / "prepare", NUM_TRAIN), tmp_path / "augment"
     augmented.mkdir()
     light = validation.read_yaml(ROOT / "conf" / "augment" / "light.yaml")
-    augment(prepared, augmented, **{**light, "max_gigabytes": 0.5})
+    augment(prepared, augmented, Augment(**{**light, "max_gigabytes": 0.5}))
     assert json.loads((augmented / "augment.json").read_text())["mode"] == "online"
     megabytes = train(prepared, augmented, tmp_path / "train", workers)
     quarter = len(megabytes) // 4  # in the first one, workers start; in the last one, nearly all images have been read

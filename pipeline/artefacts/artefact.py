@@ -1,8 +1,6 @@
 """Reads and writes the records of stages as JSON files with a version."""
 
-import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -77,15 +75,6 @@ class Artefact(Record):
     def write(self, folder: Path) -> None:
         """Write the file into `folder`, whole or not at all."""
         atomic.write_text(folder / self.FILE, self.to_json())
-
-
-def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of files, by their path in `folder`."""
-    digests = {}
-    for name in names:
-        with (folder / name).open("rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
 
 
 def _reason(error: Exception) -> str:

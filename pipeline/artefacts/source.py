@@ -49,10 +49,10 @@ class SourceRecord(Artefact):
 
     name: str
     layout: str
-    found: str | None
-    asked: str | None
-    parts: list[SourcePart] | None
-    columns: dict[str, str | None] | None
+    found: str | None = None
+    asked: str | None = None
+    parts: list[SourcePart] | None = None
+    columns: dict[str, str | None] | None = None
     classes: list[str] | None
     licence: str
     source: str

@@ -26,7 +26,8 @@ from pipeline.data.decoding_job import FACTS, DecodingJob, DecodingSettings, key
 from pipeline.data.raw_dataset import RawDataset
 from pipeline.errors import DataError
 from pipeline.storage import atomic, lock
-from pipeline.storage.arrays import write_array
+from pipeline.storage.arrays import reserved, write_array
+from pipeline.storage.digests import digest, sha256
 from pipeline.storage.processes import num_processes, results
 
 Pixels = NDArray[np.uint8]
@@ -150,15 +151,10 @@ def decode_all(raw: RawDataset, settings: DecodingSettings, cache: Path, workers
         DataError: The disk is full.
     """
     decoder = _decoder(settings)
-    folder = cache / f"decoded-{_digest(decoder, _file_digests(raw))}"
+    folder = cache / f"decoded-{digest([decoder, _file_digests(raw)])}"
     with lock.held(folder, wait=True):
         if not (folder / "about.json").exists():
-            try:
-                _decode_blocks(raw, settings, folder, _earlier(cache, decoder), workers)
-            except OSError as error:
-                if error.errno not in atomic.NO_ROOM:
-                    raise
-                raise _no_room(folder, len(raw.labels), settings, "the disk is full") from None
+            _decode_blocks(raw, settings, folder, _earlier(cache, decoder), workers)
             atomic.write_text(folder / "about.json", json.dumps({"decoder": decoder}))
             shutil.rmtree(folder / "blocks")
         os.utime(folder)
@@ -167,10 +163,7 @@ def decode_all(raw: RawDataset, settings: DecodingSettings, cache: Path, workers
 
 def _file_digests(raw: RawDataset) -> list[tuple[str, str, int]]:
     """The class of each block, the SHA-256 of its file, and its number of images."""
-    digests = {}
-    for path in dict.fromkeys(block.path for block in raw.blocks):
-        with path.open("rb") as file:
-            digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    digests = {path: sha256(path) for path in {block.path for block in raw.blocks}}
     return [(type(block).__name__, digests[block.path], block.num_images) for block in raw.blocks]
 
 
@@ -179,11 +172,7 @@ def _decoder(settings: DecodingSettings) -> str:
     modules = (decoding, image_formats, pixels, near_duplicates, decoding_job)
     sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules]
     versions = [version(name) for name in ("numpy", "opencv-python-headless", "pillow")]
-    return _digest(asdict(settings), sources, versions)
-
-
-def _digest(*content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return digest([asdict(settings), sources, versions])
 
 
 def _earlier(cache: Path, decoder: str) -> Path | None:
@@ -201,49 +190,35 @@ def _decode_blocks(
 ) -> None:
     begins = np.cumsum([0, *(block.num_images for block in raw.blocks)]).tolist()
     (folder / "blocks").mkdir(parents=True, exist_ok=True)
-    offset = _allocate(folder / "images.npy", begins[-1], settings)
     records = [folder / "blocks" / f"{number:06d}.npz" for number in range(len(raw.blocks))]
-    jobs = [
-        DecodingJob(raw.blocks[number], settings, folder / "images.npy", offset, begins[number], record, earlier)
-        for number, record in enumerate(records)
-        if not record.exists()
-    ]
-    if jobs:
-        _work(jobs, begins[-1], workers)
-    for name, (dtype, lengths) in FACTS.items():
-        pieces = (_loaded(record, name) for record in records)
-        write_array(folder / f"{name}.npy", dtype, (begins[-1], *lengths), pieces)
-    keys = keys_of_content(np.load(folder / "content.npy", mmap_mode="r"))
-    order = np.argsort(keys, kind="stable")
-    np.save(folder / "keys.npy", keys[order])
-    np.save(folder / "order.npy", order)
-    problems = {}
-    for begin, record in zip(begins, records, strict=False):
-        for index, problem in read_problems(record.with_suffix(".json")).items():
-            problems[begin + index] = problem
-    atomic.write_text(folder / "problems.json", json.dumps(problems))
+    images, shape = folder / "images.npy", (begins[-1], settings.size, settings.size, settings.channels)
 
+    def no_room(cause: str) -> DataError:
+        return DataError(
+            f"{folder.parent} must have room for the {np.prod(shape, dtype=np.int64):,} bytes of the decoded images; {cause}. "
+            "Free some space (`make clean-cache` removes what can be made again), or lower prepare.size."
+        )
 
-def _allocate(path: Path, num_images: int, settings: DecodingSettings) -> int:
-    """Reserve the file for all images; returns the byte where the first one begins."""
-    shape = (num_images, settings.size, settings.size, settings.channels)
-    num_bytes = int(np.prod(shape, dtype=np.int64))
-    free = shutil.disk_usage(path.parent).free
-    if not path.exists() and num_bytes > free:
-        raise _no_room(path.parent, num_images, settings, f"{free:,} are free")
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        offset = file.tell()
-        file.truncate(offset + num_bytes)
-    return offset
-
-
-def _no_room(folder: Path, num_images: int, settings: DecodingSettings, cause: str) -> DataError:
-    num_bytes = num_images * settings.size**2 * settings.channels
-    return DataError(
-        f"{folder.parent} must have room for the {num_bytes:,} bytes of the decoded images; {cause}. Free some space (`make "
-        "clean-cache` removes what can be made again), or lower prepare.size."
-    )
+    with reserved(images, shape, no_room) as offset:
+        jobs = [
+            DecodingJob(block, settings, images, offset, begin, record, earlier)
+            for block, begin, record in zip(raw.blocks, begins, records, strict=False)
+            if not record.exists()
+        ]
+        if jobs:
+            _work(jobs, begins[-1], workers)
+        for name, (dtype, lengths) in FACTS.items():
+            pieces = (_loaded(record, name) for record in records)
+            write_array(folder / f"{name}.npy", dtype, (begins[-1], *lengths), pieces)
+        keys = keys_of_content(np.load(folder / "content.npy", mmap_mode="r"))
+        order = np.argsort(keys, kind="stable")
+        np.save(folder / "keys.npy", keys[order])
+        np.save(folder / "order.npy", order)
+        problems = {}
+        for begin, record in zip(begins, records, strict=False):
+            for index, problem in read_problems(record.with_suffix(".json")).items():
+                problems[begin + index] = problem
+        atomic.write_text(folder / "problems.json", json.dumps(problems))
 
 
 def _work(jobs: Sequence[DecodingJob], num_images: int, workers: int | None) -> None:

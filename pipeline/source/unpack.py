@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pipeline.errors import DataError
+from pipeline.storage import digests
 from pipeline.storage.atomic import room_for
 
 MAX_BYTES = 1 << 30
@@ -32,8 +33,7 @@ def check(packed: Path, sha256: str) -> None:
     Raises:
         BadBytesError: It is another one.
     """
-    with packed.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = digests.sha256(packed)
     if digest != sha256:
         raise BadBytesError(f"it must have the SHA-256 {sha256}; got {digest} ({packed.stat().st_size:,} bytes)")
 

@@ -1,7 +1,5 @@
 """Locates and opens the user's own source, and tells whether it has changed since it was last read."""
 
-import hashlib
-import json
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +15,7 @@ from pipeline.source.buckets import Bucket
 from pipeline.source.download import Patience, download
 from pipeline.source.files import READ_ERRORS, FileTree, FolderTree, Tree, reason
 from pipeline.source.unpack import MirrorError
+from pipeline.storage.digests import digest
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 """Name extensions of archives."""
@@ -24,7 +23,7 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".ta
 
 def asked(data: Folder) -> str:
     """Digest of the keys that the configuration asks for the source with."""
-    return _digest(data.model_dump())
+    return digest(data.model_dump())
 
 
 def max_bytes(data: Folder) -> int:
@@ -37,15 +36,14 @@ def version(data: Folder, root: Path) -> str | None:
 
     The file at an http address is assumed never to change.
     """
-    source = located(str(data.source), root)
+    source = located(data.source, root)
     if _on_web(source):
         return ""
     try:
         with opened(source, data.storage_options, max_bytes(data)) as tree:
-            entries = tree.listing.entries
+            return digest(tree.listing.entries)
     except DataError:
         return None
-    return _digest(entries)
 
 
 def located(source: str, root: Path) -> str:
@@ -115,7 +113,3 @@ def _opened_path(path: Path, max_bytes: int, stack: ExitStack) -> Tree:
 
 def _on_web(source: str) -> bool:
     return source.lower().startswith(("http://", "https://"))
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

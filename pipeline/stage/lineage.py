@@ -4,7 +4,6 @@
 which stages run. A stage that is run by hand reads it here, so that it never works on data of another configuration.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -30,6 +29,7 @@ from pipeline.config.schema import Config
 from pipeline.config.schema_data import Data, Folder
 from pipeline.errors import DataError, UserError
 from pipeline.storage import atomic
+from pipeline.storage.digests import digest, sha256
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Folder of `dvc.yaml`: this checkout, or the copy of it in which `dvc exp run --temp` runs."""
@@ -79,10 +79,10 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
         version_of_source = _version(config.data)
         if isinstance(config.data, Folder) and version_of_source is None and (kept := pinned(config.data)):
             return kept
-        return _digest({"data": data, "version": version_of_source})
+        return digest({"data": data, "version": version_of_source})
     declaration = _declarations()[stage]
     values = config.model_dump()
-    return _digest({
+    return digest({
         "stage": stage,
         "config": {key: _value_at(values, key) for key in _declared_keys(declaration)},
         "upstream": upstream,
@@ -177,9 +177,9 @@ def is_whole(folder: Path) -> bool:
         files = SourceRecord.read(folder).files
         known = json.loads(seen.read_text()) if seen.exists() else {}
         now = {}
-        for name, digest in files.items():
-            stamp = [digest, (folder / name).stat().st_size, (folder / name).stat().st_mtime_ns]
-            if known.get(name) != stamp and hash_file(folder / name) != digest:
+        for name, expected in files.items():
+            stamp = [expected, (folder / name).stat().st_size, (folder / name).stat().st_mtime_ns]
+            if known.get(name) != stamp and sha256(folder / name) != expected:
                 return False
             now[name] = stamp
     except (OSError, ValueError):
@@ -205,9 +205,8 @@ def hash_file(path: Path) -> str:
     if path.is_dir():
         kinds = {".py", ".yaml", ".html", ".css", ".js"}
         names = [file for file in sorted(path.rglob("*")) if file.suffix in kinds]
-        return _digest({file.relative_to(path).as_posix(): hash_file(file) for file in names})
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest({file.relative_to(path).as_posix(): hash_file(file) for file in names})
+    return sha256(path)
 
 
 def hash_folder(path: Path) -> str:
@@ -216,7 +215,7 @@ def hash_folder(path: Path) -> str:
     That file changes when the user's files are touched, even if their content stays the same.
     """
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != FINGERPRINT]
-    return _digest({file.relative_to(path).as_posix(): hash_file(file) for file in files})
+    return digest({file.relative_to(path).as_posix(): hash_file(file) for file in files})
 
 
 def _make(stage: str, config: Config, folder: Path) -> None:
@@ -262,7 +261,3 @@ def _value_at(values: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         values = values[part]
     return values
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

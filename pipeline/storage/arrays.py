@@ -1,13 +1,16 @@
 """Writes arrays to disk piece by piece."""
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.storage.atomic import room_for
+from pipeline.errors import DataError
+from pipeline.storage.atomic import NO_ROOM, room_for
 
 
 def write_array(path: Path, dtype: str, shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:
@@ -30,3 +33,31 @@ def write_array(path: Path, dtype: str, shape: tuple[int, ...], pieces: Iterable
         np.lib.format.write_array_header_1_0(file, header)
         for piece in pieces:
             file.write(np.ascontiguousarray(piece, dtype=dtype).data)
+
+
+@contextmanager
+def reserved(path: Path, shape: tuple[int, ...], no_room: Callable[[str], DataError]) -> Iterator[int]:
+    """Reserve a `.npy` file of uint8, which the block fills; gives the byte where its values begin.
+
+    Args:
+        path: File to write. If it exists, a stopped run has reserved it, and its values stay.
+        shape: Shape of the array.
+        no_room: Makes the error for a full disk from a clause about its free space.
+
+    Raises:
+        DataError: The disk is full.
+    """
+    num_bytes = int(np.prod(shape, dtype=np.int64))
+    free_bytes = shutil.disk_usage(path.parent).free
+    if not path.exists() and num_bytes > free_bytes:
+        raise no_room(f"{free_bytes:,} are free")
+    try:
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            begin = file.tell()
+            file.truncate(begin + num_bytes)
+        yield begin
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise no_room("the disk is full") from None
