@@ -11,7 +11,6 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from pipeline.data.versions import Version, compare, count, read
 from pipeline.errors import ConfigError, DataError
@@ -20,17 +19,6 @@ from pipeline.storage import atomic
 
 COMMAND = "changes"
 PREPARED = "build/prepare"
-WORKSPACE = "the workspace"
-
-
-def at(rev: str | None, root: Path) -> Version:
-    """Read the prepared data of a revision; None: those of the workspace.
-
-    Raises:
-        ConfigError: The revision does not exist.
-        DataError: The revision has no prepared data, or they are neither in DVC's cache nor in a remote.
-    """
-    return in_workspace(root) if rev is None else at_revision(rev, root)
 
 
 def in_workspace(root: Path) -> Version:
@@ -40,12 +28,8 @@ def in_workspace(root: Path) -> Version:
         DataError: There are none.
     """
     folder = root / PREPARED
-
-    def open_file(path: str) -> IO[bytes]:
-        return (folder / path).open("rb")
-
     try:
-        return read(WORKSPACE, open_file)
+        return read("the workspace", lambda path: (folder / path).open("rb"))
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} must hold prepared data; {error.filename} is not there. Run `dvc repro prepare`."
@@ -64,11 +48,6 @@ def at_revision(rev: str, root: Path) -> Version:
     from dvc.scm import SCMError
 
     files = DVCFileSystem(os.fspath(root), rev=rev)
-
-    def open_file(path: str) -> IO[bytes]:
-        file: IO[bytes] = files.open(f"{PREPARED}/{path}", "rb")
-        return file
-
     try:
         exists = files.isdir(PREPARED)
         commit = files.repo.get_rev()
@@ -84,7 +63,7 @@ def at_revision(rev: str, root: Path) -> Version:
             "`dvc repro`."
         )
     try:
-        return read(title, open_file)
+        return read(title, lambda path: files.open(f"{PREPARED}/{path}", "rb"))
     except (OSError, DvcException) as error:
         raise DataError(
             f"the prepared data of {title} must be in DVC's cache or in a remote; they are not ({error}). Run `dvc pull` at "
@@ -95,15 +74,13 @@ def at_revision(rev: str, root: Path) -> Version:
 def main(arguments: Sequence[str] | None = None) -> None:
     from pipeline.page import changes as page
 
-    parser = argparse.ArgumentParser(
-        prog=f"python -m pipeline.{COMMAND}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(f"python -m pipeline.{COMMAND}", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("old", nargs="?", default="HEAD", metavar="REV", help="the earlier version; default: HEAD")
     parser.add_argument("new", nargs="?", metavar="REV", help="the later version; default: the workspace")
     options = parser.parse_args(arguments)
-    old, new = at(options.old, lineage.ROOT), at(options.new, lineage.ROOT)
+    old = at_revision(options.old, lineage.ROOT)
+    new = in_workspace(lineage.ROOT) if options.new is None else at_revision(options.new, lineage.ROOT)
     counts, differences = count(old, new), compare(old.images, new.images)
     page.print_table(old, new, counts, differences)
     out = lineage.ROOT / "build" / COMMAND / "index.html"

@@ -86,15 +86,19 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
         decoding = DecodingSettings(settings.size, channels, settings.fit, settings.max_pixels)
         decoded = decode_all(raw, decoding, cache, settings.workers)
 
-    marks, pairs = decoded.marks(), _pairs(decoded, settings.near_duplicates)
-    problems = _find(raw, decoded, settings, decoded.first_copies(marks), pairs)
-    issues, stays = checks.settle(problems, settings.on_issue.model_dump(), len(raw.labels))
+    facts, marks, pairs = decoded.facts, decoded.marks(), _pairs(decoded, settings.near_duplicates)
+    images = checks.ImageTable(
+        names=raw.ids, labels=raw.labels, classes=raw.classes, given=raw.splits, shapes=facts.shape,
+        num_bytes=facts.num_bytes, spread=facts.spread, first=decoded.first_copies(marks), undecoded=facts.problems,
+        pairs=pairs,
+    )  # fmt: skip
+    issues, stays = checks.settle(checks.find(images, settings), settings.on_issue.model_dump(), len(raw.labels))
     splits = _split(raw, settings, marks, pairs, np.flatnonzero(stays))
 
     pixels = PixelCounts(channels)
     for name in SPLITS:
         (out / name).mkdir()
-        _write_split(out / name, raw, decoded, splits[name], decoding, pixels if name == "train" else None)
+        _write_split(out / name, raw, decoded, splits[name], pixels if name == "train" else None)
     _write_issues(out / "issues.csv", raw, issues)
     _draw_issues(out / "issues.png", raw, decoded, issues)
     counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
@@ -117,20 +121,7 @@ def _pairs(decoded: DecodedImages, wanted: bool) -> NDArray[np.int64]:
     if not wanted:
         return np.zeros((0, 2), dtype=np.int64)
     rows = np.flatnonzero(~np.isin(np.arange(len(facts.spread)), list(facts.problems)))
-    pairs: NDArray[np.int64] = rows[near_duplicates(facts.signature[rows])].reshape(-1, 2)
-    return pairs
-
-
-def _find(
-    raw: RawDataset, decoded: DecodedImages, settings: Prepare, first: NDArray[np.int64], pairs: NDArray[np.int64]
-) -> list[Issue]:
-    facts = decoded.facts
-    images = checks.ImageTable(
-        names=raw.ids, labels=raw.labels, classes=raw.classes, given=raw.splits, shapes=facts.shape,
-        num_bytes=facts.num_bytes, spread=facts.spread, first=first, undecoded=facts.problems, pairs=pairs,
-    )  # fmt: skip
-    limits = checks.Limits(settings.min_side, settings.max_aspect, settings.min_per_class, settings.max_imbalance)
-    return checks.find(images, limits)
+    return rows[near_duplicates(facts.signature[rows])].reshape(-1, 2)
 
 
 def _split(
@@ -142,10 +133,8 @@ def _split(
     keys = keys_of(marks, pairs, raw.groups, raw.ids, settings.group)
     fractions = Fractions(settings.test_fraction, settings.confirm_fraction, settings.val_fraction)
     labels = raw.labels[rows]
-    splits = assign(
-        labels, keys[rows], raw.splits[rows], raw.classes, fractions, settings.seed,
-        settings.folds, settings.fold or 0,
-    )  # fmt: skip
+    folds = settings.folds, settings.fold or 0
+    splits = assign(labels, keys[rows], raw.splits[rows], raw.classes, fractions, settings.seed, *folds)
     noisy = with_noise(labels, len(raw.classes), settings.random_labels, settings.seed)
     chosen = {name: np.flatnonzero(splits == name) for name in SPLITS}
     train = chosen["train"]
@@ -154,12 +143,7 @@ def _split(
 
 
 def _write_split(
-    folder: Path,
-    raw: RawDataset,
-    decoded: DecodedImages,
-    split: Split,
-    decoding: DecodingSettings,
-    pixels: PixelCounts | None,
+    folder: Path, raw: RawDataset, decoded: DecodedImages, split: Split, pixels: PixelCounts | None
 ) -> None:
     """Write one split, and add its images to `pixels`."""
 
@@ -169,8 +153,7 @@ def _write_split(
                 pixels.add(images)
             yield images
 
-    shape = (len(split.rows), decoding.size, decoding.size, decoding.channels)
-    write_array(folder / "images.npy", "uint8", shape, pieces())
+    write_array(folder / "images.npy", "uint8", (len(split.rows), *decoded.image_shape), pieces())
     write_array(folder / "labels.npy", "int64", (len(split.rows),), [split.labels])
     _write_ids(folder / "ids.parquet", raw, decoded, split.rows)
 

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.data.checks import ImageTable, Issue, Limits, find, settle, summary
+from pipeline.config.schema_data import Prepare
+from pipeline.data.checks import ImageTable, Issue, find, settle, summary
 from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
 
-LIMITS = Limits(min_side=8, max_aspect=5.0, min_per_class=3, max_imbalance=10.0)
+LIMITS = Prepare.model_construct(min_side=8, max_aspect=5.0, min_per_class=3, max_imbalance=10.0)
 
 
 def table(number: int = 20, **changed: Any) -> ImageTable:

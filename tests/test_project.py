@@ -120,12 +120,12 @@ def test_stage_verb_module_and_folder_share_one_name() -> None:
 
 def test_every_key_that_a_stage_tracks_exists() -> None:
     for stage in ("prepare", "augment", "train", "evaluate", "diagnose", "report"):
-        for key in lineage._declared_keys(STAGES[stage]):
+        for key in lineage.declarations()[stage].keys:
             assert key.split(".")[0] in Config.model_fields, f"{stage} tracks {key}"
 
 
 def test_every_section_of_the_configuration_is_tracked_by_a_stage_or_harmless() -> None:
-    tracked = {key.split(".")[0] for stage in STAGES.values() for key in lineage._declared_keys(stage)}
+    tracked = {key.split(".")[0] for declaration in lineage.declarations().values() for key in declaration.keys}
     assert set(Config.model_fields) - tracked == {"ablate", "cure", "fail_fast", "learning_curve", "tracking"}
 
 

@@ -29,7 +29,11 @@ class Artefact(Record):
     FILE: ClassVar[str]
     STAGE: ClassVar[str]
     VERSION: ClassVar[int] = 1
-    SHOWS_VERSION: ClassVar[bool] = True
+    SHOWS_VERSION: ClassVar[bool]
+
+    def __init_subclass__(cls, file: str = "", stage: str = "", shows_version: bool = True) -> None:
+        if file:
+            cls.FILE, cls.STAGE, cls.SHOWS_VERSION = file, stage, shows_version
 
     @classmethod
     def read(cls, folder: Path, key: str | None = None) -> Self:
@@ -42,16 +46,18 @@ class Artefact(Record):
         Raises:
             DataError: The file is missing, cut off, of another version or of another type.
         """
-        path = folder / cls.FILE
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
+            return cls.from_json((folder / cls.FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            what = f"{key} must be a folder" if key else f"{str(folder)!r} must be a folder"
-            another = f", or name another folder with {key}=…" if key else ""
-            raise DataError(
-                f"{what} that {cls.STAGE} finished; got {str(folder)!r}, whose {cls.FILE} cannot be read: {_reason(error)}. "
-                f"Run `dvc repro {cls.STAGE}`{another}."
-            ) from None
+            raise cls._refusal(folder, key, error) from None
+
+    @classmethod
+    def _refusal(cls, folder: Path, key: str | None, error: Exception) -> DataError:
+        another = f", or name another folder with {key}=…" if key else ""
+        return DataError(
+            f"{key or repr(str(folder))} must be a folder that {cls.STAGE} finished; got {str(folder)!r}, whose {cls.FILE} "
+            f"cannot be read: {_reason(error)}. Run `dvc repro {cls.STAGE}`{another}."
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

@@ -1,11 +1,11 @@
 """`augment.json`: the augmentation that training follows."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.artefacts.artefact import Artefact
 
 
-class AugmentRecord(Artefact):
+class AugmentRecord(Artefact, file="augment.json", stage="augment"):
     """What `build/augment/` holds, or what training is to draw itself.
 
     Attributes:
@@ -20,9 +20,6 @@ class AugmentRecord(Artefact):
         veto: Classes whose images a transform spares, by transform.
         images_sha256: SHA-256 of `images.npy`.
     """
-
-    FILE: ClassVar[str] = "augment.json"
-    STAGE: ClassVar[str] = "augment"
 
     name: str
     mode: str

@@ -1,14 +1,12 @@
 """`dataset.json`: the images that `prepare` decoded, checked and split."""
 
-from typing import ClassVar
-
 from pipeline.artefacts.artefact import Artefact
 
 SPLITS = ("train", "val", "confirm", "test")
 """Names of the splits, each a folder with `images.npy`, `labels.npy` and `ids.parquet`."""
 
 
-class DatasetRecord(Artefact):
+class DatasetRecord(Artefact, file="dataset.json", stage="prepare"):
     """What the arrays in `build/prepare/` hold.
 
     Attributes:
@@ -23,9 +21,6 @@ class DatasetRecord(Artefact):
         licence: Licence of the images.
         files: SHA-256 of the arrays and ids of each split, by their path in the folder.
     """
-
-    FILE: ClassVar[str] = "dataset.json"
-    STAGE: ClassVar[str] = "prepare"
 
     name: str
     classes: list[str]

@@ -1,7 +1,5 @@
 """`diagnosis.json`: the verdict on a training, its evidence, and what to change."""
 
-from typing import ClassVar
-
 from pipeline.artefacts.artefact import Artefact, Record
 
 
@@ -27,7 +25,7 @@ class Prescribed(Record):
     strengths: list[str]
 
 
-class DiagnosisRecord(Artefact):
+class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose", shows_version=False):
     """A diagnosis as it is stored.
 
     Attributes:
@@ -46,10 +44,6 @@ class DiagnosisRecord(Artefact):
         settled_by: Measurement that would settle an inconclusive verdict; empty otherwise.
         prescriptions: What to change, the most promising first.
     """
-
-    FILE: ClassVar[str] = "diagnosis.json"
-    STAGE: ClassVar[str] = "diagnose"
-    SHOWS_VERSION: ClassVar[bool] = False
 
     training: str | None
     verdict: str

@@ -1,7 +1,6 @@
 """`job.json`: how a job of a sweep ended."""
 
 from pathlib import Path
-from typing import ClassVar, Self
 
 from pipeline.artefacts.artefact import Artefact
 from pipeline.errors import DataError
@@ -13,7 +12,7 @@ OVER = (FINISHED, PRUNED)
 """Statuses of jobs that are not run again."""
 
 
-class JobRecord(Artefact):
+class JobRecord(Artefact, file="job.json", stage="sweep"):
     """How a job ended.
 
     Attributes:
@@ -23,29 +22,17 @@ class JobRecord(Artefact):
         seconds: Time that the job took, its composing left out.
     """
 
-    FILE: ClassVar[str] = "job.json"
-    STAGE: ClassVar[str] = "sweep"
-
     overrides: tuple[str, ...]
     status: str
     error: str | None
     seconds: float
 
     @classmethod
-    def read(cls, folder: Path, key: str | None = None) -> Self:
-        """Read the file in the folder of the job.
-
-        Raises:
-            DataError: The file is missing, cut off, of another version or of another type.
-        """
-        path = folder / cls.FILE
-        try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path} must tell how the job ended; it cannot be read: {' '.join(str(error).split())}. Remove it, and "
-                "`--resume` runs the job again."
-            ) from None
+    def _refusal(cls, folder: Path, key: str | None, error: Exception) -> DataError:
+        return DataError(
+            f"{folder / cls.FILE} must tell how the job ended; it cannot be read: {' '.join(str(error).split())}. Remove it, "
+            "and `--resume` runs the job again."
+        )
 
     def is_over(self, results: tuple[str, ...] = ()) -> bool:
         """Whether the job is not run again.

@@ -1,13 +1,11 @@
 """`metrics.json`: scores of the test split beside those of the best epoch."""
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from pipeline.artefacts.artefact import Artefact
 
 
-class MetricsRecord(Artefact):
+class MetricsRecord(Artefact, file="metrics.json", stage="evaluate", shows_version=False):
     """Scores of the weights that were kept. DVC and MLflow show them under the names that the file has.
 
     Accuracies, precisions, F1 and calibration errors lie in [0, 1]; losses are cross-entropies in nats; `_low` and `_high` are
@@ -26,10 +24,6 @@ class MetricsRecord(Artefact):
         val_loss: Cross-entropy there.
         gap: `train_clean_accuracy` less `val_accuracy`.
     """
-
-    FILE: ClassVar[str] = "metrics.json"
-    STAGE: ClassVar[str] = "evaluate"
-    SHOWS_VERSION: ClassVar[bool] = False
 
     test_accuracy: float = Field(alias="test/accuracy")
     test_accuracy_low: float = Field(alias="test/accuracy_low")

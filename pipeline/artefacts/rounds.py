@@ -1,7 +1,5 @@
 """`rounds.json`: the rounds of a cure, and what it adopted."""
 
-from typing import ClassVar
-
 from pipeline.artefacts.artefact import Artefact, Record
 from pipeline.metrics.paired import Difference
 
@@ -78,7 +76,7 @@ class RoundRecord(Record):
     confirmation: ConfirmationRecord | None
 
 
-class RoundsRecord(Artefact):
+class RoundsRecord(Artefact, file="rounds.json", stage="cure"):
     """A cure that has ended.
 
     Attributes:
@@ -90,9 +88,6 @@ class RoundsRecord(Artefact):
         more_data: Gain in accuracy from the second half of the training images; None where it was not measured.
         trainings: Number of trainings.
     """
-
-    FILE: ClassVar[str] = "rounds.json"
-    STAGE: ClassVar[str] = "cure"
 
     reason: str
     adopted: list[str]

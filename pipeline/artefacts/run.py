@@ -1,6 +1,6 @@
 """`run.json`: where the weights of a training come from, and how the training went."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.artefacts.artefact import Artefact, Record
 
@@ -23,7 +23,7 @@ class RunDataset(Record):
     channels: int
 
 
-class RunOrigin(Artefact):
+class RunOrigin(Artefact, file="run.json", stage="train"):
     """What is known when a training begins; lies in its working folder until it ends.
 
     Attributes:
@@ -44,9 +44,6 @@ class RunOrigin(Artefact):
         overrides: Overrides of the command line, separated by spaces.
         config: The whole configuration.
     """
-
-    FILE: ClassVar[str] = "run.json"
-    STAGE: ClassVar[str] = "train"
 
     id: str
     mlflow_run_id: str | None

@@ -1,7 +1,5 @@
 """`signals.json`: what is measured once, before a training."""
 
-from typing import ClassVar
-
 from pipeline.artefacts.artefact import Artefact, Record
 
 
@@ -25,7 +23,7 @@ class OneBatch(Record):
     passed: bool
 
 
-class SignalsRecord(Artefact):
+class SignalsRecord(Artefact, file="signals.json", stage="train"):
     """The start of a training, and the number of images that its curves are measured on.
 
     Attributes:
@@ -37,9 +35,6 @@ class SignalsRecord(Artefact):
         num_probe: Number of images of the clean training probe.
         num_val: Number of validation images.
     """
-
-    FILE: ClassVar[str] = "signals.json"
-    STAGE: ClassVar[str] = "train"
 
     initial_loss: float
     initial_loss_expected: float

@@ -1,7 +1,5 @@
 """`source.json`: the raw files that `fetch` got."""
 
-from typing import ClassVar
-
 from pipeline.artefacts.artefact import Artefact, Record
 
 SPLITS = ("train", "val", "test")
@@ -28,7 +26,7 @@ class SourcePart(Record):
     labels: str | None = None
 
 
-class SourceRecord(Artefact):
+class SourceRecord(Artefact, file="source.json", stage="fetch"):
     """What the files in `downloads/` and `data/` are.
 
     Attributes:
@@ -43,9 +41,6 @@ class SourceRecord(Artefact):
         source: Where the images come from, for people.
         files: SHA-256 of each file, by name.
     """
-
-    FILE: ClassVar[str] = "source.json"
-    STAGE: ClassVar[str] = "fetch"
 
     name: str
     layout: str

@@ -3,29 +3,23 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.schema_data import Prepare
 from pipeline.data.problems import OF_IMAGES, PROBLEMS
 from pipeline.data.shortcuts import shortcuts
 from pipeline.errors import DataError
+
+Mask = NDArray[np.bool_]
 
 BLANK_SPREAD = 1.0
 """Standard deviation, in grey levels of 255, below which an image counts as blank."""
 
 _SAMPLE = 5000
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Thresholds of problems; see the keys of `prepare` of the same names."""
-
-    min_side: int
-    max_aspect: float
-    min_per_class: int
-    max_imbalance: float
 
 
 @dataclass(frozen=True)
@@ -78,23 +72,15 @@ class Issue:
     action: str = field(default="kept", compare=False)
 
 
-def find(images: ImageTable, limits: Limits) -> list[Issue]:
+def find(images: ImageTable, limits: Prepare) -> list[Issue]:
     """Find all problems, in the order of `PROBLEMS`."""
-    issues = [
-        *_undecoded(images),
-        *_single(images, limits),
-        *_copies(images),
-        *_near(images),
-        *_classes(images, limits),
-        *_shortcuts(images),
-    ]
+    of_images = chain(_undecoded(images), _single(images, limits), _copies(images), _near(images))
+    issues = dict.fromkeys(chain(of_images, _classes(images, limits), _shortcuts(images)))
     order = {problem: index for index, problem in enumerate(PROBLEMS)}
-    return sorted(dict.fromkeys(issues), key=lambda issue: order[issue.problem])
+    return sorted(issues, key=lambda issue: order[issue.problem])
 
 
-def settle(
-    issues: Sequence[Issue], on_issue: Mapping[str, str], num_images: int
-) -> tuple[list[Issue], NDArray[np.bool_]]:
+def settle(issues: Sequence[Issue], on_issue: Mapping[str, str], num_images: int) -> tuple[list[Issue], Mask]:
     """Drop or keep the images with problems.
 
     Args:
@@ -139,13 +125,13 @@ def _undecoded(images: ImageTable) -> Iterator[Issue]:
         yield Issue(images.names[row], problem, evidence, row)
 
 
-def _readable(images: ImageTable) -> NDArray[np.bool_]:
+def _readable(images: ImageTable) -> Mask:
     readable = np.ones(len(images.labels), dtype=bool)
     readable[list(images.undecoded)] = False
     return readable
 
 
-def _single(images: ImageTable, limits: Limits) -> Iterator[Issue]:
+def _single(images: ImageTable, limits: Prepare) -> Iterator[Issue]:
     readable = _readable(images)
     height, width = images.shapes[:, 0], images.shapes[:, 1]
     shorter, longer = np.minimum(height, width), np.maximum(height, width)
@@ -174,14 +160,7 @@ def _near(images: ImageTable) -> Iterator[Issue]:
 
 
 def _alike(images: ImageTable, rows: Sequence[int], problem: str, words: str) -> Iterator[Issue]:
-    """The issues of images that show the same picture.
-
-    Args:
-        images: Measurements of all images.
-        rows: Indices of the images, the first one being the original.
-        problem: Problem of the copies where all labels agree.
-        words: Beginning of the evidence.
-    """
+    """The issues of images that show the same picture, the original first; `problem` holds where all labels agree."""
     head, *rest = rows
     labels = {int(images.labels[row]) for row in rows}
     for row in rest:
@@ -201,7 +180,7 @@ def _alike(images: ImageTable, rows: Sequence[int], problem: str, words: str) ->
                 yield Issue(images.names[row], "leak", evidence, row, sealed)
 
 
-def _classes(images: ImageTable, limits: Limits) -> Iterator[Issue]:
+def _classes(images: ImageTable, limits: Prepare) -> Iterator[Issue]:
     readable = _readable(images)
     counts = np.bincount(images.labels[readable], minlength=len(images.classes))
     for label in np.flatnonzero(counts < limits.min_per_class).tolist():
@@ -227,7 +206,6 @@ def _shortcuts(images: ImageTable) -> Iterator[Issue]:
         "the height in pixels": images.shapes[rows, 0],
         "colour or grey": images.shapes[rows, 2],
     }
-    for evidence in shortcuts(
-        [images.names[row] for row in rows.tolist()], images.labels[rows], images.classes, measurements
-    ):
+    names = [images.names[row] for row in rows.tolist()]
+    for evidence in shortcuts(names, images.labels[rows], images.classes, measurements):
         yield Issue("all images", "shortcut", evidence)

@@ -78,6 +78,10 @@ class DecodedImages:
         arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in FACTS}
         return Facts(**arrays, problems=read_problems(self.folder / "problems.json"))
 
+    @cached_property
+    def image_shape(self) -> tuple[int, ...]:
+        return np.load(self.folder / "images.npy", mmap_mode="r").shape[1:]
+
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Pixels]:
         """Read the images of `rows` in that order, a few at a time: uint8 of shape (k, size, size, channels).
 

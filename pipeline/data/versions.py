@@ -125,11 +125,8 @@ def count(old: Version, new: Version) -> Counts:
     names = list(dict.fromkeys([*new.classes, *old.classes]))
     numbers = [Counter((image.label, image.split) for image in version.images) for version in (old, new)]
     before, after = (np.array([[counter[name, split] for split in splits] for name in names]) for counter in numbers)
-    return Counts(
-        splits,
-        dict(zip(names, _pairs(before, after), strict=True)),
-        _pairs(before.sum(axis=0, keepdims=True), after.sum(axis=0, keepdims=True))[0],
-    )
+    [total] = _pairs(before.sum(axis=0, keepdims=True), after.sum(axis=0, keepdims=True))
+    return Counts(splits, dict(zip(names, _pairs(before, after), strict=True)), total)
 
 
 def _pairs(before: NDArray[np.int64], after: NDArray[np.int64]) -> list[list[Pair]]:
@@ -200,13 +197,12 @@ def _matched(old: list[Image], new: list[Image]) -> tuple[list[tuple[Image, Imag
 
 def pixels(version: Version, images: Sequence[Image]) -> list[NDArray[np.uint8]]:
     """Pixels of each image, of shape (height, width, channels); only their bytes are read."""
-    return [_row(version.open, image) for image in images]
-
-
-def _row(open_file: Open, image: Image) -> NDArray[np.uint8]:
-    with open_file(f"{image.split}/images.npy") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        num_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-        file.seek(image.row * num_bytes, io.SEEK_CUR)
-        return np.frombuffer(file.read(num_bytes), dtype).reshape(shape[1:])
+    rows = []
+    for image in images:
+        with version.open(f"{image.split}/images.npy") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            num_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+            file.seek(image.row * num_bytes, io.SEEK_CUR)
+            rows.append(np.frombuffer(file.read(num_bytes), dtype).reshape(shape[1:]))
+    return rows

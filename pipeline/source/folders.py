@@ -48,59 +48,57 @@ def _split_of(path: str) -> str | None:
 
 def by_class(tree: Tree) -> Layout | None:
     """A folder for each class."""
-    entries = tree.listing.entries
-    if not has_image_names(entries):
+    images, skipped = _in_folders(tree, False, "it lies beside the folders of the classes")
+    if {image.label.lower() for image in images} <= SPLIT_NAMES.keys():
         return None
-    images, skipped = [], []
-    wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)])
-    for entry in entries:
-        parts = entry.path.removeprefix(wrapper).split("/")
-        if not is_image(tree, entry):
-            skipped.append(Skipped(entry.path, "not_an_image", f"a .{extension(entry.path)} file by name and content"))
-        elif len(parts) < 2 or not entry.path.startswith(wrapper):
-            skipped.append(Skipped(entry.path, "unlisted", "it lies beside the folders of the classes"))
-        else:
-            images.append(LabelledFile(entry, class_name(parts[0])))
-    classes = {image.label for image in images}
-    if {name.lower() for name in classes} <= SPLIT_NAMES.keys():
-        return None
-    if len(classes) == 1:
-        raise UnfitError(
-            "data.source must hold images of at least two classes, each in a folder of its name; it has "
-            f"{classes.pop()!r} alone."
-        )
+    _check_classes(images)
     return Layout("folders", f"image folder with {counted(images)}, no test split", images, skipped)
 
 
 def by_split(tree: Tree) -> Layout | None:
     """A folder for each split, with a folder for each class."""
-    entries = tree.listing.entries
-    if not has_image_names(entries):
-        return None
-    wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)])
-    images, skipped = [], []
-    for entry in entries:
-        parts = entry.path.removeprefix(wrapper).split("/")
-        split = _split_of(entry.path.removeprefix(wrapper))
-        if not is_image(tree, entry):
-            skipped.append(Skipped(entry.path, "not_an_image", f"a .{extension(entry.path)} file by name and content"))
-        elif split is None or len(parts) < 3 or not entry.path.startswith(wrapper):
-            skipped.append(Skipped(entry.path, "unlisted", "it lies in no class of train, val or test"))
-        else:
-            images.append(LabelledFile(entry, class_name(parts[1]), split))
+    images, skipped = _in_folders(tree, True, "it lies in no class of train, val or test")
     if not images:
         return None
     counts = Counter(image.split for image in images)
     if "train" not in counts:
         raise UnfitError(
-            "data.source must hold a train folder, with a folder for each class, beside "
-            f"{', '.join(sorted(counts))}; it has none."
+            f"data.source must hold a train folder, with a folder for each class, beside {', '.join(sorted(counts))}; it has "
+            "none."
         )
+    _check_classes(images)
+    sizes = ", ".join(f"{name} {counts[name]:,}" for name in SPLITS if name in counts)
+    return Layout("splits", f"image folder with splits, {counted(images)} ({sizes})", images, skipped)
+
+
+def _in_folders(tree: Tree, has_splits: bool, beside: str) -> tuple[list[LabelledFile], list[Skipped]]:
+    """The images in the folders of classes, which `has_splits` seeks in folders of splits, and the files left out.
+
+    `beside` is the evidence for an image outside of these folders.
+    """
+    entries = tree.listing.entries
+    images: list[LabelledFile] = []
+    skipped: list[Skipped] = []
+    if not has_image_names(entries):
+        return images, skipped
+    wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)])
+    for entry in entries:
+        path = entry.path.removeprefix(wrapper)
+        *folders, _ = path.split("/")
+        split = _split_of(path) if has_splits else ""
+        if not is_image(tree, entry):
+            skipped.append(Skipped(entry.path, "not_an_image", f"a .{extension(entry.path)} file by name and content"))
+        elif split is None or len(folders) < 1 + has_splits or not entry.path.startswith(wrapper):
+            skipped.append(Skipped(entry.path, "unlisted", beside))
+        else:
+            images.append(LabelledFile(entry, class_name(folders[has_splits]), split))
+    return images, skipped
+
+
+def _check_classes(images: Sequence[LabelledFile]) -> None:
     classes = {image.label for image in images}
     if len(classes) == 1:
         raise UnfitError(
-            "data.source must hold images of at least two classes, each in a folder of its name; it has "
-            f"{classes.pop()!r} alone."
+            f"data.source must hold images of at least two classes, each in a folder of its name; it has {classes.pop()!r} "
+            "alone."
         )
-    sizes = ", ".join(f"{name} {counts[name]:,}" for name in SPLITS if name in counts)
-    return Layout("splits", f"image folder with splits, {counted(images)} ({sizes})", images, skipped)

@@ -5,13 +5,15 @@ which stages run. A stage that is run by hand reads it here, so that it never wo
 """
 
 import json
+import operator
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,13 +82,13 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
         if isinstance(config.data, Folder) and version_of_source is None and (kept := pinned(config.data)):
             return kept
         return digest({"data": data, "version": version_of_source})
-    declaration = _declarations()[stage]
-    values = config.model_dump()
+    declaration = declarations()[stage]
+    values: Any = config.model_dump()
     return digest({
         "stage": stage,
-        "config": {key: _value_at(values, key) for key in _declared_keys(declaration)},
+        "config": {key: reduce(operator.getitem, key.split("."), values) for key in declaration.keys},
         "upstream": upstream,
-        "sources": {path: hash_file(PROJECT / path) for path in _declared_sources(declaration)},
+        "sources": {path: hash_file(PROJECT / path) for path in declaration.sources},
         "versions": {name: version(name) for name in ("torch", "albumentations", "opencv-python-headless", "numpy")},
     })  # fmt: skip
 
@@ -243,21 +245,21 @@ def _prune() -> None:
         total -= sizes[path]
 
 
+@dataclass(frozen=True)
+class Declaration:
+    """What `dvc.yaml` declares that a stage depends on: configuration keys, and source files and folders."""
+
+    keys: list[str]
+    sources: list[str]
+
+
 @cache
-def _declarations() -> dict[str, Any]:
-    return YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text())["stages"]
-
-
-def _declared_keys(declaration: dict[str, Any]) -> list[str]:
-    entries = (entry for entry in declaration.get("params", []) if isinstance(entry, dict))
-    return sorted(key for entry in entries for key in entry.get("build/config.yaml", []))
-
-
-def _declared_sources(declaration: dict[str, Any]) -> list[str]:
-    return sorted(path for path in declaration["deps"] if path.startswith("pipeline/"))
-
-
-def _value_at(values: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
+def declarations() -> dict[str, Declaration]:
+    """The declaration of each stage in `dvc.yaml`."""
+    stages = YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text())["stages"]
+    result = {}
+    for name, stage in stages.items():
+        files = (entry for entry in stage.get("params", []) if isinstance(entry, dict))
+        keys = sorted(key for entry in files for key in entry.get("build/config.yaml", []))
+        result[name] = Declaration(keys, sorted(path for path in stage["deps"] if path.startswith("pipeline/")))
+    return result
