@@ -46,12 +46,7 @@ _PICTURES = 10
 
 @dataclass(frozen=True)
 class Split:
-    """Images of a split, in their order.
-
-    Attributes:
-        rows: Indices into all images.
-        labels: Their labels.
-    """
+    """Images of a split in their order, as indices into all images, and their labels."""
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]

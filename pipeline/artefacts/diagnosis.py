@@ -12,13 +12,7 @@ class Interval(Record):
 
 
 class Prescribed(Record):
-    """A change that may cure the verdict.
-
-    Attributes:
-        remedy: Name of the remedy, in a few words.
-        override: Override to begin with.
-        strengths: Overrides of which to choose one.
-    """
+    """A change that may cure the verdict: a remedy, the override to begin with, and overrides of other strengths."""
 
     remedy: str
     override: str

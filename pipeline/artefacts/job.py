@@ -35,9 +35,5 @@ class JobRecord(Artefact, file="job.json", stage="sweep"):
         )
 
     def is_over(self, results: tuple[str, ...] = ()) -> bool:
-        """Whether the job is not run again.
-
-        Args:
-            results: Names of the errors with which a job that failed counts as over too.
-        """
+        """Whether the job is not run again, as it finished, was pruned, or failed with an error of a name in `results`."""
         return self.status in OVER or (self.status == FAILED and str(self.error).startswith(results))

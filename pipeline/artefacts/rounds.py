@@ -27,12 +27,7 @@ class TrainingRecord(Record):
 
 
 class CandidateRecord(TrainingRecord):
-    """A training that tries one change.
-
-    Attributes:
-        remedy: Name of the remedy, in a few words.
-        override: Override that sets the training apart from the champion.
-    """
+    """A training that tries one change: a remedy, whose override sets it apart from the champion."""
 
     remedy: str
     override: str

@@ -6,15 +6,7 @@ from pipeline.artefacts.artefact import Artefact, Record
 
 
 class RunDataset(Record):
-    """The dataset of a training.
-
-    Attributes:
-        name: Name of the dataset.
-        source: Where the images come from, for people.
-        counts: Number of images of each class, by split.
-        size: Height and width of each image in pixels.
-        channels: Number of channels of each image.
-    """
+    """The dataset of a training; see the fields of `pipeline.artefacts.dataset.DatasetRecord` of the same names."""
 
     name: str
     source: str
@@ -64,12 +56,7 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
 
 
 class Saving(Record):
-    """What early stopping saved.
-
-    Attributes:
-        saved_epochs: Number of epochs that were not trained.
-        saved_seconds: Time that they would have taken.
-    """
+    """What early stopping saved: the epochs that were not trained, and the time that they would have taken."""
 
     saved_epochs: int
     saved_seconds: float

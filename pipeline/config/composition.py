@@ -21,12 +21,7 @@ _NAMES = re.compile(r"[\w,-]+")
 
 
 def compose(conf: Path, params: Path, overrides: list[str]) -> Config:
-    """The validated configuration of `conf/` < `params.yaml` < `overrides`.
-
-    Args:
-        conf: Folder of groups and options.
-        params: Path of `params.yaml`.
-        overrides: Overrides in Hydra's syntax.
+    """The validated configuration of the folder `conf/` < `params.yaml` < `overrides` in Hydra's syntax.
 
     Raises:
         ConfigError: A key, an option or a value does not fit the schema.
@@ -55,11 +50,6 @@ def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[s
     that the experiment sets. An experiment that `params.yaml` names yields to the other keys there, except those of `LISTED`
     that have their default. Plain `key=value` becomes `++key=value`, so that an unknown key reaches the schema, whose message
     names the nearest key.
-
-    Args:
-        conf: Folder of groups and options.
-        params: Path of `params.yaml`.
-        command_line: Overrides in Hydra's syntax, without flags.
 
     Raises:
         ConfigError: `params.yaml` or the command line names an option that `conf/` does not have, or a group of

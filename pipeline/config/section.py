@@ -67,13 +67,7 @@ def options(field: FieldInfo) -> dict[str, type[Section]]:
 
 
 def explain(error: ValidationError, schema: type[Section], values: Mapping[str, Any]) -> ConfigError:
-    """The first of pydantic's errors as a message for the user; an unknown key comes before all others.
-
-    Args:
-        error: Raised by pydantic.
-        schema: Section that refused the values.
-        values: Values that were refused.
-    """
+    """The first of pydantic's errors as a message for the user; an unknown key comes before all others."""
     first = min(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
     if first["type"] == "value_error":  # raised by a validator of ours
         return ConfigError(str(first["ctx"]["error"]))
@@ -91,7 +85,7 @@ def explain(error: ValidationError, schema: type[Section], values: Mapping[str, 
     if options(field):
         name = value.get("name") if isinstance(value, Mapping) else value
         return refused(f"{key}.name", "one of " + ", ".join(options(field)), name, options(field))
-    return refused(key, _expectation(field), value, _choices(field))
+    return refused(key, field.description or expected(field.annotation, field.metadata), value, _choices(field))
 
 
 def _locate(
@@ -99,10 +93,7 @@ def _locate(
 ) -> tuple[list[str], type[Section], FieldInfo | None, Any]:
     """The place of an error: path of the key, section that holds it, field (None where the key is unknown), and value.
 
-    Args:
-        location: pydantic's: keys, the name of the option after a group with options, and parts of the value.
-        section: Section where the location starts.
-        values: Values of that section.
+    pydantic's `location` has keys, the name of the option after a group with options, and parts of the value.
     """
     path: list[str] = []
     field, parts = None, iter(location)
@@ -117,10 +108,6 @@ def _locate(
             break
         section = inner
     return path, section, field, values
-
-
-def _expectation(field: FieldInfo) -> str:
-    return field.description or expected(field.annotation, field.metadata)
 
 
 def _choices(field: FieldInfo) -> list[str]:
@@ -160,9 +147,8 @@ def _plural(kind: Any) -> str:
 
 def _range(constraints: Iterable[Any]) -> str:
     """The bounds of a number, of which the upper may be missing."""
-    bounds = {
-        name: getattr(bound, name) for bound in constraints for name in ("ge", "gt", "le", "lt") if hasattr(bound, name)
-    }
+    names = ("ge", "gt", "le", "lt")
+    bounds = {name: getattr(bound, name) for bound in constraints for name in names if hasattr(bound, name)}
     if not bounds:
         return ""
     low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))

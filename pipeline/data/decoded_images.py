@@ -65,11 +65,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """All decoded images of a dataset, in the order of its blocks.
-
-    Attributes:
-        folder: Folder with their arrays.
-    """
+    """All decoded images of a dataset, in the order of its blocks; `folder` holds their arrays."""
 
     folder: Path
 
@@ -108,8 +104,7 @@ class DecodedImages:
     def first_copies(self, marks: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """For each image, the index of the first one with the same fitted pixels and the same shape before.
 
-        Args:
-            marks: Digests from `marks`; only images with equal digests are compared.
+        Only images with equal digests from `marks` are compared.
         """
         first = np.arange(len(marks))
         _, number, count = np.unique(marks, return_inverse=True, return_counts=True)
@@ -239,10 +234,10 @@ def _work(jobs: Sequence[DecodingJob], num_images: int, workers: int | None) -> 
     done, reused = jobs[0]()
     seconds = (time.perf_counter() - begin) * (left - done) / done
     workers = num_processes(workers, seconds, _WORKER_START_SECONDS)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    columns = (
+        TextColumn("decode"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("decode", total=left, completed=done, rate="")
         for num_block, num_reused in results((delayed(job)() for job in jobs[1:]), workers):
             done, reused = done + num_block, reused + num_reused
@@ -256,5 +251,4 @@ def _work(jobs: Sequence[DecodingJob], num_images: int, workers: int | None) -> 
 
 def _loaded(record: Path, name: str) -> NDArray[Any]:
     with np.load(record, allow_pickle=False) as file:
-        array: NDArray[Any] = file[name]
-    return array
+        return file[name]

@@ -214,9 +214,8 @@ def _check_storage(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> 
     if image.info.get("progressive"):
         _check_scans(data, num_pixels, max_pixels)
     if num_pixels > MAX_SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in image.tile):
-        raise BadImageError(
-            BOMB, f"its {num_pixels:,} pixels are stored in a way that takes too long to decode, unlike PNG"
-        )
+        evidence = f"its {num_pixels:,} pixels are stored in a way that takes too long to decode, unlike PNG"
+        raise BadImageError(BOMB, evidence)
 
 
 def _has_gif_trailer(data: bytes) -> bool:

@@ -32,14 +32,7 @@ FACTS: dict[str, tuple[str, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class DecodingSettings:
-    """Settings of decoding.
-
-    Attributes:
-        size: Height and width in pixels afterwards.
-        channels: 1 or 3.
-        fit: `pad`, `crop` or `stretch`, as `pipeline.data.pixels.fit_image` takes it.
-        max_pixels: Limit for the pixels of an image before decoding.
-    """
+    """Settings of decoding; see the keys of `prepare` of the same names."""
 
     size: int
     channels: int
@@ -53,7 +46,7 @@ class DecodingJob:
 
     Attributes:
         block: The raw images.
-        settings: DecodingSettings of decoding.
+        settings: Settings of decoding.
         target: File with the array of all decoded images.
         offset: Byte of `target` where its first image begins.
         begin: Number of the block's first image in `target`.
@@ -76,17 +69,15 @@ class DecodingJob:
 
     def _run(self) -> tuple[int, int]:
         raw, settings = self.block.read(), self.settings
-        content = np.stack([_sha256(image) for image in raw])
         facts = {name: np.zeros((len(raw), *lengths), dtype) for name, (dtype, lengths) in FACTS.items()}
-        facts["content"][:] = content
+        facts["content"][:] = [_sha256(image) for image in raw]
         fitted = np.zeros((len(raw), settings.size, settings.size, settings.channels), np.uint8)
         problems: dict[int, tuple[str, str]] = {}
         reused = _reuse(self.earlier, fitted, facts, problems)
         for index in np.flatnonzero(~reused):
+            facts_of_image = {name: values[index : index + 1] for name, values in facts.items()}
             try:
-                fitted[index] = _decode_one(
-                    raw[index], settings, {name: facts[name][index : index + 1] for name in FACTS}
-                )
+                fitted[index] = _decode_one(raw[index], settings, facts_of_image)
             except BadImageError as error:
                 problems[int(index)] = (error.problem, error.evidence)
         with self.target.open("r+b") as file:
@@ -129,11 +120,9 @@ def _reuse(
     fitted[reused] = np.load(earlier / "images.npy", mmap_mode="r")[chosen]
     for name in FACTS:
         facts[name][reused] = np.load(earlier / f"{name}.npy", mmap_mode="r")[chosen]
-    known = read_problems(earlier / "problems.json")
-    if known:
-        problems |= {
-            int(index): known[int(rows[index])] for index in np.flatnonzero(reused) if int(rows[index]) in known
-        }
+    if known := read_problems(earlier / "problems.json"):
+        rows_of = zip(np.flatnonzero(reused).tolist(), chosen.tolist(), strict=True)
+        problems |= {index: known[row] for index, row in rows_of if row in known}
     return reused
 
 

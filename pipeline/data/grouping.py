@@ -62,9 +62,8 @@ def _matched(pattern: str, ids: Sequence[str]) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(
-            f"prepare.group must be a regular expression; got {pattern!r}, which is none: {error}."
-        ) from None
+        message = f"prepare.group must be a regular expression; got {pattern!r}, which is none: {error}."
+        raise ConfigError(message) from None
     matches = [expression.search(name) for name in ids]
     if not any(matches):
         raise ConfigError(

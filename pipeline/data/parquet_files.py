@@ -8,20 +8,15 @@ from typing import Any
 from pipeline.artefacts.source import SPLIT_NAMES, SourcePart
 from pipeline.errors import DataError
 
-COLUMNS = {"image": "image", "label": "label", "path": "path", "split": "split", "group": "group"}
+Columns = Mapping[str, str | None]
+
+COLUMNS = {name: name for name in ("image", "label", "path", "split", "group")}
 """Columns by role, as `fetch` packs them."""
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a Parquet file.
-
-    Attributes:
-        path: The file.
-        number: Number of the row group in the file.
-        column: Column that holds the images: bytes, or a struct with a field `bytes`.
-        num_images: Number of rows.
-    """
+    """A row group of a Parquet file, whose `column` holds the images: bytes, or structs with a field `bytes`."""
 
     path: Path
     number: int
@@ -49,9 +44,7 @@ class ParquetRows:
     groups: list[str]
 
 
-def read_parquet(
-    folder: Path, parts: Sequence[SourcePart] | None, columns: Mapping[str, str | None] | None
-) -> ParquetRows:
+def read_parquet(folder: Path, parts: Sequence[SourcePart] | None, columns: Columns | None) -> ParquetRows:
     """Read the columns beside the images.
 
     Args:
@@ -74,7 +67,7 @@ def read_parquet(
     return rows
 
 
-def _read_file(path: Path, split: str, roles: Mapping[str, str | None], rows: ParquetRows) -> None:
+def _read_file(path: Path, split: str, roles: Columns, rows: ParquetRows) -> None:
     """Append the rows of one file to `rows`."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -31,16 +31,11 @@ ARRAY_PARTS = [SourcePart(split="train", images=["images.npy"], labels="labels.n
 
 @dataclass(frozen=True)
 class LabelledArrays:
-    """Arrays of images of one split, with their labels.
-
-    Attributes:
-        split: Name of the split.
-        arrays: Files, each with the function that maps its images, and their number.
-        labels: Labels of all images; int64 of shape (n,).
-    """
+    """Arrays of images of one split, with the labels of all, int64 of shape (n,)."""
 
     split: str
     arrays: Sequence[tuple[Path, Callable[[Path], NDArray[np.uint8]], int]]
+    """Files, each with the function that maps its images, and their number."""
     labels: NDArray[np.int64]
 
 
@@ -116,17 +111,22 @@ def read_arrays(folder: Path, part: SourcePart) -> LabelledArrays:
 
 
 def _array_images(path: Path) -> NDArray[np.uint8]:
-    images: NDArray[np.uint8] = _map_array(path)
+    images = _map_array(path)
     return images if images.ndim == 4 else images[..., None]
 
 
 def _map_array(path: Path) -> NDArray[Any]:
     _opened(path).close()
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise DataError(f"{path} must be a whole .npy file; got a damaged one ({error}). {MEND}") from None
-    return array
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path, SourcePart], LabelledArrays], list[SourcePart]]] = {
+    "idx": (read_idx, IDX_PARTS), "cifar": (read_cifar, CIFAR_PARTS), "arrays": (read_arrays, ARRAY_PARTS),
+}  # fmt: skip
+"""Layouts of plain pixels: the function that reads a part, and the parts under their usual names."""
 
 
 def _labels(folder: Path, part: SourcePart) -> Path:

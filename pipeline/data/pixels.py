@@ -69,7 +69,7 @@ class PixelCounts:
 
     def mean(self) -> list[float]:
         """Mean of each channel, with values in [0, 1]."""
-        return [float(value) for value in self._mean()]
+        return self._mean().tolist()
 
     def std(self) -> list[float]:
         """Standard deviation of each channel, with values in [0, 1]; 1 for a constant channel, which cannot be scaled."""
@@ -78,5 +78,4 @@ class PixelCounts:
         return [float(value) or 1.0 for value in std]
 
     def _mean(self) -> NDArray[np.float64]:
-        mean: NDArray[np.float64] = (self._counts @ np.arange(256)) / (255 * self._counts.sum(axis=1))
-        return mean
+        return (self._counts @ np.arange(256)) / (255 * self._counts.sum(axis=1))

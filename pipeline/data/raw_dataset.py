@@ -1,6 +1,7 @@
 """Reads the raw dataset, whichever layout it has, without loading the images."""
 
 import csv
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,27 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artefacts.source import SourcePart, SourceRecord
+from pipeline.artefacts.source import SourceRecord
 from pipeline.data.parquet_files import ParquetRows, read_parquet
-from pipeline.data.pixel_files import (
-    ARRAY_PARTS,
-    CIFAR_PARTS,
-    IDX_PARTS,
-    MEND,
-    LabelledArrays,
-    read_arrays,
-    read_cifar,
-    read_idx,
-)
+from pipeline.data.pixel_files import LAYOUTS, MEND, LabelledArrays
 from pipeline.errors import DataError
 
 BLOCK = 4096
 """Number of images of an array that are handled at a time: enough to be fast, few enough that memory stays flat."""
-
-LAYOUTS: dict[str, tuple[Callable[[Path, SourcePart], LabelledArrays], list[SourcePart]]] = {
-    "idx": (read_idx, IDX_PARTS), "cifar": (read_cifar, CIFAR_PARTS), "arrays": (read_arrays, ARRAY_PARTS),
-}  # fmt: skip
-"""Layouts of plain pixels: the function that reads a part, and the parts under their usual names."""
 
 
 class Block(Protocol):
@@ -47,14 +34,7 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class PixelBlock:
-    """Rows of an array of pixels.
-
-    Attributes:
-        path: The file.
-        mapped: Maps the array of the file, of shape (n, height, width, channels).
-        begin: First row.
-        end: Row after the last one.
-    """
+    """Rows `begin` to `end` of an array of pixels, of shape (n, height, width, channels), which `mapped` maps from its file."""
 
     path: Path
     mapped: Callable[[Path], NDArray[np.uint8]]
@@ -159,10 +139,8 @@ def _natural(name: str) -> tuple[int, float, str]:
 
 
 def _skipped(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    text = path.read_bytes().decode() if path.exists() else ""
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def _from_arrays(folder: Path, record: SourceRecord, parts: Sequence[LabelledArrays]) -> RawDataset:
@@ -177,18 +155,13 @@ def _from_arrays(folder: Path, record: SourceRecord, parts: Sequence[LabelledArr
     num_classes = int(labels.max()) + 1
     several = len(parts) > 1
     return RawDataset(
-        name=record.name,
-        classes=record.classes or [str(label) for label in range(num_classes)],
-        licence=record.licence,
-        source=record.source,
-        blocks=blocks,
-        labels=labels,
+        name=record.name, classes=record.classes or [str(label) for label in range(num_classes)], licence=record.licence,
+        source=record.source, blocks=blocks, labels=labels,
         splits=np.repeat([part.split if several else "" for part in parts], [len(part.labels) for part in parts]),
         ids=[f"{part.split}-{number:06d}" for part in parts for number in range(len(part.labels))],
         files=[path.name for part in parts for path, _, num_images in part.arrays for _ in range(num_images)],
-        groups=[""] * len(labels),
-        skipped=[],
-    )
+        groups=[""] * len(labels), skipped=[],
+    )  # fmt: skip
 
 
 def _check_labels(folder: Path, part: LabelledArrays, classes: Sequence[str] | None) -> None:

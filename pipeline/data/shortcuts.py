@@ -8,15 +8,14 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+Labels = NDArray[np.int64]
+
 THRESHOLD = 0.8
 """Smallest share of the way from chance (0) to certainty (1) that makes a shortcut."""
 
 
 def shortcuts(
-    names: Sequence[str],
-    labels: NDArray[np.int64],
-    classes: Sequence[str],
-    measurements: Mapping[str, NDArray[np.generic]],
+    names: Sequence[str], labels: Labels, classes: Sequence[str], measurements: Mapping[str, NDArray[np.generic]]
 ) -> Iterator[str]:
     """Give a clause about each shortcut.
 
@@ -38,7 +37,7 @@ def shortcuts(
         yield f"the first letters of the file's name tell the class, {share:.0%} of the way from chance"
 
 
-def _share_by_number(values: NDArray[np.generic], labels: NDArray[np.int64], num_classes: int) -> float:
+def _share_by_number(values: NDArray[np.generic], labels: Labels, num_classes: int) -> float:
     """Cross-validated balanced accuracy of a small tree on one number, from 0 (chance) to 1 (certainty)."""
     from sklearn.model_selection import cross_val_score
     from sklearn.tree import DecisionTreeClassifier
@@ -58,13 +57,10 @@ def _prefix(name: str) -> str:
     return match[0].lower() if match else ""
 
 
-def _share_by_prefix(
-    prefixes: Sequence[str], labels: NDArray[np.int64], classes: Sequence[str], num_classes: int
-) -> float:
+def _share_by_prefix(prefixes: Sequence[str], labels: Labels, classes: Sequence[str], num_classes: int) -> float:
     """Balanced accuracy of each prefix's commonest label; 0 where prefixes are many, or are the names of the classes."""
-    num_named = sum(
-        name in prefix or (prefix.strip("-_ ") or "?") in name for prefix, name in zip(prefixes, classes, strict=True)
-    )
+    pairs = zip(prefixes, classes, strict=True)
+    num_named = sum(name in prefix or (prefix.strip("-_ ") or "?") in name for prefix, name in pairs)
     by_prefix = defaultdict(list)
     for prefix, label in zip(prefixes, labels.tolist(), strict=True):
         by_prefix[prefix].append(label)

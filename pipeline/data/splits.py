@@ -15,13 +15,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Fractions:
-    """Fractions of the images for each split; the rest is trained on.
-
-    Attributes:
-        test: Fraction of all images.
-        confirm: Fraction of the images outside the test split.
-        val: Fraction of the images outside the test split.
-    """
+    """Fractions of the images for each split: `test` of all, the others of those outside the test split."""
 
     test: float
     confirm: float
@@ -87,21 +81,17 @@ def assign(
 
 @dataclass(frozen=True)
 class _Groups:
-    """Groups of images, each with one key.
-
-    Attributes:
-        keys: Key of each group.
-        label: Commonest label of each group; the smallest of several.
-        size: Number of images of each group.
-        number: Number of each image's group.
-        members: For each class, the groups with an image of it.
-    """
+    """Groups of images, each with one key."""
 
     keys: NDArray[np.bytes_]
     label: NDArray[np.int64]
+    """Commonest label of each group; the smallest of several."""
     size: NDArray[np.int64]
+    """Number of images of each group."""
     number: NDArray[np.int64]
+    """Number of each image's group."""
     members: list[Indices]
+    """For each class, the groups with an image of it."""
 
     @classmethod
     def of(
@@ -138,10 +128,10 @@ def _check_sizes(groups: _Groups, classes: Sequence[str], needed: int, folds: in
     label = int(counts.argmin())
     if counts[label] < needed:
         way_out = (
-            f"lower prepare.folds={folds}"
-            if folds
-            else "or cross-validate: prepare.test_fraction=0 prepare.confirm_fraction=0 prepare.folds=2 prepare.fold=0,1 -m"
+            "or cross-validate: prepare.test_fraction=0 prepare.confirm_fraction=0 prepare.folds=2 prepare.fold=0,1 -m"
         )
+        if folds:
+            way_out = f"lower prepare.folds={folds}"
         raise DataError(
             f"each class must have at least {needed} images that do not belong together, so that every split gets one; "
             f"{classes[label]!r} has {counts[label]}. Add images, lower a fraction of prepare to 0, {way_out}."

@@ -20,15 +20,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One prepared image.
-
-    Attributes:
-        name: Its `id`.
-        sha256: SHA-256 of its bytes before preparation.
-        label: Name of its class.
-        split: `train`, `val`, `confirm` or `test`.
-        row: Its row in the arrays of the split.
-    """
+    """One prepared image: its id, the SHA-256 of its bytes before preparation, the name of its class, and its place."""
 
     name: str
     sha256: str
@@ -39,16 +31,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Version:
-    """The prepared data at one time.
-
-    Attributes:
-        title: Name for people, such as `HEAD (1a2b3c4)`.
-        dataset: Name of the dataset.
-        classes: Names of the classes, in the order of the labels.
-        splits: Names of the splits.
-        images: All images.
-        open: Opens the files of this version.
-    """
+    """The prepared data at one time; `title` is a name for people, such as `HEAD (1a2b3c4)`."""
 
     title: str
     dataset: str

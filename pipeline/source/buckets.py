@@ -34,12 +34,9 @@ class Bucket:
         try:
             get_filesystem_class(scheme)
         except (ImportError, ValueError) as error:
-            extra = EXTRAS.get(scheme)
-            mend = (
-                f"Install it with `pip install -e '.[{extra}]'`."
-                if extra
-                else f"Known are {', '.join(sorted(EXTRAS))}."
-            )
+            mend = f"Known are {', '.join(sorted(EXTRAS))}."
+            if scheme in EXTRAS:
+                mend = f"Install it with `pip install -e '.[{EXTRAS[scheme]}]'`."
             raise ConfigError(f"data.source={address} needs a package for {scheme}:// ({error}). {mend}") from None
         try:
             self._files, self._root = url_to_fs(address, **storage_options)
@@ -68,8 +65,7 @@ class Bucket:
         try:
             if entry.size <= ONE_REQUEST_BYTES:
                 return io.BytesIO(self._files.cat_file(name))
-            file: IO[bytes] = self._files.open(name, "rb")
-            return file
+            return self._files.open(name, "rb")
         except FileNotFoundError:
             raise
         except Exception as error:

@@ -28,9 +28,7 @@ def parquet(tree: Tree, columns: Mapping[str, str]) -> Layout | None:
         image = image_column(schema, columns)
         if image is None:
             continue
-        others = match_columns(
-            [name for name in schema.names if name != image], {k: v for k, v in columns.items() if k != "image"}
-        )
+        others = match_columns([name for name in schema.names if name != image], columns)
         if others["label"] is None:
             raise UnfitError(
                 f"{entry.path} must have a column with labels; it has {', '.join(schema.names)}. Name it with "
@@ -81,8 +79,7 @@ def image_column(schema: Any, columns: Mapping[str, str]) -> str | None:
         is_struct = pa.types.is_struct(field_.type) and "bytes" in [child.name for child in field_.type]
         is_binary = pa.types.is_binary(field_.type) or pa.types.is_large_binary(field_.type)
         if (is_struct or is_binary) and columns.get("image", field_.name) == field_.name:
-            name: str = field_.name
-            return name
+            return field_.name
     return None
 
 
@@ -169,11 +166,7 @@ def _splits(parts: Sequence[SourcePart]) -> str:
 def _in_one_folder(
     entries: Sequence[Entry], parts_of: Callable[[Mapping[str, str]], list[SourcePart]]
 ) -> list[SourcePart]:
-    """The parts among the files of one folder.
-
-    Args:
-        entries: Files of the source.
-        parts_of: Gives the parts among the files of a folder, whose paths it takes by name.
+    """The parts that `parts_of` gives for the paths by name of one folder.
 
     Raises:
         UnfitError: Several folders have parts.

@@ -62,6 +62,6 @@ def summary(listing: Listing) -> str:
     entries, skipped = listing.entries, listing.skipped
     names = ", ".join(entry.path for entry in entries[:5])
     files = f"{len(entries):,} files: {names}{', …' if len(entries) > 5 else ''}" if entries else "no file"
-    return (
-        f"{files}; {len(skipped):,} left out, such as {skipped[0].path} ({skipped[0].evidence})" if skipped else files
-    )
+    if not skipped:
+        return files
+    return f"{files}; {len(skipped):,} left out, such as {skipped[0].path} ({skipped[0].evidence})"

@@ -23,14 +23,7 @@ Advance = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """Time-outs in seconds.
-
-    Attributes:
-        connect_seconds: Time for a server to accept the connection.
-        read_seconds: Time until the server's next bytes.
-        retry_seconds: Pause before a broken download is resumed.
-        apt_seconds: Time for one call of apt-get.
-    """
+    """Time-outs: for a connection, for a server's next bytes and for a call of apt-get; and the pause before a retry."""
 
     connect_seconds: float = 5.0
     read_seconds: float = 20.0

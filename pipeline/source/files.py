@@ -40,13 +40,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is left out.
-
-    Attributes:
-        path: Path relative to the source.
-        problem: One of `pipeline.data.problems.LEFT_OUT`.
-        evidence: Clause that tells the reason.
-    """
+    """A file that is left out: its problem is one of `pipeline.data.problems.LEFT_OUT`, its evidence a clause."""
 
     path: str
     problem: str
@@ -66,12 +60,7 @@ class Listing:
 
 
 class Tree(Protocol):
-    """The files of a source.
-
-    Attributes:
-        listing: The files.
-        num_readers: Number of files that are best read at once.
-    """
+    """The files of a source, of which `num_readers` are best read at once."""
 
     listing: Listing
     num_readers: int

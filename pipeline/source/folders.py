@@ -4,18 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.artefacts.source import SPLIT_NAMES, SPLITS
+from pipeline.source import layout
 from pipeline.source.files import Skipped, Tree
-from pipeline.source.layout import (
-    LabelledFile,
-    Layout,
-    UnfitError,
-    class_name,
-    counted,
-    extension,
-    has_image_names,
-    is_image,
-    may_be_image,
-)
+from pipeline.source.layout import LabelledFile, Layout, UnfitError, counted
 
 
 def _unwrapped(paths: Sequence[str]) -> str:
@@ -79,19 +70,20 @@ def _in_folders(tree: Tree, has_splits: bool, beside: str) -> tuple[list[Labelle
     entries = tree.listing.entries
     images: list[LabelledFile] = []
     skipped: list[Skipped] = []
-    if not has_image_names(entries):
+    if not layout.has_image_names(entries):
         return images, skipped
-    wrapper = _unwrapped([entry.path for entry in entries if may_be_image(entry.path)])
+    wrapper = _unwrapped([entry.path for entry in entries if layout.may_be_image(entry.path)])
     for entry in entries:
         path = entry.path.removeprefix(wrapper)
         *folders, _ = path.split("/")
         split = _split_of(path) if has_splits else ""
-        if not is_image(tree, entry):
-            skipped.append(Skipped(entry.path, "not_an_image", f"a .{extension(entry.path)} file by name and content"))
+        if not layout.is_image(tree, entry):
+            evidence = f"a .{layout.extension(entry.path)} file by name and content"
+            skipped.append(Skipped(entry.path, "not_an_image", evidence))
         elif split is None or len(folders) < 1 + has_splits or not entry.path.startswith(wrapper):
             skipped.append(Skipped(entry.path, "unlisted", beside))
         else:
-            images.append(LabelledFile(entry, class_name(folders[has_splits]), split))
+            images.append(LabelledFile(entry, layout.class_name(folders[has_splits]), split))
     return images, skipped
 
 

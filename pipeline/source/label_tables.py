@@ -8,52 +8,37 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TypeAlias
 
 from pipeline.artefacts.source import SPLIT_NAMES
 from pipeline.errors import DataError
+from pipeline.source import layout
 from pipeline.source.containers import image_column
 from pipeline.source.files import READ_ERRORS, DamagedError, Entry, Skipped, Tree, read, reason
-from pipeline.source.layout import (
-    COLUMN_NAMES,
-    TABLES,
-    LabelledFile,
-    Layout,
-    UnfitError,
-    class_name,
-    counted,
-    extension,
-    has_image_names,
-    match_columns,
-    may_be_image,
-    printable,
-)
+from pipeline.source.layout import LabelledFile, Layout, UnfitError, class_name, extension, may_be_image
 
 MAX_TABLE_BYTES = 1 << 28
 """Limit for a table. Its lines take about ten times as much memory; a million of them are 50 MB."""
 
 
+Line: TypeAlias = Mapping[str, object]
+"""Values of a line by column."""
+
+
 @dataclass(frozen=True)
 class _Table:
-    """Lines of a table.
-
-    Attributes:
-        path: Path of the file.
-        lines: Values by column.
-        first: Number of the first line, for messages.
-        columns: Columns by role.
-    """
+    """Lines of a table, counted from `first` in messages, and its columns by role."""
 
     path: str
-    lines: list[dict[str, Any]]
+    lines: list[Line]
     first: int
     columns: dict[str, str | None]
 
-    def text(self, line: Mapping[str, Any], role: str) -> str:
+    def text(self, line: Line, role: str) -> str:
         """The value of a line in the column with this role; an empty text where it has none."""
         column = self.columns[role]
         value = line.get(column) if column else None
-        return "" if value is None or value != value else printable(str(value)).strip()  # NaN counts as empty
+        return "" if value is None or value != value else layout.printable(str(value)).strip()  # NaN counts as empty
 
 
 def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) -> Layout | None:
@@ -67,22 +52,22 @@ def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) 
     Raises:
         DataError: The table that was chosen cannot be used, several list images, or one contradicts itself.
     """
-    if not has_image_names(tree.listing.entries):
+    if not layout.has_image_names(tree.listing.entries):
         return None
     files = _Files(tree.listing.entries)
     tables, problems = [], []
     for entry in tree.listing.entries:
-        if extension(entry.path) in TABLES and chosen in (None, entry.path):
+        if extension(entry.path) in layout.TABLES and chosen in (None, entry.path):
             try:
                 lines, first = _lines(tree, entry)
             except DamagedError as error:
                 problems.append(f"{entry.path} must be readable as a table; it is not: {error}.")
                 continue
-            table = _Table(entry.path, lines, first, match_columns(list(lines[0]) if lines else [], columns))
+            table = _Table(entry.path, lines, first, layout.match_columns(list(lines[0]) if lines else [], columns))
             if table.columns["path"] and table.columns["label"]:
                 tables.append(table)
     if chosen is not None and not tables and not problems:
-        wanted = {role: columns.get(role) or " or ".join(COLUMN_NAMES[role]) for role in ("path", "label")}
+        wanted = {role: columns.get(role) or " or ".join(layout.COLUMN_NAMES[role]) for role in ("path", "label")}
         raise DataError(
             f"data.table must be a CSV, TSV, JSON Lines or Parquet file of the source with a column {wanted['path']} and a "
             f"column {wanted['label']}; {chosen} is not. Name its columns with data.columns."
@@ -99,16 +84,16 @@ def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) 
             )
     if len(matched) > 1:
         raise DataError(f"data.table must name one of the tables that list images: {', '.join(sorted(matched))}.")
+    if problems and not matched:
+        raise UnfitError(problems[0])
     if not matched:
-        if problems:
-            raise UnfitError(problems[0])
         return None
     [(path, (images, skipped))] = matched.items()
     if len({image.label for image in images}) < 2:
         raise UnfitError(f"{path} must list at least two classes; its images are all of {images[0].label!r}.")
     counts = Counter(image.split for image in images if image.split)
     splits = f" ({', '.join(f'{name} {number:,}' for name, number in sorted(counts.items()))})" if counts else ""
-    title = f"images listed in {path}, {counted(images)}{splits or ', no test split'}"
+    title = f"images listed in {path}, {layout.counted(images)}{splits or ', no test split'}"
     return Layout("table", title, images, skipped)
 
 
@@ -152,12 +137,10 @@ class _Files:
         self.by_path = {entry.path: entry for entry in entries}
 
     def find(self, written: str, folder: str) -> str | None:
-        """The path of a file; None where there is none, or several.
+        """The path of a file, or None.
 
-        Args:
-            written: Path relative to `folder` or to the source, with or without its extension; or a name that only one
-                file of the source has.
-            folder: Folder of the table.
+        `written` is relative to `folder`, where the table lies, or to the source, with or without its extension; or it is a
+        name that only one file of the source has.
         """
         paths = [f"{folder}/{written}".lstrip("/"), written]
         exact = next((path for path in paths if path in self.by_path), None)
@@ -179,18 +162,23 @@ class _Files:
         return files
 
 
-def _lines(tree: Tree, entry: Entry) -> tuple[list[dict[str, Any]], int]:
+def _lines(tree: Tree, entry: Entry) -> tuple[list[Line], int]:
     """The lines of a table, and the number of the first one.
 
     Raises:
         DamagedError: The file cannot be read as one.
     """
+    import pyarrow.parquet as pq
+
     kind = extension(entry.path)
     if entry.size > MAX_TABLE_BYTES:
         raise DamagedError(f"it holds more than {MAX_TABLE_BYTES:,} bytes")
     try:
         if kind == "parquet":
-            return _parquet_lines(tree, entry), 1
+            with tree.open(entry) as file:
+                table = pq.ParquetFile(file)
+                lines = [] if image_column(table.schema_arrow, {}) else table.read().to_pylist()
+                return lines, 1
         text = read(tree, entry, MAX_TABLE_BYTES).decode("utf-8-sig")
         if kind == "jsonl":
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
@@ -206,14 +194,3 @@ def _lines(tree: Tree, entry: Entry) -> tuple[list[dict[str, Any]], int]:
         raise DamagedError(f"its text must be UTF-8 ({error.reason} at byte {error.start:,})") from error
     except (csv.Error, *READ_ERRORS) as error:
         raise DamagedError(reason(error)) from error
-
-
-def _parquet_lines(tree: Tree, entry: Entry) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    with tree.open(entry) as file:
-        table = pq.ParquetFile(file)
-        if image_column(table.schema_arrow, {}) is not None:
-            return []
-        lines: list[dict[str, Any]] = table.read().to_pylist()
-    return lines

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,7 @@ def _read_ahead(
                 while len(waiting) > 2 * tree.num_readers or sum(file.entry.size for file, _ in waiting) > AHEAD_BYTES:
                     first, data = waiting.popleft()
                     yield first, data.result()
-            while waiting:
-                first, data = waiting.popleft()
-                yield first, data.result()
+            yield from ((first, data.result()) for first, data in waiting)
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
 
@@ -112,9 +111,7 @@ def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as table:
         writer = csv.writer(table)
         writer.writerow(["path", "problem", "evidence"])
-        writer.writerows(
-            [file.path, file.problem, file.evidence] for file in sorted(skipped, key=lambda file: file.path)
-        )
+        writer.writerows(astuple(file) for file in sorted(skipped, key=lambda file: file.path))
 
 
 class _Shards:
@@ -176,12 +173,8 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 
     console = Console(highlight=False)
     columns = (
-        TextColumn("pack"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
+        TextColumn("pack"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
     begin, done = time.perf_counter(), 0
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("pack", total=total, rate="")

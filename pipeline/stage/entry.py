@@ -33,13 +33,7 @@ Multirun = Callable[[str, list[str], RunJob], None]
 
 
 def run(stage: str, main: Main, multirun: Multirun) -> None:
-    """Run `main` as the process's whole work, with its errors as messages and its exit code.
-
-    Args:
-        stage: Name of the stage.
-        main: Function that does the work of one job.
-        multirun: Function that runs a sweep, if the command line asks for one.
-    """
+    """Run `main`, or `multirun` for a sweep, as the process's whole work, with errors as messages and an exit code."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     signals.listen()
     with messages():

@@ -9,12 +9,7 @@ from pipeline.stage import lineage
 
 
 def input_folder(run: RunRecord, stage: str) -> Path:
-    """Find the output of `stage` that a training was made from: DVC's, a cached one, or one made again.
-
-    Args:
-        run: Record of the training.
-        stage: `"prepare"` or `"augment"`.
-    """
+    """Find the output of `stage`, prepare or augment, that a training was made from: DVC's, a cached one, or one made again."""
     for folder in (lineage.dvc_folder(stage), *lineage.CACHE.glob(f"{stage}-*")):
         if _content(stage, folder) == _expected(run, stage):
             return folder
@@ -22,13 +17,7 @@ def input_folder(run: RunRecord, stage: str) -> Path:
 
 
 def check_input(run: RunRecord, stage: str, folder: Path, key: str) -> None:
-    """Refuse `folder` where it is not what a training was made from.
-
-    Args:
-        run: Record of the training.
-        stage: `"prepare"` or `"augment"`.
-        folder: Output of `stage`.
-        key: Configuration key that names the training, for the message.
+    """Refuse `folder`, an output of `stage`, where the training that the configuration names with `key` was made from another.
 
     Raises:
         DataError: `folder` holds something else.

@@ -18,12 +18,6 @@ def write_array(path: Path, dtype: str, shape: tuple[int, ...], pieces: Iterable
 
     A full disk raises an error here; under a memory map it would kill the process.
 
-    Args:
-        path: File to write.
-        dtype: Type of the array and of each piece.
-        shape: Shape of the whole array.
-        pieces: Arrays that together have the shape `shape`.
-
     Raises:
         DataError: The disk is full.
     """

@@ -18,10 +18,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def room_for(path: Path, num_bytes: int) -> Iterator[None]:
     """Turn a full disk, met while `path` is written, into a message that says how much room is needed.
 
-    Args:
-        path: File that the block writes.
-        num_bytes: Size of the file.
-
     Raises:
         DataError: The disk is full.
     """

@@ -29,10 +29,9 @@ def held(path: Path, *, wait: bool = False) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         if not wait:
-            raise BusyError(
-                f"{path} must be free; got a lock on it held by {_name(holder)}. {_remedy(holder)}"
-            ) from None
-        print(f"waiting for {path}, which {_name(holder)} is making", file=sys.stderr)
+            name, remedy = _process(holder)
+            raise BusyError(f"{path} must be free; got a lock on it held by {name}. {remedy}") from None
+        print(f"waiting for {path}, which {_process(holder)[0]} is making", file=sys.stderr)
         lock.acquire()
     try:
         holder.write_text(f"{os.getpid()} {' '.join(sys.argv)}")
@@ -42,18 +41,12 @@ def held(path: Path, *, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
-def _name(holder: Path) -> str:
-    pid, _, command = _read(holder).partition(" ")
-    return f"process {pid} ({command})" if pid else "another process"
-
-
-def _remedy(holder: Path) -> str:
-    pid = _read(holder).partition(" ")[0]
-    return f"Wait until it ends, or stop it with `kill {pid}`." if pid else "Wait until it ends."
-
-
-def _read(holder: Path) -> str:
+def _process(holder: Path) -> tuple[str, str]:
+    """The process that holds a lock, in words, and the remedy."""
     try:
-        return holder.read_text()
+        pid, _, command = holder.read_text().partition(" ")
     except FileNotFoundError:
-        return ""
+        pid = ""
+    if not pid:
+        return "another process", "Wait until it ends."
+    return f"process {pid} ({command})", f"Wait until it ends, or stop it with `kill {pid}`."

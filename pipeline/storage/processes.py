@@ -93,8 +93,7 @@ def results(jobs: Iterable[Any], processes: int) -> Iterable[Any]:
     from joblib.parallel import get_active_backend
 
     one_by_one = get_active_backend()[0].supports_return_generator
-    values: Iterable[Any] = Parallel(n_jobs=processes, return_as="generator_unordered" if one_by_one else "list")(jobs)
-    return values
+    return Parallel(n_jobs=processes, return_as="generator_unordered" if one_by_one else "list")(jobs)
 
 
 def _ray(show_output: bool) -> AbstractContextManager[object]:
