@@ -104,7 +104,7 @@ def _hashes(out: Path) -> dict[str, str]:
 def main(job: Job) -> None:
     data = job.config.data
     if isinstance(data, Folder):
-        if not lineage.is_there(data) and lineage.pinned(data):
+        if lineage.source_version(data) is None and lineage.pinned(data):
             shutil.copytree(lineage.dvc_folder("fetch"), job.out, dirs_exist_ok=True)
             print(f"{shown(data.source)} is not to be had here: data/, which data.dvc pins, was made from it and stays")
             return

@@ -37,11 +37,7 @@ class Artefact(Record):
 
     @classmethod
     def read(cls, folder: Path, key: str | None = None) -> Self:
-        """Read the file in `folder`.
-
-        Args:
-            folder: Folder that the stage wrote.
-            key: Configuration key that names another folder, for the message.
+        """Read the file in `folder`; `key` is the configuration key that names another folder, for the message.
 
         Raises:
             DataError: The file is missing, cut off, of another version or of another type.

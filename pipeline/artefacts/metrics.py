@@ -9,20 +9,9 @@ class MetricsRecord(Artefact, file="metrics.json", stage="evaluate", shows_versi
     """Scores of the weights that were kept. DVC and MLflow show them under the names that the file has.
 
     Accuracies, precisions, F1 and calibration errors lie in [0, 1]; losses are cross-entropies in nats; `_low` and `_high` are
-    the ends of 95 % intervals.
-
-    Attributes:
-        test_accuracy: Accuracy on the test split.
-        test_balanced_accuracy: Mean of the recalls of its classes.
-        test_precision_macro: Mean of the precisions of its classes.
-        test_f1_macro: Mean of the F1 scores of its classes.
-        test_loss: Cross-entropy on the test split.
-        test_ece: Expected calibration error on the test split.
-        train_clean_accuracy: Accuracy on the clean training probe at the best epoch.
-        train_clean_loss: Cross-entropy there.
-        val_accuracy: Accuracy on the validation split at the best epoch.
-        val_loss: Cross-entropy there.
-        gap: `train_clean_accuracy` less `val_accuracy`.
+    the ends of 95 % intervals. Balanced accuracy, macro precision and macro F1 are means over the classes; `ece` is the
+    expected calibration error. The clean training probe and the validation split are measured at the best epoch; `gap` is the
+    accuracy on the probe less that on the validation split.
     """
 
     test_accuracy: float = Field(alias="test/accuracy")

@@ -43,6 +43,8 @@ FACTORS: Mapping[str, Sequence[str]] = {
 PIXELS: Mapping[str, Sequence[str]] = {"Affine": ["translate_px"], "Pad": ["padding"]}
 """Arguments that change nothing at 0 and are whole numbers: they are multiplied by the strength and rounded."""
 
+_SIZED = {*RANGES, *FACTORS, *PIXELS}
+
 MIRRORS = ("HorizontalFlip", "VerticalFlip", "Transpose")
 """Mirror images, which vary most at p 0.5, where both versions are equally frequent."""
 
@@ -82,11 +84,11 @@ def scaled(transforms: Sequence[Mapping[str, Any] | str], strength: float, size:
     return result
 
 
-def _changes(key: str, name: str, values: Mapping[str, Any], strength: float) -> dict[str, Any]:
+def _changes(key: str, name: str, values: Mapping[str, Any], strength: float) -> Mapping[str, Any]:
     """The arguments of one transform that `strength` changes."""
     if name in FITTING:
         return {}
-    if not _has_size(name):
+    if name not in _SIZED:
         most = max(values["p"], 0.5) if name in MIRRORS else 1.0
         return {"p": min(values["p"] * strength, most)}
     for argument, limit in RANGES.get(name, {}).items():
@@ -98,10 +100,6 @@ def _changes(key: str, name: str, values: Mapping[str, Any], strength: float) ->
     }
     changes = {argument: _map_numbers(values[argument], rule) for argument, rule in rules.items()}
     return {argument: value for argument, value in changes.items() if _numbers(value) != _numbers(values[argument])}
-
-
-def _has_size(name: str) -> bool:
-    return any(name in table for table in (RANGES, FACTORS, PIXELS))
 
 
 def _map_numbers(value: Any, change: Callable[[float], float]) -> Any:
@@ -137,6 +135,6 @@ def _check_limit(key: str, value: Any, limit: float, strength: float) -> None:
 
 def _report_probabilities(transforms: Sequence[Mapping[str, Any] | str], strength: float) -> None:
     names = [name_and_arguments("", entry)[0] for entry in transforms]
-    by_chance = [name for name in names if not _has_size(name) and name not in (*FITTING, *MIRRORS)]
+    by_chance = [name for name in names if name not in {*_SIZED, *FITTING, *MIRRORS}]
     if by_chance:
         print(f"augment.strength={strength:g} changes how often, not how far: {', '.join(by_chance)}")

@@ -93,10 +93,7 @@ def augmentation(
             try:
                 pipelines[vetoed] = build(rest, size, channels)
             except ConfigError as error:
-                without = ", ".join(sorted(vetoed))
-                raise ConfigError(
-                    f"augment.veto must leave transforms that work; got {without}, without which {error}"
-                ) from None
-    return Augmentation(
-        pipeline, {label: pipelines[frozenset(vetoed)] for label, vetoed in sorted(vetoed_by_label.items())}
-    )
+                cause = f"got {', '.join(sorted(vetoed))}, without which {error}"
+                raise ConfigError(f"augment.veto must leave transforms that work; {cause}") from None
+    reduced = {label: pipelines[frozenset(vetoed)] for label, vetoed in sorted(vetoed_by_label.items())}
+    return Augmentation(pipeline, reduced)

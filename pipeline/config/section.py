@@ -30,14 +30,7 @@ _PLURAL = {str: "texts", float: "numbers", Any: "anything"}
 
 
 def refused(key: str, expectation: str, value: object, choices: Iterable[str] = ()) -> ConfigError:
-    """The error for a value that `key` does not take.
-
-    Args:
-        key: Dotted path of the key.
-        expectation: What the key takes, in words.
-        value: Value that the user gave.
-        choices: Values that the message may propose instead.
-    """
+    """The error for a value that `key` does not take, which proposes one of `choices` if it is similar."""
     return ConfigError(
         f"{key} must be {expectation}; got {value!r}.{nearest(value, choices)}"
         f" Change it in params.yaml or on the command line."

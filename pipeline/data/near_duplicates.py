@@ -7,7 +7,7 @@ or face differs from another in the low ones. `docs/near-duplicates.md` tells ho
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import cv2
@@ -126,16 +126,12 @@ def _distinct(signatures: Signatures) -> tuple[NDArray[np.int64], Pairs]:
 
     The sets are ordered by a hash of their content, so that no result depends on the order of the images.
     """
-    hashes = np.frombuffer(b"".join(_hashes(signatures)), dtype="<u8")
+    chunks = (np.ascontiguousarray(signatures[start : start + CHUNK]) for start in range(0, len(signatures), CHUNK))
+    digests = (hashlib.blake2b(row, digest_size=8).digest() for chunk in chunks for row in chunk)
+    hashes = np.frombuffer(b"".join(digests), dtype="<u8")
     _, first, number = np.unique(hashes, return_index=True, return_inverse=True)
     pairs = np.stack([first[number], np.arange(len(signatures))], axis=1)
     return first, pairs[pairs[:, 0] < pairs[:, 1]]
-
-
-def _hashes(signatures: Signatures) -> Iterator[bytes]:
-    for start in range(0, len(signatures), CHUNK):
-        for row in np.ascontiguousarray(signatures[start : start + CHUNK]):
-            yield hashlib.blake2b(row, digest_size=8).digest()
 
 
 def _describe(signatures: Signatures, chosen: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

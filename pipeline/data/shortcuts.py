@@ -17,14 +17,7 @@ THRESHOLD = 0.8
 def shortcuts(
     names: Sequence[str], labels: Labels, classes: Sequence[str], measurements: Mapping[str, NDArray[np.generic]]
 ) -> Iterator[str]:
-    """Give a clause about each shortcut.
-
-    Args:
-        names: Paths of n images.
-        labels: int64 of shape (n,).
-        classes: Names, in the order of the labels.
-        measurements: Arrays of shape (n,), by what they measure.
-    """
+    """Give a clause about each shortcut among the paths and the measurements, of shape (n,) each, of n images."""
     present, counts = np.unique(labels, return_counts=True)
     if len(present) < 2 or counts.min() < 3:
         return

@@ -190,13 +190,8 @@ def _folds(groups: _Groups, free: NDArray[np.bool_], folds: int, seed: int) -> N
 def limited(labels: NDArray[np.int64], classes: Sequence[str], limit: int | None, seed: int) -> Indices:
     """Choose at most `limit` images, from each class in proportion to its size, and at least one.
 
-    A larger limit keeps the images of a smaller one, so that a learning curve adds images and never exchanges them.
-
-    Args:
-        labels: int64 of shape (n,).
-        classes: Names of the classes.
-        limit: Number of images; None keeps all.
-        seed: Seed of the whole preparation.
+    A larger limit keeps the images of a smaller one, so that a learning curve adds images and never exchanges them. None keeps
+    all.
 
     Returns:
         Indices into `labels`, rising.

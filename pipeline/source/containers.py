@@ -92,11 +92,6 @@ def _class_names(schema: Any, label: str | None) -> list[str] | None:
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
-def idx(entries: Sequence[Entry]) -> Layout | None:
-    parts = _in_one_folder(entries, _idx_parts)
-    return Layout("idx", f"IDX files, {_splits(parts)}", parts=parts) if parts else None
-
-
 def _idx_parts(files: Mapping[str, str]) -> list[SourcePart]:
     pairs: dict[str, dict[str, str]] = defaultdict(dict)
     for name, path in sorted(files.items()):  # a plain file before its gzipped copy, which is then ignored
@@ -116,11 +111,6 @@ def _idx_parts(files: Mapping[str, str]) -> list[SourcePart]:
     return parts if parts and parts[0].split == "train" else []
 
 
-def cifar(entries: Sequence[Entry]) -> Layout | None:
-    parts = _in_one_folder(entries, _cifar_parts)
-    return Layout("cifar", f"CIFAR-10 binary files, {_splits(parts)}", parts=parts) if parts else None
-
-
 def _cifar_parts(files: Mapping[str, str]) -> list[SourcePart]:
     train = [files[name] for name in CIFAR_TRAIN if name in files]
     if not train:
@@ -137,8 +127,7 @@ def arrays(entries: Sequence[Entry]) -> Layout | None:
         )
     if archives:
         return Layout("arrays", f"NumPy archive {archives[0]}", archive=archives[0])
-    parts = _in_one_folder(entries, _array_parts)
-    return Layout("arrays", f"NumPy arrays, {_splits(parts)}", parts=parts) if parts else None
+    return in_one_folder("arrays", entries)
 
 
 def _array_parts(files: Mapping[str, str]) -> list[SourcePart]:
@@ -159,18 +148,20 @@ def _array_names() -> Iterator[tuple[str, str, str]]:
         yield split, f"{split}_images", f"{split}_labels"
 
 
-def _splits(parts: Sequence[SourcePart]) -> str:
-    return " and ".join(part.split for part in parts)
+NAMED: dict[str, tuple[str, Callable[[Mapping[str, str]], list[SourcePart]]]] = {
+    "idx": ("IDX files", _idx_parts), "cifar": ("CIFAR-10 binary files", _cifar_parts),
+    "arrays": ("NumPy arrays", _array_parts),
+}  # fmt: skip
+"""Layouts of files with usual names: the title, and the parts among the paths by name of one folder."""
 
 
-def _in_one_folder(
-    entries: Sequence[Entry], parts_of: Callable[[Mapping[str, str]], list[SourcePart]]
-) -> list[SourcePart]:
-    """The parts that `parts_of` gives for the paths by name of one folder.
+def in_one_folder(kind: str, entries: Sequence[Entry]) -> Layout | None:
+    """The layout of `NAMED`, if the files of one folder have it.
 
     Raises:
-        UnfitError: Several folders have parts.
+        UnfitError: Several folders have it.
     """
+    title, parts_of = NAMED[kind]
     folders: dict[str, dict[str, str]] = defaultdict(dict)
     for entry in entries:
         folder, _, name = entry.path.rpartition("/")
@@ -180,4 +171,5 @@ def _in_one_folder(
         raise UnfitError(
             f"data.source must hold one dataset; it has one in each of {', '.join(map(repr, sorted(by_folder)))}."
         )
-    return next(iter(by_folder.values()), [])
+    parts = next(iter(by_folder.values()), [])
+    return Layout(kind, f"{title}, {' and '.join(part.split for part in parts)}", parts=parts) if parts else None

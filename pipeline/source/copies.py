@@ -16,16 +16,7 @@ from pipeline.storage.atomic import room_for
 
 
 def copy_parts(tree: Tree, layout: Layout, out: Path, max_bytes: int) -> list[SourcePart]:
-    """Copy the parts of `layout` into `out`, unpacked.
-
-    Args:
-        tree: Files of the source.
-        layout: Layout of these files.
-        out: An existing folder.
-        max_bytes: Limit for all files together, unpacked.
-
-    Returns:
-        The parts, with the names of the copies.
+    """Copy the parts of `layout` into `out`, unpacked, at most `max_bytes` in all; gives the parts with the copies' names.
 
     Raises:
         DataError: A file cannot be read, they are too large, or the disk is full.

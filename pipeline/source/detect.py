@@ -24,8 +24,8 @@ def detect(tree: Tree, kind: str | None, table: str | None, columns: Mapping[str
     candidates: dict[str, Callable[[], Layout | None]] = {
         "table": lambda: label_tables.listed_in_table(tree, table, columns),
         "parquet": lambda: containers.parquet(tree, columns),
-        "idx": lambda: containers.idx(entries),
-        "cifar": lambda: containers.cifar(entries),
+        "idx": lambda: containers.in_one_folder("idx", entries),
+        "cifar": lambda: containers.in_one_folder("cifar", entries),
         "arrays": lambda: containers.arrays(entries),
         "splits": lambda: folders.by_split(tree),
         "folders": lambda: folders.by_class(tree),

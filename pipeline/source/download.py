@@ -40,14 +40,7 @@ class _BrokenError(MirrorError):
 
 
 def download(url: str, partial: Path, patience: Patience, advance: Advance, max_bytes: int = MAX_BYTES) -> None:
-    """Download `url` into `partial`. The bytes that it holds already are kept where the server can send the rest.
-
-    Args:
-        url: An http or https address.
-        partial: File that outlives a break, a kill or Ctrl-C; the next call resumes it.
-        patience: Time-outs.
-        advance: Called for each piece.
-        max_bytes: Limit for the file.
+    """Download `url` into `partial`, which outlives a break, a kill or Ctrl-C; the next call resumes it if the server can.
 
     Raises:
         NotFoundError: The server has no such file.

@@ -42,12 +42,7 @@ class _Table:
 
 
 def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) -> Layout | None:
-    """Images that a table lists.
-
-    Args:
-        tree: Files of the source.
-        chosen: Path of the table; None: the only one that lists images.
-        columns: Columns by role that `data.columns` names.
+    """Images that the table `chosen` lists, or the only one that lists any; `columns` as `data.columns` names them by role.
 
     Raises:
         DataError: The table that was chosen cannot be used, several list images, or one contradicts itself.

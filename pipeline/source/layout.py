@@ -122,12 +122,7 @@ def counted(images: Sequence[LabelledFile]) -> str:
 
 
 def match_columns(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str | None]:
-    """The column for each role of `COLUMN_NAMES`; None where there is none.
-
-    Args:
-        names: Names of the columns.
-        given: Columns by role that the user named.
-    """
+    """The column among `names` for each role of `COLUMN_NAMES`, as the user has given it; None where there is none."""
     by_lower_name = {name.lower().strip(): name for name in names if isinstance(name, str)}
     columns: dict[str, str | None] = {}
     for role, usual in COLUMN_NAMES.items():

@@ -16,7 +16,7 @@ from typing import TypeVar
 from urllib.parse import urldefrag, urlsplit
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from pipeline.errors import DataError
 from pipeline.source.debian import unpack_package
@@ -32,12 +32,7 @@ Taken = TypeVar("Taken")
 
 
 def fetch_files(
-    files: Mapping[str, str],
-    key: str,
-    mirrors: Sequence[str],
-    out: Path,
-    cache: Path,
-    patience: Patience | None = None,
+    files: Mapping[str, str], key: str, mirrors: Sequence[str], out: Path, cache: Path, patience: Patience | None = None
 ) -> None:
     """Fill `out` with `files`, each from the first mirror that serves it whole.
 
@@ -56,11 +51,12 @@ def fetch_files(
         DataError: No mirror serves a file, or the disk is full.
     """
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     reasons: dict[str, str] = {}
     for address in mirrors:
         missing = {name: sha256 for name, sha256 in files.items() if not (out / name).exists()}
         try:
-            with _progress(console) as progress:
+            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
                 _Mirror(address, missing, out, cache, patience or Patience(), progress).give()
         except MirrorError as error:
             reasons[address] = str(error)
@@ -81,11 +77,6 @@ def shown(address: str) -> str:
     if not parts.netloc:
         return address
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 @dataclass(frozen=True)
@@ -169,7 +160,9 @@ class _Mirror:
         task = self.progress.add_task(name, total=None)
         resumed = packed.exists()
         while True:
-            download(url, packed, self.patience, lambda now, total: self._show(task, now, total))
+            download(
+                url, packed, self.patience, lambda now, total: self.progress.update(task, completed=now, total=total)
+            )
             try:
                 taken = take(packed)
             except BadBytesError:
@@ -180,9 +173,6 @@ class _Mirror:
             else:
                 packed.unlink()
                 return taken
-
-    def _show(self, task: TaskID, now: int, total: int | None) -> None:
-        self.progress.update(task, completed=now, total=total)
 
     def _done(self, name: str, num_bytes: int) -> None:
         self.progress.console.print(f"{name}: {num_bytes:,} bytes from {shown(self.address)}")

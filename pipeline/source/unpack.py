@@ -39,16 +39,9 @@ def check(packed: Path, sha256: str) -> None:
 
 
 def unpack(packed: Path, target: Path, sha256: str, max_bytes: int = MAX_BYTES) -> int:
-    """Write the content of `packed`, a plain or a gzip file, to `target`, and check it.
+    """Write the content of `packed`, a plain or a gzip file, to `target`, check it, and return its number of bytes.
 
-    Args:
-        packed: The file as the mirror served it. Its first bytes, not its name, tell whether it is gzipped.
-        target: The plain file; it is removed again where the content is wrong.
-        sha256: SHA-256 of the content, in hexadecimal.
-        max_bytes: Limit for the content.
-
-    Returns:
-        The number of bytes of `target`.
+    The first bytes of `packed`, not its name, tell whether it is gzipped. A wrong `target` is removed again.
 
     Raises:
         BadBytesError: The content is truncated, too long, or not the expected one.
@@ -67,16 +60,10 @@ def unpack(packed: Path, target: Path, sha256: str, max_bytes: int = MAX_BYTES) 
 def unpack_archive(
     packed: Path, files: Mapping[str, str], out: Path, max_bytes: int = MAX_BYTES
 ) -> Iterator[tuple[str, int]]:
-    """Write the members of `packed`, a plain or a gzipped tar file, that `files` names, and check each.
+    """Write the members of `packed`, a plain or a gzipped tar file, whose names and SHA-256 `files` holds, and check each.
 
     Folders in the archive and all other members are ignored: a member is written to its name in `files` and nowhere else, so
     that none can lead out of `out`.
-
-    Args:
-        packed: The archive as the mirror served it.
-        files: SHA-256 of the content, by file name.
-        out: An existing folder.
-        max_bytes: Limit for the unpacked archive.
 
     Yields:
         The name and the number of bytes of each file, as soon as it is whole.

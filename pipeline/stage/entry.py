@@ -122,7 +122,7 @@ def _deliver(main: Main, out: Path, make_job: Callable[[Path], Job]) -> None:
         job = make_job(scratch)
         afterwards = main(job)
         if job.fingerprint:
-            lineage.record_fingerprint(scratch, job.fingerprint)
+            (scratch / lineage.FINGERPRINT).write_text(job.fingerprint + "\n")
         if signals.received:  # it came where Python drops exceptions, such as in a library's callback
             raise KeyboardInterrupt
     if afterwards is not None:

@@ -42,10 +42,8 @@ ROOT = Path(os.environ.get("DVC_ROOT") or PROJECT)
 CACHE = ROOT / "build" / "cache"
 CACHE_GIGABYTES = 20
 
-RECORDS = {
-    record.STAGE: record.FILE
-    for record in (SourceRecord, DatasetRecord, AugmentRecord, RunRecord, MetricsRecord, DiagnosisRecord)
-}
+_RECORDS = (SourceRecord, DatasetRecord, AugmentRecord, RunRecord, MetricsRecord, DiagnosisRecord)
+RECORDS = {record.STAGE: record.FILE for record in _RECORDS}
 """Name of the record in each stage's folder, which tells what the folder holds."""
 
 FINGERPRINT = "fingerprint.txt"
@@ -68,17 +66,14 @@ def dvc_folder(stage: str, project: Path = PROJECT) -> Path:
 
 
 def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
-    """Sixteen hexadecimal digits that change with anything that `stage` depends on.
+    """Sixteen hexadecimal digits that change with anything that `stage` depends on, as `dvc.yaml` declares it.
 
-    Args:
-        stage: Name of the stage in `dvc.yaml`.
-        config: Whole configuration; the keys that `dvc.yaml` declares count.
-        upstream: Fingerprint of the content of each input, by stage.
+    `upstream` is the fingerprint of the content of each input, by stage.
     """
     if stage == "fetch":  # the place does not count: every mirror serves the same bytes
         places = {"mirrors"} if isinstance(config.data, Folder) else {"mirrors", "source"}
         data = {key: value for key, value in config.data.model_dump().items() if key not in places}
-        version_of_source = _version(config.data)
+        version_of_source = source_version(config.data)
         if isinstance(config.data, Folder) and version_of_source is None and (kept := pinned(config.data)):
             return kept
         return digest({"data": data, "version": version_of_source})
@@ -91,11 +86,6 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
         "sources": {path: hash_file(PROJECT / path) for path in declaration.sources},
         "versions": {name: version(name) for name in ("torch", "albumentations", "opencv-python-headless", "numpy")},
     })  # fmt: skip
-
-
-def record_fingerprint(folder: Path, name: str) -> None:
-    """Write the fingerprint that `folder` was made with."""
-    (folder / FINGERPRINT).write_text(name + "\n")
 
 
 def recorded_fingerprint(folder: Path) -> str | None:
@@ -119,9 +109,8 @@ def content(stage: str, folder: Path) -> str:
     try:
         return hash_file(folder / RECORDS[stage])[:16]
     except OSError:
-        raise DataError(
-            f"{str(folder)!r} must hold the output of {stage}; found none. Run `dvc repro {stage}`."
-        ) from None
+        message = f"{str(folder)!r} must hold the output of {stage}; found none. Run `dvc repro {stage}`."
+        raise DataError(message) from None
 
 
 def expected_fingerprint(stage: str, config: Config) -> str:
@@ -153,11 +142,6 @@ def locate(stage: str, config: Config) -> Path:
             return folder
     _make(stage, config, folder)
     return folder
-
-
-def is_there(data: Folder) -> bool:
-    """Whether this machine can read the user's own source."""
-    return _version(data) is not None
 
 
 def pinned(data: Folder) -> str | None:
@@ -197,8 +181,8 @@ def _version_of(asked: str) -> str | None:
     return user_source.version(Folder.model_validate_json(asked), ROOT)
 
 
-def _version(data: Data) -> str | None:
-    """The version of the user's own source, computed once in a process; empty for datasets with known files."""
+def source_version(data: Data) -> str | None:
+    """The version of the user's own source, computed once in a process; empty for other data, None where there is none."""
     return _version_of(data.model_dump_json()) if isinstance(data, Folder) else ""
 
 

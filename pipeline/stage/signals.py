@@ -38,14 +38,11 @@ def messages() -> Iterator[None]:
     """Show errors that a user can mend as their message alone, and end the process with their exit code."""
     try:
         yield
-    except UserError as error:
-        show(error)
-        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; nothing half-written was kept", file=sys.stderr)
         sys.exit(128 + received[-1] if received else 130)
-    except OSError as error:
-        if error.errno not in atomic.NO_ROOM:
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in atomic.NO_ROOM:
             raise
         show(error)
         sys.exit(1)
