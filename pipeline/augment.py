@@ -40,10 +40,7 @@ _WORKER_START_SECONDS = 5.0
 def augment(prepared: Path, out: Path, settings: Augment) -> None:
     """Write the copies of the training images, what made them, and a picture of both.
 
-    Args:
-        prepared: Output of the prepare stage.
-        out: Folder to fill.
-        settings: The section `augment` of the configuration. Without transforms, or at strength 0, there are no copies.
+    Without transforms, or at strength 0, there are no copies.
 
     Raises:
         ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images; or the

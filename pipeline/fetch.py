@@ -28,13 +28,9 @@ DIGITS_LICENCE = "CC BY 4.0"
 
 
 def fetch_published(*, data: Published, out: Path, cache: Path, patience: Patience | None = None) -> None:
-    """Fill `out` with the files of a published dataset, the same bytes whichever mirror serves them.
+    """Fill the empty folder `out` with the files of a published dataset, the same bytes whichever mirror serves them.
 
-    Args:
-        data: The section `data` of the configuration.
-        out: An existing, empty folder.
-        cache: Folder for this dataset alone, which keeps the pieces of broken downloads for the next run.
-        patience: Time-outs.
+    `cache`, a folder for this dataset alone, keeps the pieces of broken downloads for the next run.
 
     Raises:
         DataError: A file cannot be had anywhere, or the disk is full.
@@ -62,13 +58,9 @@ def fetch_digits(*, out: Path) -> None:
 
 
 def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
-    """Fill `out` with the user's images: image files are packed, files that hold many images are copied as they are.
+    """Fill the empty folder `out` with the user's images: image files are packed, files with many images copied as they are.
 
-    Args:
-        data: The section `data` of the configuration.
-        out: An existing, empty folder.
-        cache: Folder that keeps the pieces of a broken download for the next run.
-        root: Folder of `params.yaml`, to which paths are relative.
+    Paths are relative to `root`, the folder of `params.yaml`; `cache` keeps the pieces of a broken download for the next run.
 
     Raises:
         DataError: The source cannot be read, has no known layout or several, or is too large; or the disk is full.

@@ -56,13 +56,7 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     """Fill `out` with the arrays that training reads.
 
     Images are ordered by a digest of their content, so that the same images give the same arrays in any layout and under
-    any names.
-
-    Args:
-        source: Folder of the raw files.
-        settings: The section `prepare` of the configuration.
-        out: An existing, empty folder.
-        cache: Folder that keeps the decoded images.
+    any names. The folder `cache` keeps the decoded images.
 
     Raises:
         DataError: The raw files are missing or damaged, a class has too few images, `prepare.on_issue` does

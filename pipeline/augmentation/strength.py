@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.augmentation.transforms import build, name_and_arguments
+from pipeline.augmentation.transforms import Transforms, build, name_and_arguments
 from pipeline.errors import ConfigError
 
 RANGES: Mapping[str, Mapping[str, float]] = {
@@ -52,14 +52,8 @@ FITTING = ("RandomCrop", "CenterCrop", "PadIfNeeded", "Resize")
 """Transforms that bring images to their size; strength leaves them as they are."""
 
 
-def scaled(transforms: Sequence[Mapping[str, Any] | str], strength: float, size: int, channels: int) -> list[Any]:
-    """The list of transforms that acts `strength` times as strongly; an empty one for 0.
-
-    Args:
-        transforms: List of transforms, as `pipeline.augmentation.transforms.build` takes it.
-        strength: Strength in [0, 10].
-        size: Height and width of the images in pixels.
-        channels: Number of channels, 1 or 3.
+def scaled(transforms: Transforms, strength: float, size: int, channels: int) -> list[Any]:
+    """The list of transforms that acts `strength` times as strongly, as `build` takes it; an empty one for 0.
 
     Raises:
         ConfigError: The transforms are not valid as they are written, or at that strength.
@@ -133,7 +127,7 @@ def _check_limit(key: str, value: Any, limit: float, strength: float) -> None:
         )
 
 
-def _report_probabilities(transforms: Sequence[Mapping[str, Any] | str], strength: float) -> None:
+def _report_probabilities(transforms: Transforms, strength: float) -> None:
     names = [name_and_arguments("", entry)[0] for entry in transforms]
     by_chance = [name for name in names if name not in {*_SIZED, *FITTING, *MIRRORS}]
     if by_chance:

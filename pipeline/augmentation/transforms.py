@@ -6,7 +6,7 @@ import random
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -22,18 +22,18 @@ from albumentations.core.transforms_interface import Transform3D
 
 cv2.setNumThreads(0)  # for one small image a second thread doubles the processor time and gains nothing
 
+Transforms: TypeAlias = Sequence[Mapping[str, Any] | str]
+"""albumentations' own transforms in order, each a name or `{name: {argument: value}}`.
+
+The text `size` stands for the size of the images in pixels, `size/16` for a sixteenth of it, rounded up.
+"""
+
 _TRIALS = 4
 """Number of images for each way of skipping transforms: a random crop or scale may keep the shape of one by chance."""
 
 
-def build(transforms: Sequence[Mapping[str, Any] | str], size: int, channels: int) -> A.Compose:
-    """The pipeline that `augment.transforms` describes, after a trial on images of noise.
-
-    Args:
-        transforms: albumentations' own transforms in order, each a name or `{name: {argument: value}}`. The text
-            `size` stands for the size of the images in pixels, `size/16` for a sixteenth of it, rounded up.
-        size: Height and width of the images in pixels.
-        channels: Number of channels, 1 or 3.
+def build(transforms: Transforms, size: int, channels: int) -> A.Compose:
+    """The pipeline that `augment.transforms` describes, after a trial on `size`×`size` images of noise.
 
     Raises:
         ConfigError: A transform or an argument does not exist or is not valid, a transform does not work on such images,
@@ -49,12 +49,7 @@ def augment_batch(pipeline: A.Compose, images: NDArray[np.uint8], seed: int) -> 
     """Each image augmented once, as a function of the pipeline, the batch as a whole and the seed alone.
 
     Seeding costs as much as a flip of five images: a batch that is drawn at once is much faster than its images one by
-    one.
-
-    Args:
-        pipeline: Pipeline from `build`, or read from `pipeline.json`.
-        images: uint8 of shape (n, height, width, channels); stay as they are.
-        seed: Seed of all draws.
+    one. The images, uint8 of shape (n, height, width, channels), stay as they are.
     """
     # Not set_random_seed: it gives every transform a generator of its own with the same seed, so that, for example, a
     # horizontal and a vertical flip of p 0.5 always come together.

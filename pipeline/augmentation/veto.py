@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augmentation.transforms import augment_batch, build, name_and_arguments
+from pipeline.augmentation.transforms import Transforms, augment_batch, build, name_and_arguments
 from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
 from pipeline.seeds import derive_seed
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augments batches of labelled images.
-
-    Args:
-        pipeline: Pipeline with all transforms.
-        reduced: Pipelines of the classes from which transforms are withheld, by label.
-    """
+    """Augments batches of labelled images; classes with a veto have reduced pipelines, by label."""
 
     pipeline: "A.Compose"
     reduced: Mapping[int, "A.Compose"]
@@ -34,12 +29,7 @@ class Augmentation:
         """Each image augmented once, as a function of the batch and the seed alone.
 
         Images of classes with a veto are augmented twice, and the first result is discarded: so a veto changes no image of
-        another class.
-
-        Args:
-            images: uint8 of shape (n, height, width, channels); stay as they are.
-            labels: int64 of shape (n,).
-            seed: Seed of all draws.
+        another class. The images, uint8 of shape (n, height, width, channels), stay as they are.
         """
         augmented = augment_batch(self.pipeline, images, seed)
         for label, pipeline in self.reduced.items():
@@ -50,21 +40,12 @@ class Augmentation:
 
 
 def augmentation(
-    transforms: Sequence[Mapping[str, Any] | str],
-    veto: Mapping[str, Sequence[Any]],
-    size: int,
-    channels: int,
-    classes: Sequence[str],
+    transforms: Transforms, veto: Mapping[str, Sequence[Any]], size: int, channels: int, classes: Sequence[str]
 ) -> Augmentation:
-    """The augmentation that `augment.transforms` and `augment.veto` describe.
+    """The augmentation that `augment.transforms` and `augment.veto` describe, for images of that size and these classes.
 
-    Args:
-        transforms: List of transforms, as `pipeline.augmentation.transforms.build` takes it. Where it is empty, any transform
-            may be vetoed.
-        veto: Names of transforms, each with the classes on whose images it is never used.
-        size: Height and width of the images in pixels.
-        channels: Number of channels, 1 or 3.
-        classes: Names of the classes, in the order of the labels.
+    `veto` holds the names of transforms, each with the classes on whose images it is never used. Where `transforms` is empty,
+    any transform may be vetoed.
 
     Raises:
         ConfigError: The transforms are not valid, with or without those that are vetoed, or the veto names a class or a

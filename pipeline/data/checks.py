@@ -81,12 +81,7 @@ def find(images: ImageTable, limits: Prepare) -> list[Issue]:
 
 
 def settle(issues: Sequence[Issue], on_issue: Mapping[str, str], num_images: int) -> tuple[list[Issue], Mask]:
-    """Drop or keep the images with problems.
-
-    Args:
-        issues: Problems from `find`.
-        on_issue: `drop`, `keep` or `fail` for each problem.
-        num_images: Number of images.
+    """Drop or keep the images with problems, as `on_issue` says: `drop`, `keep` or `fail` for each problem.
 
     Returns:
         The issues with the action taken, and a mask of the images that stay, of shape (n,).

@@ -138,13 +138,9 @@ def detect_channels(raw: RawDataset, max_pixels: int) -> int:
 
 
 def decode_all(raw: RawDataset, settings: DecodingSettings, cache: Path, workers: int | None) -> DecodedImages:
-    """Decode the images that the cache does not hold yet.
+    """Decode the images that the cache does not hold yet, into a folder in it that is named by a digest of its inputs.
 
-    Args:
-        raw: The dataset.
-        settings: Settings of decoding.
-        cache: Folder of the cache; the result is a folder in it, named by a digest of its inputs.
-        workers: Number of processes; None: as many as save time, at most one for each core.
+    `workers` is the number of processes; None: as many as save time, at most one for each core.
 
     Raises:
         DataError: The disk is full.

@@ -9,13 +9,7 @@ from pipeline.source.layout import Layout, UnfitError
 
 
 def detect(tree: Tree, kind: str | None, table: str | None, columns: Mapping[str, str]) -> Layout:
-    """Detect the layout of the files of `tree`.
-
-    Args:
-        tree: Files of the source.
-        kind: The layout that `data.layout` asks for; None: the only one that fits.
-        table: Path of the table that `data.table` asks for; None: the only one that names the images.
-        columns: Columns by role that `data.columns` names.
+    """Detect the layout of the files of `tree`, with the values of `data.layout`, `data.table` and `data.columns`.
 
     Raises:
         DataError: No layout fits, or several do.

@@ -36,16 +36,10 @@ def fetch_files(
 ) -> None:
     """Fill `out` with `files`, each from the first mirror that serves it whole.
 
-    The terminal shows why a mirror fails; the next one is asked for the files that are still missing.
-
-    Args:
-        files: SHA-256 of the plain content, by file name.
-        key: Configuration key that names the mirrors, for messages.
-        mirrors: Addresses, in the order in which they are tried. The address of a tar file on the web may end with its
-            checksum, as `#sha256=…`, which is checked before the file is opened.
-        out: An existing folder.
-        cache: Folder for this dataset alone, which keeps the pieces of broken downloads for the next call.
-        patience: Time-outs.
+    The terminal shows why a mirror fails; the next one is asked for the files that are still missing. The address of a tar
+    file on the web may end with its checksum, as `#sha256=…`, which is checked before the file is opened. `files` holds the
+    SHA-256 of the plain content by file name, and `key` is the configuration key that names the mirrors. `cache`, a folder
+    for this dataset alone, keeps the pieces of broken downloads for the next call.
 
     Raises:
         DataError: No mirror serves a file, or the disk is full.

@@ -29,17 +29,7 @@ AHEAD_BYTES = 64 << 20
 
 
 def pack(tree: Tree, images: Sequence[LabelledFile], out: Path, max_file_bytes: int, max_bytes: int) -> list[Skipped]:
-    """Write images to `out/images-00.parquet` and so on.
-
-    Args:
-        tree: Files of the source.
-        images: Images to write, in the order in which the source is best read.
-        out: An existing folder.
-        max_file_bytes: Limit for one image; a larger one is left out.
-        max_bytes: Limit for all images together.
-
-    Returns:
-        The files that were left out.
+    """Write images to `out/images-00.parquet` and so on; returns those left out, such as larger ones than `max_file_bytes`.
 
     Raises:
         DataError: The images are larger than `max_bytes` together, or none can be read, or the disk is full.

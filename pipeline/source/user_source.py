@@ -70,12 +70,9 @@ def local_copy(source: str, root: Path, cache: Path, max_bytes: int) -> str:
 
 @contextmanager
 def opened(source: str, storage_options: Mapping[str, Any], max_bytes: int) -> Iterator[Tree]:
-    """Open the files of a source, and close them at the end of the block.
+    """Open the files of a folder, an archive, a file or an address that fsspec knows, and close them at the block's end.
 
-    Args:
-        source: Path of a folder, an archive or a file, or address of a folder that fsspec knows.
-        storage_options: Options that fsspec needs for the address.
-        max_bytes: Limit for the content of an archive that must be unpacked to be listed.
+    `max_bytes` is the limit for the content of an archive that must be unpacked to be listed.
 
     Raises:
         DataError: The source does not exist, or cannot be read.

@@ -71,8 +71,7 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
     `upstream` is the fingerprint of the content of each input, by stage.
     """
     if stage == "fetch":  # the place does not count: every mirror serves the same bytes
-        places = {"mirrors"} if isinstance(config.data, Folder) else {"mirrors", "source"}
-        data = {key: value for key, value in config.data.model_dump().items() if key not in places}
+        data = config.data.model_dump(exclude={"mirrors"} if isinstance(config.data, Folder) else {"mirrors", "source"})
         version_of_source = source_version(config.data)
         if isinstance(config.data, Folder) and version_of_source is None and (kept := pinned(config.data)):
             return kept
