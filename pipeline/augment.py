@@ -62,7 +62,7 @@ def augment(prepared: Path, out: Path, settings: Augment) -> None:
         print(f"augment.mode=auto: {mode}, as {reason}")
     copies = settings.copies if transforms and mode == "materialized" else 0
     with running_on(settings.backend if copies else "loky", "augment.backend"):
-        _write_copies(pipeline, prepared / "train", out / "images.npy", copies, settings.seed, settings.workers)
+        _write_copies(pipeline, prepared / "train", out / "images.npy", copies, settings)
     (out / "pipeline.json").write_text(json.dumps(pipeline.pipeline.to_dict(), indent=2) + "\n")
     record = AugmentRecord(
         name=settings.name, mode=mode, asked=settings.mode, reason=reason, copies=copies, strength=settings.strength,
@@ -102,9 +102,7 @@ def copy_seed(seed: int, copy: int, chunk: int) -> int:
     return derive_seed(seed, f"augment/{copy}/{chunk}")
 
 
-def _write_copies(
-    pipeline: "Augmentation", source: Path, target: Path, num_copies: int, seed: int, workers: int | None
-) -> None:
+def _write_copies(pipeline: "Augmentation", source: Path, target: Path, num_copies: int, settings: Augment) -> None:
     """Fill `target` with an array of shape (copies, n, height, width, channels), chunk by chunk."""
     shape = np.load(source / "images.npy", mmap_mode="r").shape
     num_bytes = num_copies * int(np.prod(shape))
@@ -118,7 +116,7 @@ def _write_copies(
     chunks = [(copy, chunk) for copy in range(num_copies) for chunk in range(-(-shape[0] // IMAGES_PER_CHUNK))]
     with reserved(target, (num_copies, *shape), no_room) as begin:
         if chunks:
-            _fill(chunks, partial(_write_chunk, pipeline, source, target, begin, seed), workers)
+            _fill(chunks, partial(_write_chunk, pipeline, source, target, begin, settings.seed), settings.workers)
 
 
 def _fill(chunks: list[tuple[int, int]], write_chunk: Callable[[int, int], int], workers: int | None) -> None:

@@ -51,12 +51,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the excepti
 
 
 class BadImageError(Exception):
-    """Raised when a file cannot be decoded.
-
-    Attributes:
-        problem: `UNREADABLE`, `NOT_AN_IMAGE` or `BOMB`.
-        evidence: Clause about the file, such as "it is empty".
-    """
+    """Raised when a file cannot be decoded: its problem, such as `BOMB`, and a clause about it, such as "it is empty"."""
 
     def __init__(self, problem: str, evidence: str) -> None:
         super().__init__(problem, evidence)  # both arguments, so that a worker can pickle it

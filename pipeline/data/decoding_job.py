@@ -42,16 +42,10 @@ class DecodingSettings:
 
 @dataclass(frozen=True)
 class DecodingJob:
-    """Decodes one block.
+    """Decodes one block into `target`, the array of all decoded images, whose first one begins at the byte `offset`.
 
-    Attributes:
-        block: The raw images.
-        settings: Settings of decoding.
-        target: File with the array of all decoded images.
-        offset: Byte of `target` where its first image begins.
-        begin: Number of the block's first image in `target`.
-        record: File for the measurements of the block's images; the block is done once it exists.
-        earlier: Folder of an earlier version's decoded images, which are reused.
+    The block's first image has the number `begin` there. The block is done once `record`, with the measurements of its images,
+    exists. `earlier` holds an earlier version's decoded images, which are reused.
     """
 
     block: Block

@@ -45,9 +45,8 @@ class ZipTree:
             else:
                 self._members[clean] = member  # the last of two members of one name, as in unpacking
                 _check_number(len(self._members))
-        self.listing = Listing(
-            [Entry(path, member.file_size, f"{member.CRC:08x}") for path, member in self._members.items()], skipped
-        )
+        entries = [Entry(path, member.file_size, f"{member.CRC:08x}") for path, member in self._members.items()]
+        self.listing = Listing(entries, skipped)
 
     def open(self, entry: Entry) -> IO[bytes]:
         return self._archive.open(self._members[entry.path])

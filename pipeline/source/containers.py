@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.artefacts.source import SPLIT_NAMES, SPLITS, SourcePart
@@ -131,21 +131,15 @@ def arrays(entries: Sequence[Entry]) -> Layout | None:
 
 
 def _array_parts(files: Mapping[str, str]) -> list[SourcePart]:
+    usual = [("x_{}", "y_{}"), ("X_{}", "y_{}"), ("{}_images", "{}_labels")]
+    names = [("train", "images", "labels")]
+    names += [(split, images.format(split), labels.format(split)) for split in SPLITS for images, labels in usual]
     parts: dict[str, SourcePart] = {}
-    for split, images, labels in _array_names():
+    for split, images, labels in names:
         if f"{images}.npy" in files and f"{labels}.npy" in files:
             part = SourcePart(split=split, images=[files[f"{images}.npy"]], labels=files[f"{labels}.npy"])
             parts.setdefault(split, part)
     return list(parts.values()) if "train" in parts else []
-
-
-def _array_names() -> Iterator[tuple[str, str, str]]:
-    """Splits, each with the usual names of its arrays of images and of labels."""
-    yield "train", "images", "labels"
-    for split in SPLITS:
-        yield split, f"x_{split}", f"y_{split}"
-        yield split, f"X_{split}", f"y_{split}"
-        yield split, f"{split}_images", f"{split}_labels"
 
 
 NAMED: dict[str, tuple[str, Callable[[Mapping[str, str]], list[SourcePart]]]] = {

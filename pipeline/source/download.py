@@ -62,9 +62,8 @@ def _attempt(url: str, partial: Path, patience: Patience, advance: Advance, max_
     # "identity": the bytes of a .gz file as they are, so that a range of them means the same each time
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        with requests.get(
-            url, headers=headers, stream=True, timeout=(patience.connect_seconds, patience.read_seconds)
-        ) as response:
+        timeouts = patience.connect_seconds, patience.read_seconds
+        with requests.get(url, headers=headers, stream=True, timeout=timeouts) as response:
             if response.status_code == 416 and have:  # nothing follows our bytes: they are whole, or another file's
                 if _total(response) == have:
                     return

@@ -36,14 +36,7 @@ class UnfitError(DataError):
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """An image file with its label.
-
-    Attributes:
-        entry: The file.
-        label: Name of its class.
-        split: One of `pipeline.artefacts.source.SPLITS`; an empty text where the source does not tell.
-        group: Name of the group that must stay in one split; an empty text where the source does not tell.
-    """
+    """An image file with its class, its split, and the group that must stay in one split; empty where no source tells."""
 
     entry: Entry
     label: str

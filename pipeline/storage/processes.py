@@ -59,11 +59,9 @@ def is_elsewhere(backend: str) -> bool:
 
 
 def num_at_once(n_jobs: int, backend: str) -> int:
-    """Number of jobs that run at once.
+    """Number of jobs that run at once if the user wants `n_jobs`, as joblib counts it: -1 stands for all cores.
 
-    Args:
-        n_jobs: Number that the user wants, as joblib counts it: -1 stands for all cores.
-        backend: Backend of joblib that is active; a cluster takes at most one for each of its cores.
+    `backend`, the one that is active, takes at most one job for each of its cores if it is a cluster.
     """
     from joblib import effective_n_jobs
 
@@ -76,10 +74,7 @@ def num_at_once(n_jobs: int, backend: str) -> int:
 def num_processes(asked: int | None, seconds: float, start_seconds: float) -> int:
     """Number of processes to use, at most one for each usable core.
 
-    Args:
-        asked: Number that the user wants; None: as many as have at least as much to do as they cost to start.
-        seconds: Time that all the work takes one process.
-        start_seconds: Time before a process begins to work.
+    The user wants `asked`; None: as many as have at least as much of the work, of `seconds` in all, as they take to start.
     """
     from joblib import effective_n_jobs
 

@@ -9,11 +9,7 @@ from pipeline.storage import atomic
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    r"""The table as text.
-
-    Args:
-        columns: Names of the columns.
-        rows: Values of each row, in the order of `columns`; None becomes an empty cell.
+    r"""The table as text; None becomes an empty cell.
 
     >>> to_csv(("name", "share"), [("a, b", 0.1), ("c", None)])
     'name,share\n"a, b",0.1\nc,\n'
