@@ -75,10 +75,7 @@ def augment(prepared: Path, out: Path, settings: Augment) -> None:
 def resolve_mode(mode: str, num_bytes: int, max_gigabytes: float) -> tuple[str, str]:
     """`materialized` or `online`, and the reason, as a clause that follows "as".
 
-    Args:
-        mode: `augment.mode`; `auto` is materialised while the copies fit, as it is faster from the second epoch on.
-        num_bytes: Size of all copies; 0 without transforms.
-        max_gigabytes: Limit for their size, in 10⁹ bytes.
+    `auto` is materialised while the copies, of `num_bytes` in all, fit: that is faster from the second epoch on.
 
     >>> resolve_mode("auto", 197_000_000, 4.0)
     ('materialized', 'the copies take 0.197 GB, within augment.max_gigabytes=4')

@@ -45,12 +45,9 @@ class ParquetRows:
 
 
 def read_parquet(folder: Path, parts: Sequence[SourcePart] | None, columns: Columns | None) -> ParquetRows:
-    """Read the columns beside the images.
+    """Read the columns beside the images of `parts`, or of all files of the folder.
 
-    Args:
-        folder: Folder with the files.
-        parts: Files to read; None: all of the folder.
-        columns: Columns by role; a role that is missing or None has no column. None: `COLUMNS`.
+    A role that `columns` lacks, or maps to None, has no column; without `columns`, `COLUMNS` count.
 
     Raises:
         DataError: A file is missing, damaged, or without its column of images or labels; or an image has no label.

@@ -144,10 +144,9 @@ def _skipped(path: Path) -> list[dict[str, str]]:
 
 
 def _from_arrays(folder: Path, record: SourceRecord, parts: Sequence[LabelledArrays]) -> RawDataset:
-    for part in parts:
-        _check_labels(folder, part, record.classes)
     blocks: list[Block] = []
     for part in parts:
+        _check_labels(folder, part, record.classes)
         for path, mapped, num_images in part.arrays:
             starts = range(0, num_images, BLOCK)
             blocks += [PixelBlock(path, mapped, start, min(start + BLOCK, num_images)) for start in starts]

@@ -217,14 +217,7 @@ def limited(labels: NDArray[np.int64], classes: Sequence[str], limit: int | None
 def with_noise(labels: NDArray[np.int64], num_classes: int, share: float, seed: int) -> NDArray[np.int64]:
     """Draw a share of the labels again, uniformly from all classes; a label may stay the same by chance.
 
-    Args:
-        labels: int64 of shape (n,).
-        num_classes: Number of classes.
-        share: Share of the labels, in [0, 1]; at 1, images tell nothing about labels.
-        seed: Seed of the draw. A larger share changes the labels that a smaller one changes, and more.
-
-    Returns:
-        int64 of shape (n,).
+    At share 1, images tell nothing about labels. A larger share changes the labels that a smaller one changes, and more.
 
     >>> with_noise(np.zeros(6, dtype=np.int64), 4, 1.0, seed=0).tolist()
     [2, 3, 3, 3, 2, 3]

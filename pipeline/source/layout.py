@@ -36,7 +36,7 @@ class UnfitError(DataError):
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """An image file with its class, its split, and the group that must stay in one split; empty where no source tells."""
+    """An image file with its class, its split, and the group that must stay in one split; empty where nothing tells."""
 
     entry: Entry
     label: str
