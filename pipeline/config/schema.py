@@ -108,13 +108,8 @@ class AdamW(Section):
     beta2: Fraction
 
 
-class Constant(Section):
-    name: Literal["constant"]
-    warmup_fraction: Fraction
-
-
-class OneCycle(Section):
-    name: Literal["one_cycle"]
+class WarmupScheduler(Section):
+    name: Literal["constant", "one_cycle"]
     warmup_fraction: Fraction
 
 
@@ -218,7 +213,7 @@ class Config(Section):
     model: Annotated[LeNet | ConvNet | ResNet | Timm, Field(discriminator="name")]
     regularization: Regularization
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
-    scheduler: Annotated[Constant | OneCycle | Cosine, Field(discriminator="name")]
+    scheduler: Annotated[WarmupScheduler | Cosine, Field(discriminator="name")]
     train: Train
     evaluate: Evaluate
     diagnose: Diagnose

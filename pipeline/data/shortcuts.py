@@ -17,7 +17,7 @@ THRESHOLD = 0.8
 def shortcuts(
     names: Sequence[str], labels: Labels, classes: Sequence[str], measurements: Mapping[str, NDArray[np.generic]]
 ) -> Iterator[str]:
-    """Give a clause about each shortcut among the paths and the measurements, of shape (n,) each, of n images."""
+    """Give a clause about each shortcut among the paths of n images and their measurements, arrays of shape (n,)."""
     present, counts = np.unique(labels, return_counts=True)
     if len(present) < 2 or counts.min() < 3:
         return

@@ -63,9 +63,9 @@ def by_split(tree: Tree) -> Layout | None:
 
 
 def _in_folders(tree: Tree, has_splits: bool, beside: str) -> tuple[list[LabelledFile], list[Skipped]]:
-    """The images in the folders of classes, which `has_splits` seeks in folders of splits, and the files left out.
+    """The images in the folders of classes, and the files that are left out.
 
-    `beside` is the evidence for an image outside of these folders.
+    With `has_splits`, the folders of classes lie in folders of splits. `beside` is the evidence for an image elsewhere.
     """
     entries = tree.listing.entries
     images: list[LabelledFile] = []

@@ -42,7 +42,7 @@ class _Table:
 
 
 def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) -> Layout | None:
-    """Images that the table `chosen` lists, or the only one that lists any; `columns` as `data.columns` names them by role.
+    """The images that the table `chosen` lists, or else the only table that lists any; `columns` is `data.columns`.
 
     Raises:
         DataError: The table that was chosen cannot be used, several list images, or one contradicts itself.

@@ -115,7 +115,7 @@ def counted(images: Sequence[LabelledFile]) -> str:
 
 
 def match_columns(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str | None]:
-    """The column among `names` for each role of `COLUMN_NAMES`, as the user has given it; None where there is none."""
+    """The column among `names` for each role: the one that the user has given, or a usual name; None where there is none."""
     by_lower_name = {name.lower().strip(): name for name in names if isinstance(name, str)}
     columns: dict[str, str | None] = {}
     for role, usual in COLUMN_NAMES.items():

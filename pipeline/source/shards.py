@@ -29,7 +29,7 @@ AHEAD_BYTES = 64 << 20
 
 
 def pack(tree: Tree, images: Sequence[LabelledFile], out: Path, max_file_bytes: int, max_bytes: int) -> list[Skipped]:
-    """Write images to `out/images-00.parquet` and so on; returns those left out, such as larger ones than `max_file_bytes`.
+    """Write images to `out/images-00.parquet` and so on, and return those left out, such as any above `max_file_bytes`.
 
     Raises:
         DataError: The images are larger than `max_bytes` together, or none can be read, or the disk is full.

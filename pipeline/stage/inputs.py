@@ -17,7 +17,7 @@ def input_folder(run: RunRecord, stage: str) -> Path:
 
 
 def check_input(run: RunRecord, stage: str, folder: Path, key: str) -> None:
-    """Refuse `folder`, an output of `stage`, where the training that the configuration names with `key` was made from another.
+    """Refuse `folder` if the training, which the configuration names with `key`, was made from another output of `stage`.
 
     Raises:
         DataError: `folder` holds something else.

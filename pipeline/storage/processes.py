@@ -74,7 +74,8 @@ def num_at_once(n_jobs: int, backend: str) -> int:
 def num_processes(asked: int | None, seconds: float, start_seconds: float) -> int:
     """Number of processes to use, at most one for each usable core.
 
-    The user wants `asked`; None: as many as have at least as much of the work, of `seconds` in all, as they take to start.
+    `asked` is the number that the user wants; with None, each process gets at least as many of the work's `seconds` as it
+    takes to start.
     """
     from joblib import effective_n_jobs
 
