@@ -20,7 +20,6 @@ from pipeline.source.layout import LabelledFile, Layout, UnfitError, class_name,
 MAX_TABLE_BYTES = 1 << 28
 """Limit for a table. Its lines take about ten times as much memory; a million of them are 50 MB."""
 
-
 Line: TypeAlias = Mapping[str, object]
 """Values of a line by column."""
 
