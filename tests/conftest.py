@@ -1,5 +1,7 @@
 """What tests share: small generated data, and a copy of the project in which commands run as a user runs them."""
 
+import atexit
+import functools
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ import torch
 
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
+from tests.fork_server import fork_server
 
 torch.set_num_threads(1)  # small networks on two threads wait for each other whenever anything else runs
 
@@ -105,12 +108,22 @@ def copy_project(folder: Path) -> None:
     run("git", "commit", "-qm", "Copy the project")
 
 
+@functools.cache
+def forked() -> dict[str, str]:
+    """Variables with which commands run in forks of one process of this test session, which has imported the libraries."""
+    server = fork_server(environment())
+    atexit.register(server.__exit__, None, None, None)
+    return server.__enter__()
+
+
 def command_runner(folder: Path) -> Command:
+    """Runs commands in `folder` to their end, as a user's shell does, less the seconds that imports take."""
+
     def run(program: str, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", program] if program.startswith("pipeline.") else [program]
+        command = ["python", "-m", program] if program.startswith("pipeline.") else [program]
         done = subprocess.run(
-            [*command, *arguments], cwd=folder, env={**environment(), **variables}, capture_output=True, text=True
-        )
+            [*command, *arguments], cwd=folder, env={**environment(), **forked(), **variables}, capture_output=True, text=True
+        )  # fmt: skip
         assert not check or done.returncode == 0, f"{program} {arguments} failed:\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.conftest import ROOT, command_runner, environment
-from tests.fork_server import fork_server
+from tests.conftest import ROOT, command_runner
 from tests.loopback import free_port
 from tests.test_own_images import write_digits
 from tests.test_train import started
@@ -74,20 +73,19 @@ def test_every_command_runs(ready: Path) -> None:
     write_digits(ready / "photos", limit=400)
     shutil.copy(ROOT / "tests" / "histories" / "keras.csv", ready / "log.csv")
     ran = set()
-    with fork_server(environment()) as variables:
-        for program, *arguments in commands():
-            if program == "make":
-                continue  # `make run` and `make test` stand in .ci/run
-            if [program, *arguments] == ["mlflow", "ui"]:
-                wait_for_page(ready, str(free_port()))
-                continue
-            if program == "python":
-                ran.add(arguments[1])
-                arguments = [*arguments, *SMALL.get(arguments[1], [])]
-            arguments = [last_run(ready) if word == "3f2a…" else word for word in arguments]
-            done = run(program, *arguments, check=False, **variables)
-            expected = (0, 3) if "--fail-on" in arguments else (0,)
-            assert done.returncode in expected, f"{program} {arguments} failed:\n{done.stdout}\n{done.stderr}"
+    for program, *arguments in commands():
+        if program == "make":
+            continue  # `make run` and `make test` stand in .ci/run
+        if [program, *arguments] == ["mlflow", "ui"]:
+            wait_for_page(ready, str(free_port()))
+            continue
+        if program == "python":
+            ran.add(arguments[1])
+            arguments = [*arguments, *SMALL.get(arguments[1], [])]
+        arguments = [last_run(ready) if word == "3f2a…" else word for word in arguments]
+        done = run(program, *arguments, check=False)
+        expected = (0, 3) if "--fail-on" in arguments else (0,)
+        assert done.returncode in expected, f"{program} {arguments} failed:\n{done.stdout}\n{done.stderr}"
     assert ran == {"pipeline.diagnose", *SMALL}
     assert (ready / "multirun").exists()
 
