@@ -186,10 +186,7 @@ class ImageBatches(pl.LightningDataModule):
         self.train.rank, self.train.num_processes = self._rank_and_size()
         self._require_images_for_each()
         return _loader(
-            self.train,
-            sampler=self.order,
-            num_workers=self.loader_workers,
-            persistent_workers=self.loader_workers > 0,
+            self.train, sampler=self.order, num_workers=self.loader_workers, persistent_workers=self.loader_workers > 0
         )
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:

@@ -33,14 +33,7 @@ FOLLOWER = ("-m", "pipeline.train")
 """Arguments of a Python that runs `follow`, started as a rank above 0."""
 
 
-def train(
-    prepared: Path,
-    augmented: Path,
-    working: Path,
-    out: Path,
-    config: Config,
-    on_row: OnRow,
-) -> RunOutcome:
+def train(prepared: Path, augmented: Path, working: Path, out: Path, config: Config, on_row: OnRow) -> RunOutcome:
     """Train one network and write what it learned.
 
     Args:
