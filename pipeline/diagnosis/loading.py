@@ -26,7 +26,7 @@ def read_course(training: Path, prepared: Path | None = None, **known: Any) -> C
     """
     run, signals = RunRecord.read(training), SignalsRecord.read(training)
     shares = class_shares(run.dataset.counts["val"])
-    about: dict[str, Any] = {
+    about: dict[str, object] = {
         "majority": float(shares.max()),
         "chance_loss": float(-(shares * np.log(shares)).sum()),
         "kept_epoch": run.best_epoch,

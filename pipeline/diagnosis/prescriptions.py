@@ -96,9 +96,9 @@ def _augment_more(settings: Configuration) -> Prescription | None:
         rest = tuple(preset for preset in stronger if preset != first)
         return Prescription("augment the images more", tuple(f"augment={preset}" for preset in (first, *rest)))
     strength = _get(settings, "augment.strength", 1.0)
-    return (
-        Prescription("augment the images more", (f"augment.strength={strength * 1.5:g}",)) if strength < 1.5 else None
-    )
+    if strength >= 1.5:
+        return None
+    return Prescription("augment the images more", (f"augment.strength={strength * 1.5:g}",))
 
 
 def _augment_less(settings: Configuration) -> Prescription | None:
@@ -144,9 +144,8 @@ def _more_dropout(settings: Configuration) -> Prescription | None:
         if values and layers == "head":
             return Prescription("drop out more in the head", tuple(f"{key}={value}" for value in values))
         if now < 0.3:
-            return Prescription(
-                "drop out channels", tuple(f"{key}={value}" for value in (0.1, 0.2, 0.3) if value > now)
-            )
+            values = [value for value in (0.1, 0.2, 0.3) if value > now]
+            return Prescription("drop out channels", tuple(f"{key}={value}" for value in values))
     return None
 
 
@@ -185,16 +184,13 @@ def _larger_images(settings: Configuration) -> Prescription | None:
 
 
 def _early_stopping(settings: Configuration) -> Prescription | None:
-    if _get(settings, "train.early_stopping.patience", None) is not None and _get(
-        settings, "train.early_stopping.restore_best", True
-    ):
+    stops = _get(settings, "train.early_stopping.patience", None) is not None
+    if stops and _get(settings, "train.early_stopping.restore_best", True):
         return None
     epochs = _get(settings, "train.max_epochs", 20)
     patiences = dict.fromkeys(max(3, round(share * epochs)) for share in (0.1, 0.2, 0.05))
-    return Prescription(
-        "stop early, and keep the best weights",
-        tuple(f"train.early_stopping={{patience: {patience}, restore_best: true}}" for patience in patiences),
-    )
+    strengths = (f"train.early_stopping={{patience: {patience}, restore_best: true}}" for patience in patiences)
+    return Prescription("stop early, and keep the best weights", tuple(strengths))
 
 
 def _more_epochs(settings: Configuration) -> Prescription:

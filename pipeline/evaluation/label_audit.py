@@ -1,4 +1,4 @@
-"""Which labels look wrong, by a method that knows nothing of our networks; for data that no change of training cures."""
+"""Finds labels that look wrong, by a method that knows nothing of our networks, for data that no training cures."""
 
 import warnings
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Audit:
-    """What cross-validation says of the labels of a split.
+    """The result of a cross-validation of the labels of a split.
 
     Attributes:
-        num_images: That were looked at.
-        accuracy: Of the predictions for images that the model was not fitted on.
-        share: Of the images whose label looks wrong.
-        images: Indices in the split of those, the surest first; int64 of shape (n,).
+        num_images: Number of images that were looked at.
+        accuracy: Accuracy on images that the model was not fitted on.
+        share: Share of the images whose label looks wrong.
+        images: Indices in the split of those images, the surest first; int64 of shape (n,).
         labels: Their labels; int64 of shape (n,).
-        predicted: What they look like; int64 of shape (n,).
-        confidence: Of the prediction; float64 of shape (n,).
+        predicted: Classes that they look like; int64 of shape (n,).
+        confidence: Probabilities of these classes; float64 of shape (n,).
     """
 
     num_images: int

@@ -1,4 +1,4 @@
-"""What simple methods reach on the same split: a network that does worse on its own training images underfits."""
+"""Measures what simple methods reach on the same split: a network that does worse on its training images underfits."""
 
 import warnings
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_TRAIN, MOST_VAL, MOST_PIXELS = 10_000, 5_000, 16
-"""Images that are looked at, and their side: more cost much and change the accuracy little."""
+"""Largest numbers of images, and largest side in pixels: more cost much and change the accuracy little."""
 
 NEIGHBOURS = 5
 IMAGES_AT_A_TIME = 256
@@ -20,7 +20,7 @@ def reference_accuracy(prepared: Path) -> tuple[float, int]:
         prepared: Output of the prepare stage.
 
     Returns:
-        The accuracy, and the validation images that it is a mean of.
+        The accuracy, and the number of validation images behind it.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -48,23 +48,16 @@ def rounds_record(loop: CureLoop) -> RoundsRecord:
     before, after = loop.before(), [training.record() for training in loop.champion()]
     more_data = loop.gain_of_second_half()
     return RoundsRecord(
-        reason=loop.reason,
-        adopted=list(loop.overrides),
-        before=before,
-        after=after,
-        rounds=loop.rounds,
-        more_data=more_data,
-        trainings=len(loop.trainings.requested),
-    )
+        reason=loop.reason, adopted=list(loop.overrides), before=before, after=after, rounds=loop.rounds,
+        more_data=more_data, trainings=len(loop.trainings.requested),
+    )  # fmt: skip
 
 
 def patch(session: Session, loop: CureLoop) -> tuple[str, str]:
     """The change that puts the adopted overrides into `params.yaml`: as a diff, and as the whole new file."""
     file = session.source / "params.yaml"
-    old, new = (
-        file.read_text(),
-        adoption.applied(session.source / "conf", file, session.compose(loop.overrides).model_dump()),
-    )
+    old, cured = file.read_text(), session.compose(loop.overrides).model_dump()
+    new = adoption.applied(session.source / "conf", file, cured)
     lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/params.yaml", "b/params.yaml")
     return "".join(lines), new
 

@@ -3,7 +3,7 @@
 After He et al. 2016, "Identity mappings in deep residual networks".
 """
 
-from typing import Any
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -72,14 +72,16 @@ def build(
     num_last = width * 2 ** (stages - 1)
     layers.check_channels(num_last, "model.width · 2^(model.stages − 1)", f"{width} · 2^{stages - 1}")
 
-    options: dict[str, Any] = {"normalization": normalization, "activation": activation, "conv_dropout": conv_dropout}
+    residual_block = partial(
+        ResidualBlock, normalization=normalization, activation=activation, conv_dropout=conv_dropout
+    )
     features: dict[str, nn.Module] = {"convolution": nn.Conv2d(channels, width, 3, 1, 1, bias=False)}
     num_in = width
     for stage in range(stages):
         num_out = width * 2**stage
         for block in range(depth):
             stride = 2 if stage and not block else 1
-            features[f"stage_{stage + 1}_block_{block + 1}"] = ResidualBlock(num_in, num_out, stride, **options)
+            features[f"stage_{stage + 1}_block_{block + 1}"] = residual_block(num_in, num_out, stride)
             num_in = num_out
     features |= {
         "normalization": layers.normalization(normalization, num_in),

@@ -17,6 +17,8 @@ _FOREST = (
 )
 """Title, sign of an improvement, and difference of each comparison."""
 
+_LOSSES = ((history.CLEAN_LOSS, TRAINING, "training"), (history.VAL_LOSS, VALIDATION, "validation"))
+
 _CURVE_COLUMNS = 5
 _LARGEST_STRETCH = 3.0
 """Factor by which the height of the scatter plot may grow to show the diagonal."""
@@ -80,10 +82,7 @@ def curves(arms: Sequence[Arm]) -> bytes:
         axes.axis("off")
     for axes, arm in zip(grid.flat, arms, strict=False):
         epochs = range(1, min(map(len, arm.histories)) + 1)  # epochs that all seeds ran
-        for key, colour, label in (
-            (history.CLEAN_LOSS, TRAINING, "training"),
-            (history.VAL_LOSS, VALIDATION, "validation"),
-        ):
+        for key, colour, label in _LOSSES:
             losses = np.array([[row[key] for row in rows[: len(epochs)]] for rows in arm.histories])  # (seeds, epochs)
             axes.fill_between(epochs, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
             axes.plot(epochs, losses.mean(axis=0), color=colour, lw=1.6, label=label)
@@ -94,12 +93,10 @@ def curves(arms: Sequence[Arm]) -> bytes:
         plain_axes(axes, "y")
     top = max(max(row[history.VAL_LOSS] for row in rows) for arm in arms for rows in arm.histories)
     grid.flat[0].set_ylim(0, min(top, 3 * float(np.median([arm.mean("loss") for arm in arms]))))
-    handles = {
-        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK
-    )
+    legends = [axes.get_legend_handles_labels() for axes in grid.flat]
+    by_label = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
+    handles, labels = by_label.values(), by_label.keys()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     return as_png(figure)
 
 

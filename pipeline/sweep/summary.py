@@ -1,15 +1,12 @@
 """Prints the ranking of a sweep's jobs, draws it, and prints the command that adopts the best."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pipeline import terminal
 from pipeline.artefacts.run import RunRecord
 from pipeline.errors import ConfigError
 from pipeline.metrics import history
@@ -30,7 +27,7 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     how = "; mean ± sample standard deviation over seeds" if grouped else ""
     title = f"{len(jobs)} jobs, sorted by {monitor} at the best epoch{how}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = terminal.table(title)
     table.add_column("jobs" if grouped else "job", justify="right", overflow="fold", max_width=12)
     table.add_column("what sets it apart", overflow="fold")
     for column in (*(["n"] if grouped else []), "epoch", *shown, "seconds"):
@@ -49,7 +46,7 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
         own = tuple(override for override in job.overrides if override not in shared)
         cells = [*([""] if grouped else []), job.status, *[""] * len(shown)]
         table.add_row(str(job.number), Text("\n".join((*own, str(job.error)))), *cells, f"{job.seconds:.1f}")
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    terminal.console().print(table)
 
 
 def summarize(folder: Path, jobs: Sequence[JobResult], monitor: str) -> list[Path]:

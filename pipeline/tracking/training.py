@@ -116,7 +116,7 @@ def begin(working: Path, **known: Any) -> RunOrigin:
         mlflow_run_id=None,
         parent_run_id=os.environ.get(PARENT_VARIABLE),
         begin=time.time(),
-        **checkout(),
+        **checkout()._asdict(),
         **known,
     )
     origin.write(working)

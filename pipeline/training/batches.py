@@ -185,9 +185,8 @@ class ImageBatches(pl.LightningDataModule):
         self.order.set_epoch(self.first_epoch)
         self.train.rank, self.train.num_processes = self._rank_and_size()
         self._require_images_for_each()
-        return _loader(
-            self.train, sampler=self.order, num_workers=self.loader_workers, persistent_workers=self.loader_workers > 0
-        )
+        workers = self.loader_workers
+        return _loader(self.train, sampler=self.order, num_workers=workers, persistent_workers=workers > 0)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return [_loader(images.part(*self._rank_and_size())) for images in (self.val, self.probe)]
@@ -213,10 +212,8 @@ class ImageBatches(pl.LightningDataModule):
 
     def _require_images_for_each(self) -> None:
         assert self.order is not None
-        smallest, num_val = (
-            self.order.batch_length(len(self.order) - 1),
-            min(len(self.val.labels), len(self.probe.labels)),
-        )
+        smallest = self.order.batch_length(len(self.order) - 1)
+        num_val = min(len(self.val.labels), len(self.probe.labels))
         if self.train.num_processes > min(smallest, num_val):
             raise ConfigError(
                 f"train.devices must leave each process an image of every batch and of validation; got "
@@ -231,11 +228,7 @@ def _loader(images: Dataset[Batch], **settings: Any) -> DataLoader[Batch]:
 
 
 def probe_indices(num_train: int, num_val: int, seed: int) -> np.ndarray:
-    """Sorted indices of the training images on which the clean training loss is measured: as many as in validation.
-
-    Returns:
-        int64 of shape (min(num_train, num_val),).
-    """
+    """Sorted indices of the training images on which the clean training loss is measured: as many as in validation."""
     return np.sort(np.random.default_rng(seed).permutation(num_train)[:num_val])
 
 

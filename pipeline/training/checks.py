@@ -33,9 +33,7 @@ def measure_signals(network: nn.Module, batches: ImageBatches, num_classes: int,
     return SignalsRecord(
         initial_loss=initial_loss,
         initial_loss_expected=math.log(num_classes),
-        one_batch=_one_batch(
-            network, images[:ONE_BATCH_IMAGES], labels[:ONE_BATCH_IMAGES], derive_seed(seed, "checks")
-        ),
+        one_batch=_one_batch(network, images, labels, derive_seed(seed, "checks")),
         num_classes=num_classes,
         num_train=len(batches.train.labels),
         num_probe=len(batches.probe.labels),
@@ -46,6 +44,7 @@ def measure_signals(network: nn.Module, batches: ImageBatches, num_classes: int,
 def _one_batch(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> OneBatch:
     """A copy of the network, without dropout, is trained on one batch with AdamW until every label is right."""
     torch.manual_seed(seed)
+    images, labels = images[:ONE_BATCH_IMAGES], labels[:ONE_BATCH_IMAGES]
     student = copy.deepcopy(network).train()
     for layer in student.modules():
         if isinstance(layer, nn.Dropout | nn.Dropout2d):

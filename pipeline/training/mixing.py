@@ -81,11 +81,8 @@ def _erase(images: Tensor, probability: float) -> Tensor:
 def _rectangles(images: Tensor, heights: Tensor, widths: Tensor, whole: bool = False) -> Tensor:
     """A mask (batch, height, width, 1), true in a rectangle of each image at a random place.
 
-    Args:
-        images: Images of shape (batch, height, width, channels).
-        heights: Heights of the rectangles, as shares of the image's height, of shape (batch,).
-        widths: Widths, likewise.
-        whole: Keeps rectangles within the image; otherwise only their centres are.
+    `heights` and `widths` are shares of the image's, of shape (batch,). With `whole` the rectangles lie within the image,
+    otherwise only their centres do.
     """
     spans = []
     for length, shares in ((images.shape[1], heights), (images.shape[2], widths)):

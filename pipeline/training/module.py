@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.config.schema import SGD, AdamW, Constant, Cosine, OneCycle
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
 from pipeline.model import penalties
@@ -28,8 +29,9 @@ class TrainingModule(pl.LightningModule):
 
     Args:
         network: Network from images uint8 (batch, height, width, channels) to logits (batch, classes).
-        optimizer: `name` (`sgd` or `adamw`) and settings of the optimiser.
-        scheduler: `name` (`constant`, `one_cycle` or `cosine`) and settings of the learning rate schedule.
+        optimizer: Settings of the optimiser.
+        scheduler: Settings of the learning rate schedule.
+        lr: Highest learning rate of the schedule, in place of `optimizer.lr`.
         mix: Function applied to each training batch, such as mixup; None: images and labels stay as they are.
         l1: Weight λ of the penalty λ·Σ|w|.
         l1_as: `proximal` moves each weight towards 0 after each step, by λ times what a gradient of 1 would have moved it,
@@ -49,8 +51,9 @@ class TrainingModule(pl.LightningModule):
         self,
         network: nn.Module,
         *,
-        optimizer: dict[str, Any],
-        scheduler: dict[str, Any],
+        optimizer: SGD | AdamW,
+        scheduler: Constant | OneCycle | Cosine,
+        lr: float,
         mix: Mix | None = None,
         l1: float = 0.0,
         l1_as: str = "proximal",
@@ -61,7 +64,7 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
-        self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
+        self.optimizer_settings, self.scheduler_settings, self.lr = optimizer, scheduler, lr
         self.mix, self.label_smoothing = mix, label_smoothing
         self.l1, self.l2 = l1, l2
         self.l1_penalty, self.l1_threshold = (l1, 0.0) if l1_as == "subgradient" else (0.0, l1)
@@ -124,7 +127,8 @@ class TrainingModule(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.l2_decay:
             penalties.decay_(self.penalized, optimizer.param_groups[0]["lr"] * self.l2_decay)
-        if self.trainer.fit_loop.epoch_loop.batch_idx % self._sampling_stride() == 0:
+        stride = max(1, int(self.trainer.num_training_batches) // SAMPLED_STEPS)
+        if self.trainer.fit_loop.epoch_loop.batch_idx % stride == 0:
             gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
             self.sampled.setdefault(history.GRADIENT_NORM, []).append(nn.utils.get_total_norm(gradients))
             self.weights_before = [parameter.detach().clone() for parameter in self.penalized]
@@ -169,8 +173,8 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         total_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer = build_optimizer(self.parameters(), **self.optimizer_settings)
-        scheduler = build_scheduler(optimizer, total_steps, **self.scheduler_settings)
+        optimizer = build_optimizer(self.parameters(), self.optimizer_settings, self.lr)
+        scheduler = build_scheduler(optimizer, total_steps, self.scheduler_settings)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:
@@ -217,9 +221,6 @@ class TrainingModule(pl.LightningModule):
             counted = len(targets) if weight is None else weight.detach()
             batch = torch.stack([loss.detach() * counted, one * counted, right.sum() * one, one * len(targets)])
             self.sums[name] = self.sums[name] + batch if name in self.sums else batch
-
-    def _sampling_stride(self) -> int:
-        return max(1, int(self.trainer.num_training_batches) // SAMPLED_STEPS)
 
 
 def _surplus_confidence(logits: Tensor, labels: Tensor) -> Tensor:
