@@ -27,13 +27,10 @@ def read_course(training: Path, prepared: Path | None = None, **known: Any) -> C
     run, signals = RunRecord.read(training), SignalsRecord.read(training)
     shares = class_shares(run.dataset.counts["val"])
     about: dict[str, object] = {
-        "majority": float(shares.max()),
-        "chance_loss": float(-(shares * np.log(shares)).sum()),
-        "kept_epoch": run.best_epoch,
-        "num_learning": signals.num_train,
-        "initial_loss": signals.initial_loss,
+        "majority": float(shares.max()), "chance_loss": float(-(shares * np.log(shares)).sum()),
+        "kept_epoch": run.best_epoch, "num_learning": signals.num_train, "initial_loss": signals.initial_loss,
         "learns_one_batch": signals.one_batch.passed,
-    }
+    }  # fmt: skip
     if prepared is not None:
         about["duplicates"] = duplicates(prepared)
     return from_rows(

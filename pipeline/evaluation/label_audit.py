@@ -69,11 +69,7 @@ def audit(split: Path) -> Audit:
     order = wrong[np.argsort(-margin, kind="stable")]
     total = len(np.load(split / "labels.npy", mmap_mode="r"))
     return Audit(
-        num_images=len(labels),
-        accuracy=float((probabilities.argmax(axis=1) == positions).mean()),
-        share=len(wrong) / len(labels),
-        images=evenly(total, MOST_TRAIN)[order],
-        labels=labels[order],
-        predicted=classes[looks_like[order]],
-        confidence=probabilities[order, looks_like[order]],
-    )
+        num_images=len(labels), accuracy=float((probabilities.argmax(axis=1) == positions).mean()),
+        share=len(wrong) / len(labels), images=evenly(total, MOST_TRAIN)[order], labels=labels[order],
+        predicted=classes[looks_like[order]], confidence=probabilities[order, looks_like[order]],
+    )  # fmt: skip

@@ -121,11 +121,8 @@ def _write_predictions(
     num_images, num_classes = probabilities.shape
     offsets = pa.array(np.arange(num_images + 1, dtype=np.int32) * num_classes)
     columns = {
-        "id": pq.read_table(ids, columns=["id"])["id"],
-        "label": labels,
-        "predicted": predicted,
-        "confidence": probabilities.max(axis=1),
-        "correct": labels == predicted,
+        "id": pq.read_table(ids, columns=["id"])["id"], "label": labels, "predicted": predicted,
+        "confidence": probabilities.max(axis=1), "correct": labels == predicted,
         "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
-    }
+    }  # fmt: skip
     pq.write_table(pa.table(columns), path)

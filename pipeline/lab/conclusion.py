@@ -15,6 +15,7 @@ from pipeline.lab.cure_loop import CureLoop
 from pipeline.lab.session import Session
 from pipeline.lab.trainings import Trainings
 from pipeline.metrics.ablation import Arm, Reading
+from pipeline.plotting import figures
 from pipeline.sweep import adoption
 
 MOST_SUSPECTS = 30
@@ -40,6 +41,14 @@ class Suspects:
         return (
             f"Of {self.audit.num_images:,} training images, {self.audit.share:.0%} look as if they were of another class, to "
             f"a logistic regression on pixels that was cross-validated and is right on {self.audit.accuracy:.0%} of them"
+        )
+
+    def picture(self) -> bytes:
+        """The images, each with its label and the class that it looks like, as PNG."""
+        shown = slice(len(self.images))
+        labels, predicted = self.audit.labels[shown], self.audit.predicted[shown]
+        return figures.mistakes(
+            self.images, labels, predicted, self.audit.confidence[shown].astype(np.float32), self.classes
         )
 
 

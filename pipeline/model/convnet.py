@@ -11,26 +11,10 @@ from pipeline.model.network import Network, Normalize
 
 
 def build(
-    normalize: Normalize,
-    *,
-    num_classes: int,
-    channels: int,
-    size: int,
-    width: int,
-    depth: int,
-    kernel_size: int,
-    stride: int,
-    padding: int | None,
-    dilation: int,
-    pooling: str,
-    pool_size: int,
-    normalization: str,
-    activation: str,
-    head: str,
-    hidden: int,
-    conv_dropout: float,
-    dropout: float,
-) -> Network:
+    normalize: Normalize, *, num_classes: int, channels: int, size: int, width: int, depth: int, kernel_size: int,
+    stride: int, padding: int | None, dilation: int, pooling: str, pool_size: int, normalization: str, activation: str,
+    head: str, hidden: int, conv_dropout: float, dropout: float,
+) -> Network:  # fmt: skip
     """Blocks of convolution, normalisation, activation, pooling and dropout; then the head, and the classes.
 
     Raises:

@@ -13,18 +13,9 @@ CHANNELS, UNITS = (8, 16, 120), 84
 
 
 def build(
-    normalize: Normalize,
-    *,
-    num_classes: int,
-    channels: int,
-    size: int,
-    width: float,
-    depth: int,
-    activation: str,
-    pooling: str,
-    conv_dropout: float,
-    dropout: float,
-) -> Network:
+    normalize: Normalize, *, num_classes: int, channels: int, size: int, width: float, depth: int, activation: str,
+    pooling: str, conv_dropout: float, dropout: float,
+) -> Network:  # fmt: skip
     """32×32 → 28×28×8 → 14×14×8 → 10×10×16 → 5×5×16 → 120 → 84 → classes, for width 1 and one hidden layer.
 
     Raises:

@@ -48,13 +48,9 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self,
-        normalize: Normalize,
-        features: Mapping[str, nn.Module],
-        head: Mapping[str, nn.Module],
-        *,
+        self, normalize: Normalize, features: Mapping[str, nn.Module], head: Mapping[str, nn.Module], *,
         initialized: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.normalize = normalize
         self.features = _sequence(features)

@@ -49,19 +49,9 @@ class ResidualBlock(nn.Module):
 
 
 def build(
-    normalize: Normalize,
-    *,
-    num_classes: int,
-    channels: int,
-    size: int,
-    width: int,
-    depth: int,
-    stages: int,
-    normalization: str,
-    activation: str,
-    conv_dropout: float,
-    dropout: float,
-) -> Network:
+    normalize: Normalize, *, num_classes: int, channels: int, size: int, width: int, depth: int, stages: int,
+    normalization: str, activation: str, conv_dropout: float, dropout: float,
+) -> Network:  # fmt: skip
     """A 3×3 convolution, `stages` of `depth` residual blocks, the mean of each channel, and the classes.
 
     Raises:

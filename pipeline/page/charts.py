@@ -10,6 +10,7 @@ from pipeline.metrics import history
 WIDTH, HEIGHT = 520, 320
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 14, 36
 """Size and margins of a chart in SVG units."""
+GEOMETRY = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
 
 SERIES = ("clean", "val", "train")
 CHARTS = (

@@ -19,20 +19,10 @@ from pipeline.plotting import figures
 NUM_PAIRS = 3
 
 SKETCHES = (
-    (
-        "Underfitting",
-        "M2 8 C14 18 30 20 94 22",
-        "M2 6 C14 15 30 17 94 18",
-        "both stay poor: more epochs, a larger network",
-    ),
+    ("Underfitting", "M2 8 C14 18 30 20 94 22", "M2 6 C14 15 30 17 94 18", "both stay poor: more epochs, a larger network"),
     ("Good fit", "M2 4 C16 34 30 38 94 40", "M2 3 C16 31 30 34 94 36", "small distance, both settled"),
-    (
-        "Overfitting",
-        "M2 4 C16 36 34 42 94 45",
-        "M2 3 C14 30 26 34 40 30 S70 20 94 12",
-        "they part: regularise, augment, stop",
-    ),
-)
+    ("Overfitting", "M2 4 C16 36 34 42 94 45", "M2 3 C14 30 26 34 40 30 S70 20 94 12", "they part: regularise, augment, stop"),
+)  # fmt: skip
 """Name, training loss and validation loss as SVG paths in 96×48, and what to look for."""
 
 LEGEND = (("clean", "training"), ("val", "validation"), ("gap", "gap"), ("train", "while learning"))
@@ -135,60 +125,37 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         pictures["lr_range"] = figures.lr_range(inputs.lr_range, run.lr)
     return fill(
         "report.html",
-        model=run.config["model"]["name"],
-        run=run,
-        metrics=inputs.metrics,
-        signals=inputs.signals,
-        dataset=inputs.dataset,
-        splits=list(inputs.dataset.counts),
-        problems=inputs.problems,
-        augmentation=inputs.augmentation,
-        augmentation_line=_augmentation_line(inputs.augmentation),
-        diagnosis=inputs.diagnosis,
-        fit_line=summary.fit_line(inputs),
-        experiment=summary.experiment,
+        model=run.config["model"]["name"], run=run, metrics=inputs.metrics, signals=inputs.signals,
+        dataset=inputs.dataset, splits=list(inputs.dataset.counts), problems=inputs.problems,
+        augmentation=inputs.augmentation, augmentation_line=_augmentation_line(inputs.augmentation),
+        diagnosis=inputs.diagnosis, fit_line=summary.fit_line(inputs), experiment=summary.experiment,
         saved=_saved(run.early_stopping),
-        monitor=monitor,
-        stops=_stops_in_hindsight(inputs, monitor),
+        monitor=monitor, stops=_stops_in_hindsight(inputs, monitor),
         zeros={weights.layer: weights.zeros for weights in inputs.weights if weights.zeros},
-        num_test=inputs.num_test,
-        sketches=SKETCHES,
-        legend=LEGEND,
-        charts=drawn,
-        geometry={
-            "width": charts.WIDTH, "height": charts.HEIGHT,
-            "left": charts.LEFT, "right": charts.RIGHT, "top": charts.TOP, "bottom": charts.BOTTOM,
-        },
+        num_test=inputs.num_test, sketches=SKETCHES, legend=LEGEND, charts=drawn,
+        geometry=charts.GEOMETRY,
         script_data=charts.for_script(inputs.rows, drawn),
         history=inputs.rows,
         history_columns=[column for column in history.COLUMNS if column != "epoch"],
-        matrix=_heat(matrix, classes, shown),
-        shown_classes=[classes[label] for label in shown],
-        most_classes=figures.MOST_CLASSES,
-        confusions=_most_confused(inputs.matrix, classes),
-        per_class=per_class,
-        recall_axis=_recall_axis(per_class),
+        matrix=_heat(matrix, classes, shown), shown_classes=[classes[label] for label in shown],
+        most_classes=figures.MOST_CLASSES, confusions=_most_confused(inputs.matrix, classes),
+        per_class=per_class, recall_axis=_recall_axis(per_class),
         left_out=[scores.name for scores in inputs.per_class if not scores.count],
         layers=view.layers,
         filter_shape=f"{len(view.filters)} of {'×'.join(map(str, view.filters.shape[2:]))}",
         example_class=view.image_class,
         maps=[_feature_maps(name, maps) for name, maps in view.maps.items()],
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
-        checks=summary.checks(inputs.signals),
-        commands=summary.commands(run),
-        next_command=summary.next_command(inputs),
-        configuration=configuration(run.config),
+        checks=summary.checks(inputs.signals), commands=summary.commands(run),
+        next_command=summary.next_command(inputs), configuration=configuration(run.config),
     )  # fmt: skip
 
 
 def _stops_in_hindsight(inputs: ReportInputs, monitor: str) -> list[early_stopping.Stop]:
     settings = inputs.run.config["train"]["early_stopping"]
-    return early_stopping.stops_in_hindsight(
-        [row[monitor] for row in inputs.rows],
-        min_delta=settings["min_delta"],
-        warmup_epochs=settings["warmup_epochs"],
-        rising=history.higher_is_better(monitor),
-    )
+    values, rising = [row[monitor] for row in inputs.rows], history.higher_is_better(monitor)
+    rule = {name: settings[name] for name in ("min_delta", "warmup_epochs")}
+    return early_stopping.stops_in_hindsight(values, **rule, rising=rising)
 
 
 def _saved(saving: Saving) -> str:
@@ -240,13 +207,8 @@ def _most_confused(matrix: list[list[int]], classes: list[str]) -> list[Confusio
 
 
 def _feature_maps(name: str, maps: NDArray[np.float32]) -> FeatureMaps:
-    return FeatureMaps(
-        name=name,
-        shape="×".join(map(str, maps.shape)),
-        count=len(maps),
-        shown=min(len(maps), tiles.MOST_MAPS),
-        picture=tiles.data_uri(tiles.feature_maps(maps)),
-    )
+    shape, shown = "×".join(map(str, maps.shape)), min(len(maps), tiles.MOST_MAPS)
+    return FeatureMaps(name, shape, len(maps), shown, tiles.data_uri(tiles.feature_maps(maps)))
 
 
 def _augmentation_line(augmentation: AugmentRecord) -> str:

@@ -51,12 +51,6 @@ def _mark_gap(axes: Axes, course: Course, record: DiagnosisRecord) -> None:
     side = "right" if epoch > course.num_epochs / 2 else "left"
     offset = (-8, 0) if side == "right" else (8, 0)
     axes.annotate(
-        text,
-        (epoch, (train.value + val.value) / 2),
-        xytext=offset,
-        textcoords="offset points",
-        ha=side,
-        va="center",
-        fontsize=9,
-        color=INK,
-    )
+        text, (epoch, (train.value + val.value) / 2), xytext=offset, textcoords="offset points", ha=side, va="center",
+        fontsize=9, color=INK,
+    )  # fmt: skip

@@ -105,12 +105,9 @@ def most_confident_mistakes(
 
 @as_written()
 def mistakes(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    confidence: NDArray[np.float32],
+    images: NDArray[np.uint8], labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float32],
     classes: Sequence[str],
-) -> bytes:
+) -> bytes:  # fmt: skip
     """A grid of misclassified images, in the given order, each with its true and its predicted class.
 
     Args:

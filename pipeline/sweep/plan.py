@@ -94,14 +94,10 @@ def make_plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob, r
             num_jobs = count_jobs(given)
         backend, options = _joblib(section.launcher)
     task = Task(
-        run_job,
-        folder,
-        frozenset(from_file),
-        _environment(_num_threads(section.launcher, num_jobs)),
-        apart=not _is(section.launcher, "BasicLauncher"),
-        parent=os.getpid() if backend == "loky" else None,
+        run_job, folder, frozenset(from_file), _environment(_num_threads(section.launcher, num_jobs)),
+        apart=not _is(section.launcher, "BasicLauncher"), parent=os.getpid() if backend == "loky" else None,
         results=results,
-    )
+    )  # fmt: skip
     log_folder = folder / ".submitit" if "submitit_folder" in section.launcher else None
     return Plan(stage, folder, config, task, arguments, backend, options, log_folder)
 

@@ -112,12 +112,8 @@ def begin(working: Path, **known: Any) -> RunOrigin:
     if (working / RunOrigin.FILE).exists():
         return RunOrigin.read(working)
     origin = RunOrigin(
-        id=uuid.uuid4().hex,
-        mlflow_run_id=None,
-        parent_run_id=os.environ.get(PARENT_VARIABLE),
-        begin=time.time(),
-        **checkout()._asdict(),
-        **known,
-    )
+        id=uuid.uuid4().hex, mlflow_run_id=None, parent_run_id=os.environ.get(PARENT_VARIABLE), begin=time.time(),
+        **checkout()._asdict(), **known,
+    )  # fmt: skip
     origin.write(working)
     return origin

@@ -113,12 +113,9 @@ class MeasuredImages(Dataset[Batch]):
     """
 
     def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        batch_size: int = MEASURING_BATCH_SIZE,
+        self, images: np.ndarray, labels: np.ndarray, batch_size: int = MEASURING_BATCH_SIZE,
         chosen: np.ndarray | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.images = images
         self.chosen = np.arange(len(labels)) if chosen is None else chosen
         self.labels = labels if chosen is None else labels[chosen]
@@ -156,16 +153,9 @@ class ImageBatches(pl.LightningDataModule):
     """
 
     def __init__(
-        self,
-        prepared: Path,
-        augmented: Path,
-        *,
-        batch_size: int,
-        seed: int,
-        loader_workers: int = 0,
-        augment: Augment | None = None,
-        balanced: bool = False,
-    ) -> None:
+        self, prepared: Path, augmented: Path, *, batch_size: int, seed: int, loader_workers: int = 0,
+        augment: Augment | None = None, balanced: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         images, labels = _split(prepared, "train")
         self.val = MeasuredImages(*_split(prepared, "val"))

@@ -49,20 +49,11 @@ class Outcome:
 
 
 def train_epochs(
-    module: TrainingModule,
-    batches: ImageBatches,
-    folder: Path,
-    *,
-    seed: int,
-    max_epochs: int,
-    rule: StoppingRule = BEST_BY_VAL_LOSS,
-    ema_decay: float = 0.0,
-    gradient_clip_norm: float | None = None,
-    accelerator: str = "auto",
-    precision: Any = "32-true",
-    on_row: callbacks.OnRow = lambda row, time_ms: None,
+    module: TrainingModule, batches: ImageBatches, folder: Path, *, seed: int, max_epochs: int,
+    rule: StoppingRule = BEST_BY_VAL_LOSS, ema_decay: float = 0.0, gradient_clip_norm: float | None = None,
+    accelerator: str = "auto", precision: Any = "32-true", on_row: callbacks.OnRow = lambda row, time_ms: None,
     extra_callbacks: Sequence[pl.Callback] = (),
-) -> Outcome:
+) -> Outcome:  # fmt: skip
     """Train until `max_epochs`, or until `rule` stops it; go on from `folder` where it holds a checkpoint.
 
     Order, augmentation and dropout depend on the seed and the epoch alone, so a training that was killed and taken up

@@ -48,20 +48,10 @@ class TrainingModule(pl.LightningModule):
     class_weights: Tensor | None
 
     def __init__(
-        self,
-        network: nn.Module,
-        *,
-        optimizer: SGD | AdamW,
-        scheduler: Constant | OneCycle | Cosine,
-        lr: float,
-        mix: Mix | None = None,
-        l1: float = 0.0,
-        l1_as: str = "proximal",
-        l2: float = 0.0,
-        l2_as: str = "decay",
-        label_smoothing: float = 0.0,
-        class_weights: Tensor | None = None,
-    ) -> None:
+        self, network: nn.Module, *, optimizer: SGD | AdamW, scheduler: Constant | OneCycle | Cosine, lr: float,
+        mix: Mix | None = None, l1: float = 0.0, l1_as: str = "proximal", l2: float = 0.0, l2_as: str = "decay",
+        label_smoothing: float = 0.0, class_weights: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
         self.optimizer_settings, self.scheduler_settings, self.lr = optimizer, scheduler, lr

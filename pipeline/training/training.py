@@ -70,16 +70,12 @@ def train(prepared: Path, augmented: Path, working: Path, out: Path, config: Con
             shutil.copy2(working / name, out)
     (out / "weights.csv").write_text(_weights_table(network, outcome.state))
     return RunOutcome(
-        best_epoch=outcome.best_epoch,
-        epochs=len(outcome.rows),
-        stop_reason=outcome.stop_reason,
-        early_stopping=Saving(saved_epochs=outcome.saved_epochs, saved_seconds=outcome.saved_seconds),
-        lr=lr,
-        seconds=sum(row["seconds"] for row in outcome.rows),
-        times_ms=outcome.times_ms,
+        best_epoch=outcome.best_epoch, epochs=len(outcome.rows), stop_reason=outcome.stop_reason,
+        early_stopping=Saving(saved_epochs=outcome.saved_epochs, saved_seconds=outcome.saved_seconds), lr=lr,
+        seconds=sum(row["seconds"] for row in outcome.rows), times_ms=outcome.times_ms,
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         weights_sha256=lineage.hash_file(out / "model.ckpt"),
-    )
+    )  # fmt: skip
 
 
 def follow(prepared: str, augmented: str, working: str, config: dict[str, Any], lr: float) -> None:
@@ -95,37 +91,24 @@ def _build(prepared: Path, augmented: Path, config: Config) -> tuple[Mapping[str
         torch.set_num_threads(config.train.threads)
     dataset, augmentation = DatasetRecord.read(prepared), AugmentRecord.read(augmented)
     description = {
-        **config.model.model_dump(),
-        "num_classes": len(dataset.classes),
-        "channels_last": config.train.channels_last,
-        "channels": dataset.channels,
-        "size": dataset.size,
-        "mean": dataset.mean,
-        "std": dataset.std,
-    }
+        **config.model.model_dump(), "num_classes": len(dataset.classes), "channels_last": config.train.channels_last,
+        "channels": dataset.channels, "size": dataset.size, "mean": dataset.mean, "std": dataset.std,
+    }  # fmt: skip
     torch.manual_seed(derive_seed(config.seed, "weights"))
     network = model.build(**description)
     batches = ImageBatches(
-        prepared,
-        augmented,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
+        prepared, augmented, batch_size=config.train.batch_size, seed=config.seed,
         loader_workers=config.train.loader_workers,
         augment=_online(augmentation, dataset) if augmentation.mode == "online" else None,
         balanced=config.train.sampling == "balanced",
-    )
+    )  # fmt: skip
     return description, network, batches
 
 
 def _train_epochs(
-    network: model.Network,
-    num_classes: int,
-    batches: ImageBatches,
-    working: Path,
-    config: Config,
-    lr: float,
+    network: model.Network, num_classes: int, batches: ImageBatches, working: Path, config: Config, lr: float,
     on_row: OnRow = lambda row, time_ms: None,
-) -> Outcome:
+) -> Outcome:  # fmt: skip
     weighted = config.train.class_weights == "balanced"
     mixture = config.regularization.model_dump(include={"mixup", "cutmix", "erasing"})
     module = TrainingModule(
@@ -138,18 +121,11 @@ def _train_epochs(
         **config.regularization.model_dump(exclude=set(mixture)),
     )
     return train_epochs(
-        module,
-        batches,
-        working,
-        seed=config.seed,
-        max_epochs=config.train.max_epochs,
+        module, batches, working, seed=config.seed, max_epochs=config.train.max_epochs,
         rule=StoppingRule(config.train.monitor, **config.train.early_stopping.model_dump()),
-        ema_decay=config.train.ema_decay,
-        gradient_clip_norm=config.train.gradient_clip_norm,
-        accelerator=config.train.accelerator,
-        precision=config.train.precision,
-        on_row=on_row,
-    )
+        ema_decay=config.train.ema_decay, gradient_clip_norm=config.train.gradient_clip_norm,
+        accelerator=config.train.accelerator, precision=config.train.precision, on_row=on_row,
+    )  # fmt: skip
 
 
 def _lr_from_range_test(network: model.Network, batches: ImageBatches, config: Config, working: Path) -> float:
