@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -163,14 +164,6 @@ def _smooth_labels(settings: Configuration) -> Prescription | None:
     return Prescription("smooth the labels", values) if values else None
 
 
-def _narrower(settings: Configuration) -> Prescription | None:
-    return _scaled(settings, "model.width", (0.5, 0.75, 0.25), "a simpler model: fewer channels")
-
-
-def _wider(settings: Configuration) -> Prescription | None:
-    return _scaled(settings, "model.width", (2, 4, 1.5), "a larger model: more channels")
-
-
 def _deeper(settings: Configuration) -> Prescription | None:
     now = _get(settings, "model.depth", None)
     return None if now is None else Prescription("a larger model: deeper", (f"model.depth={now + 1}",))
@@ -198,28 +191,10 @@ def _more_epochs(settings: Configuration) -> Prescription:
     return Prescription("train longer", tuple(f"train.max_epochs={times * epochs}" for times in (2, 3, 4)))
 
 
-def _higher_lr(settings: Configuration) -> Prescription | None:
-    return _scaled_rates(settings, (3, 10, 2), "a higher learning rate")
-
-
-def _much_higher_lr(settings: Configuration) -> Prescription | None:
-    return _scaled_rates(settings, (100, 10, 1000), "a much higher learning rate")
-
-
-def _lower_lr(settings: Configuration) -> Prescription | None:
-    return _scaled_rates(settings, (0.1, 0.3, 0.03), "a lower learning rate")
-
-
 def _range_test_lr(settings: Configuration) -> Prescription | None:
     if _get(settings, "optimizer.lr", 0.0) == "auto":
         return None
     return Prescription("a learning rate from a range test", ("optimizer.lr=auto",))
-
-
-def _clip(settings: Configuration) -> Prescription | None:
-    if _get(settings, "train.gradient_clip_norm", None) is not None:
-        return None
-    return Prescription("clip the gradients", ("train.gradient_clip_norm=1", "train.gradient_clip_norm=0.1"))
 
 
 def _warm_up(settings: Configuration) -> Prescription | None:
@@ -231,24 +206,6 @@ def _warm_up(settings: Configuration) -> Prescription | None:
 def _larger_batches(settings: Configuration) -> Prescription:
     now = _get(settings, "train.batch_size", 256)
     return Prescription("larger batches", (f"train.batch_size={4 * now}", f"train.batch_size={2 * now}"))
-
-
-def _average_weights(settings: Configuration) -> Prescription | None:
-    if _get(settings, "train.ema_decay", 0.0):
-        return None
-    return Prescription("average the weights", ("train.ema_decay=0.99", "train.ema_decay=0.999"))
-
-
-def _group_norm(settings: Configuration) -> Prescription | None:
-    if _get(settings, "model.normalization", "batch") != "batch":
-        return None
-    return Prescription("normalise by groups, which knows no running statistics", ("model.normalization=group",))
-
-
-def _other_activation(settings: Configuration) -> Prescription | None:
-    if _get(settings, "model.activation", "relu") != "relu":
-        return None
-    return Prescription("an activation that cannot die", ("model.activation=leaky_relu", "model.activation=gelu"))
 
 
 def _scaled(settings: Configuration, key: str, factors: tuple[float, ...], remedy: str) -> Prescription | None:
@@ -265,6 +222,34 @@ def _scaled_rates(settings: Configuration, factors: tuple[float, ...], remedy: s
     if now == "auto":
         return None
     return Prescription(remedy, tuple(f"optimizer.lr={now * factor:g}" for factor in factors))
+
+
+def _replaced(
+    settings: Configuration, key: str, default: Any, values: tuple[object, ...], remedy: str
+) -> Prescription | None:
+    """Other values of a key that has its default."""
+    if _get(settings, key, default) != default:
+        return None
+    return Prescription(remedy, tuple(f"{key}={value}" for value in values))
+
+
+_narrower = partial(_scaled, key="model.width", factors=(0.5, 0.75, 0.25), remedy="a simpler model: fewer channels")
+_wider = partial(_scaled, key="model.width", factors=(2, 4, 1.5), remedy="a larger model: more channels")
+_higher_lr = partial(_scaled_rates, factors=(3, 10, 2), remedy="a higher learning rate")
+_much_higher_lr = partial(_scaled_rates, factors=(100, 10, 1000), remedy="a much higher learning rate")
+_lower_lr = partial(_scaled_rates, factors=(0.1, 0.3, 0.03), remedy="a lower learning rate")
+_clip = partial(_replaced, key="train.gradient_clip_norm", default=None, values=(1, 0.1), remedy="clip the gradients")
+_average_weights = partial(
+    _replaced, key="train.ema_decay", default=0.0, values=(0.99, 0.999), remedy="average the weights"
+)
+_group_norm = partial(
+    _replaced, key="model.normalization", default="batch", values=("group",),
+    remedy="normalise by groups, which knows no running statistics",
+)  # fmt: skip
+_other_activation = partial(
+    _replaced, key="model.activation", default="relu", values=("leaky_relu", "gelu"),
+    remedy="an activation that cannot die",
+)  # fmt: skip
 
 
 def _get(settings: Configuration, key: str, default: Any) -> Any:

@@ -22,7 +22,12 @@ def build(
         ShapeError: The images are not 32×32.
         ConfigError: `width` asks for more channels than a machine can hold.
     """
-    _check_size(size)
+    if size != SIZE:
+        raise ShapeError(
+            f"prepare.size must be {SIZE} for model=lenet, whose convolution 1 gives {output_formula(SIZE, 5, 1, 0)}; "
+            f"got {size}, which gives {output_formula(size, 5, 1, 0)}. "
+            f"Set prepare.size={SIZE} or choose model=convnet"
+        )
     num_channels = [max(1, round(width * number)) for number in CHANNELS]
     num_units = max(1, round(width * UNITS))
     layers.check_channels(num_channels[-1], f"model.width · {CHANNELS[-1]}", f"{width:g} · {CHANNELS[-1]}")
@@ -54,12 +59,3 @@ def _head(
         num_in = num_units
     head["classes"] = nn.Linear(num_in, num_classes)
     return head
-
-
-def _check_size(size: int) -> None:
-    if size != SIZE:
-        raise ShapeError(
-            f"prepare.size must be {SIZE} for model=lenet, whose convolution 1 gives {output_formula(SIZE, 5, 1, 0)}; "
-            f"got {size}, which gives {output_formula(size, 5, 1, 0)}. "
-            f"Set prepare.size={SIZE} or choose model=convnet"
-        )

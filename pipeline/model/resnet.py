@@ -58,7 +58,12 @@ def build(
         ShapeError: A stage would have to halve a map of a single pixel.
         ConfigError: `width` and `stages` ask for more channels than a machine can hold.
     """
-    _check_stages(size, stages)
+    for stage in range(2, stages + 1):
+        if size == 1:
+            raise ShapeError(
+                f"stage {stage} cannot halve a map of 1×1; lower model.stages (it is {stages}) or raise prepare.size"
+            )
+        size = output_size(size, 3, 2, 1)
     num_last = width * 2 ** (stages - 1)
     layers.check_channels(num_last, "model.width · 2^(model.stages − 1)", f"{width} · 2^{stages - 1}")
 
@@ -87,12 +92,3 @@ def build(
         if isinstance(module, ResidualBlock):  # each block starts as the identity (Goyal et al. 2017, section 5.1)
             nn.init.zeros_(module.convolution_2.weight)
     return network
-
-
-def _check_stages(size: int, stages: int) -> None:
-    for stage in range(2, stages + 1):
-        if size == 1:
-            raise ShapeError(
-                f"stage {stage} cannot halve a map of 1×1; lower model.stages (it is {stages}) or raise prepare.size"
-            )
-        size = output_size(size, 3, 2, 1)

@@ -50,14 +50,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """The weights of a layer that penalties act on.
-
-    Attributes:
-        layer: Name of the layer.
-        weights: Number of its weights.
-        zeros: Number of weights that are 0.
-        norm: Euclidean norm of the weights.
-    """
+    """The weights of a layer that penalties act on: their number, the number of zeros, and their Euclidean norm."""
 
     layer: str
     weights: int
@@ -67,15 +60,7 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of the data, with the images or classes that have it.
-
-    Attributes:
-        name: Name of the problem, in words.
-        meaning: Meaning of the name, as a clause.
-        count: Number of images or classes.
-        action: Whether these were kept, dropped or left out.
-        examples: Path and evidence of the first ones.
-    """
+    """One problem of the data: what was done with the images or classes that have it, and the first paths and evidence."""
 
     name: str
     meaning: str

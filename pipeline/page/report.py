@@ -12,7 +12,7 @@ from pipeline.artefacts.run import Saving
 from pipeline.metrics import early_stopping, history
 from pipeline.model import Layer
 from pipeline.page import charts, summary, tiles
-from pipeline.page.inputs import ClassScores, ReportInputs
+from pipeline.page.inputs import ReportInputs
 from pipeline.page.templates import configuration, duration, fill
 from pipeline.plotting import figures
 
@@ -49,13 +49,7 @@ class NetworkView:
 
 @dataclass(frozen=True)
 class HeatCell:
-    """A cell of the confusion matrix.
-
-    Attributes:
-        count: Number of test images.
-        right: Whether the predicted class is the true one.
-        heat: Strength of the colour, in [0, 1].
-    """
+    """A cell of the confusion matrix; `heat` is the strength of its colour, in [0, 1]."""
 
     count: int
     right: bool
@@ -64,13 +58,7 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """A row of the confusion matrix.
-
-    Attributes:
-        name: True class.
-        cells: A cell for each class that is shown.
-        elsewhere: Number of images that were predicted as a class that is not shown.
-    """
+    """A row of the confusion matrix, of the true class `name`; `elsewhere` counts predictions of classes not shown."""
 
     name: str
     cells: list[HeatCell]
@@ -79,14 +67,7 @@ class HeatRow:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two classes that were confused.
-
-    Attributes:
-        actual: True class.
-        predicted: Predicted class.
-        count: Number of images of the true class that were predicted as the other one.
-        total: Number of images of the true class.
-    """
+    """Two classes that were confused: `count` of `total` images of the true class were predicted as the other one."""
 
     actual: str
     predicted: str
@@ -96,15 +77,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """The feature maps of one convolution as a picture.
-
-    Attributes:
-        name: Name of the layer.
-        shape: Shape of the maps, as text.
-        count: Number of maps.
-        shown: Number of maps in the picture.
-        picture: The picture as a data URI.
-    """
+    """The feature maps of one convolution; `shown` of `count` maps are in the picture, a data URI."""
 
     name: str
     shape: str
@@ -120,6 +93,7 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
     drawn = charts.charts(inputs.rows, run.best_epoch)
     shown = figures.hardest(matrix)
     per_class = sorted(inputs.per_class, key=lambda scores: (scores.count == 0, scores.recall))[: figures.MOST_CLASSES]
+    lowest_recall = min(scores.recall_low for scores in per_class if scores.count)
     pictures = {**inputs.pictures, "filters": tiles.filters(view.filters), "image": tiles.image(view.image)}
     if inputs.lr_range:
         pictures["lr_range"] = figures.lr_range(inputs.lr_range, run.lr)
@@ -139,7 +113,7 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         history_columns=[column for column in history.COLUMNS if column != "epoch"],
         matrix=_heat(matrix, classes, shown), shown_classes=[classes[label] for label in shown],
         most_classes=figures.MOST_CLASSES, confusions=_most_confused(inputs.matrix, classes),
-        per_class=per_class, recall_axis=_recall_axis(per_class),
+        per_class=per_class, recall_axis=math.floor(10 * lowest_recall) / 10,
         left_out=[scores.name for scores in inputs.per_class if not scores.count],
         layers=view.layers,
         filter_shape=f"{len(view.filters)} of {'×'.join(map(str, view.filters.shape[2:]))}",
@@ -184,11 +158,6 @@ def _heat(matrix: NDArray[np.int64], classes: list[str], shown: NDArray[np.int64
             cells.append(HeatCell(count, right, round(share if right else share**0.5, 3)))
         rows.append(HeatRow(classes[label], cells, int(matrix[label].sum()) - sum(counts)))
     return rows
-
-
-def _recall_axis(per_class: list[ClassScores]) -> float:
-    """The start of the axis of recalls, low enough for all intervals; it ends at 1."""
-    return math.floor(10 * min(scores.recall_low for scores in per_class if scores.count)) / 10
 
 
 def _most_confused(matrix: list[list[int]], classes: list[str]) -> list[Confusion]:

@@ -129,13 +129,10 @@ def _joblib(launcher: Any) -> tuple[str | None, Mapping[str, Any]]:
         raise ConfigError(
             f"hydra.launcher.n_jobs must be a whole number, -1 for all cores; got {launcher.n_jobs!r}. Set another one."
         )
-    options = OmegaConf.to_container(launcher.options) if launcher.options is not None else _default(launcher.backend)
-    return str(launcher.backend), options  # type: ignore[return-value]
-
-
-def _default(backend: str) -> Mapping[str, Any]:
-    """Ray's pool takes no core for a job, unless it is told to, and may run all of them on one node."""
-    return {"ray_remote_args": {"num_cpus": 1}} if backend == "ray" else {}
+    if launcher.options is not None:
+        return str(launcher.backend), OmegaConf.to_container(launcher.options)  # type: ignore[return-value]
+    # Ray's pool takes no core for a job, unless it is told to, and may run all of them on one node.
+    return str(launcher.backend), {"ray_remote_args": {"num_cpus": 1}} if launcher.backend == "ray" else {}
 
 
 def _num_threads(launcher: Any, num_jobs: int) -> int | None:

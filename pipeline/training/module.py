@@ -129,13 +129,10 @@ class TrainingModule(pl.LightningModule):
             ratio = nn.utils.get_total_norm(steps) / nn.utils.get_total_norm(self.weights_before).clamp_min(1e-30)
             self.sampled.setdefault(history.UPDATE_RATIO, []).append(ratio.detach())
             self.weights_before = []
-        if self.device.type == "cpu":  # on an accelerator this would wait for the device at every step
-            self._refuse_bad_loss(outputs["loss"], batch_index)
-
-    def _refuse_bad_loss(self, loss: Tensor, batch_index: int) -> None:
-        if not torch.isfinite(loss):
+        # On an accelerator this would wait for the device at every step.
+        if self.device.type == "cpu" and not torch.isfinite(outputs["loss"]):
             raise TrainingError(
-                f"the loss must be finite; it became {loss.item()} at step {self.global_step}, "
+                f"the loss must be finite; it became {outputs['loss'].item()} at step {self.global_step}, "
                 f"batch {batch_index + 1} of epoch {self.current_epoch + 1}."
             )
 
