@@ -58,23 +58,15 @@ def compare(session: Session) -> None:
     output.print_effects(baseline, effects)
 
     best = max(range(len(arms)), key=lambda index: arms[index].mean("accuracy"))
-    tested = [_test_accuracies(plan, trainings, seeds) for plan in (planned[0], planned[best])]
+    finalists = (planned[0], planned[best])
+    tested = [_test_accuracies(plan, trainings, seeds) for plan in finalists]
     results = page.AblationResults(
-        dataset=trainings.dataset(planned[0].training(FIRST_SEED)),
-        config=config.model_dump(),
-        baseline=baseline,
-        effects=effects,
-        champion=planned[best].name,
-        tested=paired.difference(tested[1], tested[0]) if best else None,
-        test_accuracies={
-            arms[index].name: sum(values) / len(values) for index, values in zip((0, best), tested, strict=True)
-        },
-        doses=tuned.doses,
-        chosen=tuned.chosen,
-        command=session.command_line(),
-        num_trained=len(trainings.requested),
+        dataset=trainings.dataset(planned[0].training(FIRST_SEED)), config=config.model_dump(), baseline=baseline,
+        effects=effects, champion=planned[best].name, tested=paired.difference(tested[1], tested[0]) if best else None,
+        test_accuracies={plan.name: sum(values) / len(values) for plan, values in zip(finalists, tested, strict=True)},
+        doses=tuned.doses, chosen=tuned.chosen, command=session.command_line(), num_trained=len(trainings.requested),
         verdicts={arm.name: _verdict(plan, arm, trainings, config) for plan, arm in zip(planned, arms, strict=True)},
-    )
+    )  # fmt: skip
     print(page.headline(results))
     session.write({
         "index.html": page.render(results),

@@ -56,10 +56,8 @@ def about_classes(classes: Sequence[str], counts: Sequence[int], metrics: Metric
         balanced = _with_interval(
             metrics.test_balanced_accuracy, metrics.test_balanced_accuracy_low, metrics.test_balanced_accuracy_high
         )
-        smallest = min(count for count in counts if count)
-        lines.append(
-            f"Balanced accuracy {balanced}: the mean over classes of {smallest:,} to {max(counts):,} test images."
-        )
+        sizes = f"{min(count for count in counts if count):,} to {max(counts):,}"
+        lines.append(f"Balanced accuracy {balanced}: the mean over classes of {sizes} test images.")
     missing = [name for name, count in zip(classes, counts, strict=True) if not count]
     if missing:
         lines.append(f"Without test images, and so left out of means over classes: {few(missing)}.")

@@ -11,7 +11,7 @@ from pipeline import model
 from pipeline.config.schema import SGD, Constant
 from pipeline.metrics import history, scores
 from pipeline.training.batches import ImageBatches
-from pipeline.training.module import TrainingModule, _DeadUnits
+from pipeline.training.module import TrainingModule, _watched_relus
 from tests.networks import network as build
 
 PLAIN_SGD = {
@@ -155,6 +155,6 @@ def test_dead_units_are_found() -> None:
     with torch.no_grad():
         layer[0].weight.fill_(0.0)
         layer[0].bias.copy_(torch.tensor([1.0, -1.0, -1.0, 1.0]))
-    with _DeadUnits(layer, watch=True) as dead:
+    with _watched_relus(layer, watch=True) as alive:
         layer(torch.zeros(5, 1))
-    assert dead.alive is not None and dead.alive.tolist() == [True, False, False, True]
+    assert len(alive) == 1 and alive[0].tolist() == [True, False, False, True]

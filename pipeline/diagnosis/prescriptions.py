@@ -120,9 +120,8 @@ def _more_decay(settings: Configuration) -> Prescription:
 
 def _less_decay(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.l2", 0.0)
-    if not now:
-        return None
-    return Prescription("decay the weights less (L2)", (f"regularization.l2={now / 10:g}", "regularization.l2=0"))
+    strengths = (f"regularization.l2={now / 10:g}", "regularization.l2=0")
+    return Prescription("decay the weights less (L2)", strengths) if now else None
 
 
 def _more_l1(settings: Configuration) -> Prescription:
@@ -133,9 +132,8 @@ def _more_l1(settings: Configuration) -> Prescription:
 
 def _less_l1(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.l1", 0.0)
-    if not now:
-        return None
-    return Prescription("weaken L1", ("regularization.l1=0", f"regularization.l1={now / 10:g}"))
+    strengths = ("regularization.l1=0", f"regularization.l1={now / 10:g}")
+    return Prescription("weaken L1", strengths) if now else None
 
 
 def _more_dropout(settings: Configuration) -> Prescription | None:
@@ -208,7 +206,7 @@ def _larger_batches(settings: Configuration) -> Prescription:
     return Prescription("larger batches", (f"train.batch_size={4 * now}", f"train.batch_size={2 * now}"))
 
 
-def _scaled(settings: Configuration, key: str, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+def _scaled(remedy: str, key: str, factors: tuple[float, ...], settings: Configuration) -> Prescription | None:
     now = _get(settings, key, None)
     if now is None:
         return None
@@ -217,7 +215,7 @@ def _scaled(settings: Configuration, key: str, factors: tuple[float, ...], remed
     return Prescription(remedy, different) if different else None
 
 
-def _scaled_rates(settings: Configuration, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+def _scaled_rates(remedy: str, factors: tuple[float, ...], settings: Configuration) -> Prescription | None:
     now = _get(settings, "optimizer.lr", 0.003)
     if now == "auto":
         return None
@@ -225,7 +223,7 @@ def _scaled_rates(settings: Configuration, factors: tuple[float, ...], remedy: s
 
 
 def _replaced(
-    settings: Configuration, key: str, default: Any, values: tuple[object, ...], remedy: str
+    remedy: str, key: str, default: Any, values: tuple[object, ...], settings: Configuration
 ) -> Prescription | None:
     """Other values of a key that has its default."""
     if _get(settings, key, default) != default:
@@ -233,23 +231,19 @@ def _replaced(
     return Prescription(remedy, tuple(f"{key}={value}" for value in values))
 
 
-_narrower = partial(_scaled, key="model.width", factors=(0.5, 0.75, 0.25), remedy="a simpler model: fewer channels")
-_wider = partial(_scaled, key="model.width", factors=(2, 4, 1.5), remedy="a larger model: more channels")
-_higher_lr = partial(_scaled_rates, factors=(3, 10, 2), remedy="a higher learning rate")
-_much_higher_lr = partial(_scaled_rates, factors=(100, 10, 1000), remedy="a much higher learning rate")
-_lower_lr = partial(_scaled_rates, factors=(0.1, 0.3, 0.03), remedy="a lower learning rate")
-_clip = partial(_replaced, key="train.gradient_clip_norm", default=None, values=(1, 0.1), remedy="clip the gradients")
-_average_weights = partial(
-    _replaced, key="train.ema_decay", default=0.0, values=(0.99, 0.999), remedy="average the weights"
+_narrower = partial(_scaled, "a simpler model: fewer channels", "model.width", (0.5, 0.75, 0.25))
+_wider = partial(_scaled, "a larger model: more channels", "model.width", (2, 4, 1.5))
+_higher_lr = partial(_scaled_rates, "a higher learning rate", (3, 10, 2))
+_much_higher_lr = partial(_scaled_rates, "a much higher learning rate", (100, 10, 1000))
+_lower_lr = partial(_scaled_rates, "a lower learning rate", (0.1, 0.3, 0.03))
+_clip = partial(_replaced, "clip the gradients", "train.gradient_clip_norm", None, (1, 0.1))
+_average_weights = partial(_replaced, "average the weights", "train.ema_decay", 0.0, (0.99, 0.999))
+_other_activation = partial(
+    _replaced, "an activation that cannot die", "model.activation", "relu", ("leaky_relu", "gelu")
 )
 _group_norm = partial(
-    _replaced, key="model.normalization", default="batch", values=("group",),
-    remedy="normalise by groups, which knows no running statistics",
-)  # fmt: skip
-_other_activation = partial(
-    _replaced, key="model.activation", default="relu", values=("leaky_relu", "gelu"),
-    remedy="an activation that cannot die",
-)  # fmt: skip
+    _replaced, "normalise by groups, which knows no running statistics", "model.normalization", "batch", ("group",)
+)
 
 
 def _get(settings: Configuration, key: str, default: Any) -> Any:

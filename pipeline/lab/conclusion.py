@@ -47,9 +47,8 @@ class Suspects:
         """The images, each with its label and the class that it looks like, as PNG."""
         shown = slice(len(self.images))
         labels, predicted = self.audit.labels[shown], self.audit.predicted[shown]
-        return figures.mistakes(
-            self.images, labels, predicted, self.audit.confidence[shown].astype(np.float32), self.classes
-        )
+        confidence = self.audit.confidence[shown].astype(np.float32)
+        return figures.mistakes(self.images, labels, predicted, confidence, self.classes)
 
 
 def rounds_record(loop: CureLoop) -> RoundsRecord:

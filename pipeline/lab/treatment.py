@@ -18,18 +18,11 @@ MOST_REMEDIES, MOST_STRENGTHS = 3, 3
 NOT_INFERIOR = 0.01
 """Loss of accuracy below which a change is not inferior, at the lower bound of its interval."""
 
-_SEVERITY = {
-    verdict: severity
-    for severity, verdicts in enumerate((
-        (rules.GOOD_FIT,),
-        (rules.INCONCLUSIVE,),
-        (rules.OVERFITTING, rules.UNDERFITTING, rules.STILL_LEARNING),
-        (rules.UNSTABLE, rules.EVAL_MISMATCH),
-        (rules.NOT_LEARNING, rules.DIVERGED),
-        DATA_VERDICTS,
-    ))
-    for verdict in verdicts
-}  # fmt: skip
+_MILDEST_FIRST = (
+    (rules.GOOD_FIT,), (rules.INCONCLUSIVE,), (rules.OVERFITTING, rules.UNDERFITTING, rules.STILL_LEARNING),
+    (rules.UNSTABLE, rules.EVAL_MISMATCH), (rules.NOT_LEARNING, rules.DIVERGED), DATA_VERDICTS,
+)  # fmt: skip
+_SEVERITY = {verdict: severity for severity, verdicts in enumerate(_MILDEST_FIRST) for verdict in verdicts}
 
 
 @dataclass(frozen=True)

@@ -97,10 +97,8 @@ def layer_table(network: Network, image_shape: tuple[int, int, int]) -> list[Lay
             num_outputs_per_channel = output_shape[1] * output_shape[2] if len(output_shape) == 3 else 1
             multiply_adds = layer.weight.numel() * num_outputs_per_channel
         num_parameters = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
-        seen = min(view.field, max(image_shape[:2]))
-        table.append(
-            Layer(name, type(layer).__name__, input_shape, output_shape, formula, num_parameters, multiply_adds, seen)
-        )
+        kind, seen = type(layer).__name__, min(view.field, max(image_shape[:2]))
+        table.append(Layer(name, kind, input_shape, output_shape, formula, num_parameters, multiply_adds, seen))
     return table
 
 

@@ -1,9 +1,8 @@
 """Computes the coordinates of a training's curves for an inline SVG and for the script of the page."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 from pipeline.metrics import history
 
@@ -23,30 +22,6 @@ CHARTS = (
 class Tick:
     position: float
     label: str
-
-
-class ScriptChart(TypedDict):
-    """Positions of the epochs, and positions and values of each series."""
-
-    x: list[float]
-    y: dict[str, list[float]]
-    values: dict[str, list[float]]
-
-
-class ScriptData(TypedDict):
-    """The data that the script of the page reads, as JSON.
-
-    Attributes:
-        epochs: Number of each epoch.
-        best: Index of the epoch whose weights were kept.
-        width: Width of a chart in SVG units.
-        charts: Content of each chart, by its name.
-    """
-
-    epochs: list[float]
-    best: int
-    width: int
-    charts: dict[str, ScriptChart]
 
 
 @dataclass(frozen=True)
@@ -105,8 +80,12 @@ def charts(rows: Sequence[dict[str, float]], best_epoch: int) -> list[Chart]:
     return [_chart(name, title, keys, rows, best_epoch) for name, title, keys in CHARTS]
 
 
-def for_script(rows: Sequence[dict[str, float]], drawn: Sequence[Chart]) -> ScriptData:
-    """The data with which the script of the page follows the pointer."""
+def for_script(rows: Sequence[dict[str, float]], drawn: Sequence[Chart]) -> Mapping[str, object]:
+    """The data with which the script of the page follows the pointer, to be written as JSON.
+
+    They are the numbers of the epochs, the index of the best one, the width of a chart in SVG units, and by the name of each
+    chart the positions of its epochs, and the positions and values of its series.
+    """
     return {
         "epochs": [row["epoch"] for row in rows],
         "best": drawn[0].best_index,

@@ -73,11 +73,9 @@ def _open(settings: Tracking, run_id: str) -> tuple[Store, list["Run"]]:
     try:
         store = connect(settings)
         run = store.client.get_run(run_id)
-        children = store.client.search_runs(
-            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["attributes.start_time"]
-        )
+        below, by_time = f"tags.`mlflow.parentRunId` = '{run_id}'", ["attributes.start_time"]
+        children = store.client.search_runs([run.info.experiment_id], below, order_by=by_time)
     except MlflowException as error:
-        raise DataError(
-            f"--run must be a run of {address(settings)}; got {run_id!r}: {' '.join(str(error).split())}"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise DataError(f"--run must be a run of {address(settings)}; got {run_id!r}: {reason}") from None
     return store, list(children) or [run]

@@ -168,10 +168,8 @@ class ImageBatches(pl.LightningDataModule):
         self.order: EpochOrder | None = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        labels = self.train.labels
-        self.order = EpochOrder(
-            len(labels), self.batch_size, derive_seed(self.seed, "order"), labels if self.balanced else None
-        )
+        labels, seed = self.train.labels, derive_seed(self.seed, "order")
+        self.order = EpochOrder(len(labels), self.batch_size, seed, labels if self.balanced else None)
         self.order.set_epoch(self.first_epoch)
         self.train.rank, self.train.num_processes = self._rank_and_size()
         self._require_images_for_each()

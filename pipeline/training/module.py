@@ -1,6 +1,7 @@
 """Minimises cross-entropy and penalties, and measures each epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -105,10 +106,10 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         images, labels = batch
         name = ("val", "train_clean")[dataloader_idx]
-        with _DeadUnits(self.network, watch=name == "train_clean" and batch_index == 0) as dead:
+        with _watched_relus(self.network, watch=name == "train_clean" and batch_index == 0) as alive:
             logits = self.network(images)
-        if dead.alive is not None:
-            self.alive = dead.alive
+        if alive:
+            self.alive = torch.cat(alive)
         self._add(name, logits, labels, F.cross_entropy(logits, labels))
         if name == "val":
             surplus = _surplus_confidence(logits, labels)
@@ -221,27 +222,19 @@ def _surplus_confidence(logits: Tensor, labels: Tensor) -> Tensor:
     return surplus.index_add_(0, bins, confidence.double() - (predicted == labels).double())
 
 
-class _DeadUnits:
-    """Finds ReLU units (channels, or features of a linear layer) that are 0 for every image of a batch.
+@contextmanager
+def _watched_relus(network: nn.Module, *, watch: bool) -> Iterator[list[Tensor]]:
+    """Within the block, each ReLU adds bool (units,) to the list: false for a unit (a channel, or a feature of a linear
+    layer) that is 0 for every image of the batch."""
+    alive: list[Tensor] = []
 
-    Attributes:
-        alive: bool of shape (units,), false for those; None where no unit is watched.
-    """
+    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        alive.append((output > 0).transpose(0, 1).flatten(1).any(1))
 
-    def __init__(self, network: nn.Module, *, watch: bool) -> None:
-        self.layers = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)] if watch else []
-        self.seen: list[Tensor] = []
-        self.alive: Tensor | None = None
-
-    def __enter__(self) -> "_DeadUnits":
-        self.hooks = [layer.register_forward_hook(self._record) for layer in self.layers]
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for hook in self.hooks:
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)] if watch else []
+    hooks = [layer.register_forward_hook(record) for layer in layers]
+    try:
+        yield alive
+    finally:
+        for hook in hooks:
             hook.remove()
-        if self.seen:
-            self.alive = torch.cat(self.seen)
-
-    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.seen.append((output > 0).transpose(0, 1).flatten(1).any(1))
