@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def report(
     *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, out: Path
 ) -> ReportInputs:
-    """Write `index.html`.
+    """Write `index.html`, and give the inputs of the page.
 
     Args:
         training: Output of the train stage.
@@ -31,9 +31,6 @@ def report(
         prepared: Output of the prepare stage that the training was made from.
         augmented: Output of the augment stage that the training was made from.
         out: Folder to fill.
-
-    Returns:
-        The inputs of the page.
 
     Raises:
         DataError: A folder is not whole, or they are not of one training.

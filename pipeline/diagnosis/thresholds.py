@@ -77,10 +77,7 @@ class Thresholds:
 
     @classmethod
     def changed(cls, changes: Mapping[str, float]) -> Self:
-        """The default thresholds with some replaced.
-
-        Args:
-            changes: New values, keyed by the name of the threshold.
+        """The default thresholds with some replaced by new values, keyed by the name of the threshold.
 
         Raises:
             ValueError: A name is unknown, or a value is not above 0.

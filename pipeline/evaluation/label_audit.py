@@ -1,13 +1,12 @@
 """Finds labels that look wrong, by a method that knows nothing of our networks, for data that no training cures."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.reference import MOST_TRAIN, evenly, pixels
+from pipeline.evaluation.reference import MOST_TRAIN, evenly, pixels, quick_regression
 
 FOLDS = 5
 
@@ -47,8 +46,6 @@ def audit(split: Path) -> Audit:
     Raises:
         ValueError: A class has fewer images than there are folds.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -57,9 +54,8 @@ def audit(split: Path) -> Audit:
     classes, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if counts.min() < FOLDS:
         raise ValueError(f"each class must have {FOLDS} images or more to be audited; one has {counts.min()}")
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=50, tol=1e-3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quick_regression() as regression:
+        model = make_pipeline(StandardScaler(), regression)
         probabilities = cross_val_predict(model, rows, positions, cv=FOLDS, method="predict_proba")
     usual = np.array([probabilities[positions == each, each].mean() for each in range(len(classes))])
     sure = np.where(probabilities >= usual, probabilities, -1.0)

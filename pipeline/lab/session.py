@@ -47,12 +47,7 @@ class Session:
         return self.folder / ".source"
 
     def command_line(self, *, without: Collection[str] = (), also: Sequence[str] = ()) -> str:
-        """The command that runs this session again.
-
-        Args:
-            without: Overrides to leave out.
-            also: Overrides to add.
-        """
+        """The command that runs this session again, without some of its overrides and with others also."""
         command = self.trainings.command
         recorded = [override for override in records.read_request(self.folder, command) if override not in without]
         return f"python -m pipeline.{command} " + " ".join(map(shlex.quote, [*recorded, *also]))
@@ -61,13 +56,7 @@ class Session:
         self, contents: Mapping[str, str | bytes], *, metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """Write results into the folder and into the run in MLflow.
-
-        Args:
-            contents: Content of each file by its name.
-            metrics: Metrics for the run.
-            tags: Tags for the run.
-        """
+        """Write files, given by name, into the folder and into the run in MLflow, and metrics and tags into the run."""
         for name, content in contents.items():
             if isinstance(content, str):
                 atomic.write_text(self.folder / name, content)

@@ -61,12 +61,7 @@ class DiagnosedTraining:
         )
 
     def candidate_record(self, remedy: str, champion: Collection[str]) -> CandidateRecord:
-        """The training in short, as one that tries a remedy.
-
-        Args:
-            remedy: Name of the remedy.
-            champion: Overrides of the champion, seed included.
-        """
+        """The training in short, as one that tries a remedy; `champion` holds the champion's overrides, seed included."""
         override = " ".join(override for override in self.overrides if override not in champion)
         return CandidateRecord(**dict(self.record()), remedy=remedy, override=override)
 

@@ -65,10 +65,7 @@ def to_json(tuning: Tuning) -> str:
 
 
 def read(folder: str | None) -> Tuning:
-    """Read the tuning in a folder.
-
-    Args:
-        folder: Folder of the tuning; None: no arm was tuned.
+    """Read the tuning in a folder; None: no arm was tuned.
 
     Raises:
         DataError: The folder holds no tuning.

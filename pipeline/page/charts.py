@@ -71,12 +71,7 @@ class Chart:
 
 
 def charts(rows: Sequence[dict[str, float]], best_epoch: int) -> list[Chart]:
-    """The charts of loss and of accuracy.
-
-    Args:
-        rows: Rows of `history.csv`.
-        best_epoch: Epoch whose weights were kept; one of `rows`.
-    """
+    """The charts of loss and of accuracy from the rows of `history.csv`, with the epoch whose weights were kept."""
     return [_chart(name, title, keys, rows, best_epoch) for name, title, keys in CHARTS]
 
 

@@ -21,12 +21,7 @@ _MISTAKE_COLUMNS, _MISTAKE_PIXELS = 6, 96
 
 
 def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
-    """Loss and accuracy of training and validation by epoch, side by side.
-
-    Args:
-        rows: Rows of `history.csv`.
-        best_epoch: Epoch whose weights were kept.
-    """
+    """Loss and accuracy by epoch, side by side, from the rows of `history.csv`; marks the epoch whose weights were kept."""
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     _curve(left, rows, best_epoch, "Loss", (history.TRAIN_LOSS, history.CLEAN_LOSS, history.VAL_LOSS))

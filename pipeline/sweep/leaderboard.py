@@ -39,12 +39,7 @@ class Entry:
 
 
 def rank(jobs: Sequence[JobResult], monitor: str) -> list[Entry]:
-    """The jobs that finished as entries, the best mean of `monitor` first.
-
-    Args:
-        jobs: Jobs as `records.results` gives them.
-        monitor: Metric that decides.
-    """
+    """The jobs that finished, from `records.results`, as entries, the best mean of the metric `monitor` first."""
     alike: dict[tuple[str, ...], list[JobResult]] = {}
     for job in jobs:
         if job.best is not None:

@@ -50,31 +50,20 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
 
 
 def summarize(folder: Path, jobs: Sequence[JobResult], monitor: str) -> list[Path]:
-    """Write `leaderboard.csv`, and the pictures for which there are enough jobs.
-
-    Args:
-        folder: Folder of the sweep.
-        jobs: Results of the jobs.
-        monitor: Metric that ranks the jobs.
-
-    Returns:
-        The paths of the files.
-    """
+    """Write `leaderboard.csv` and the pictures for which there are enough jobs into `folder`, and give the files' paths."""
     from pipeline.plotting import sweep as sweep_figures
 
     files = {"leaderboard.csv": leaderboard.to_csv(jobs, monitor).encode()}
     finished = [job for job in jobs if job.best is not None]
     settings, scores = leaderboard.settings(finished), [job.best[monitor] for job in finished if job.best is not None]
     if settings and len(finished) > 1:
-        better = history.higher_is_better(monitor)
-        picture = sweep_figures.parallel_coordinates(settings, scores, monitor, higher_is_better=better)
-        files["parallel_coordinates.png"] = picture
+        files["parallel_coordinates.png"] = sweep_figures.parallel_coordinates(
+            settings, scores, monitor, higher_is_better=history.higher_is_better(monitor)
+        )
         importances = importance.measure(settings, scores)
         if importances is None:
-            print(
-                f"no picture of importance: it needs {importance.MIN_JOBS} finished jobs with different results; "
-                f"there are {len(set(scores))}"
-            )
+            needed = f"it needs {importance.MIN_JOBS} finished jobs with different results"
+            print(f"no picture of importance: {needed}; there are {len(set(scores))}")
         else:
             files["importance.png"] = sweep_figures.importances(**asdict(importances), metric=monitor)
     for name, content in files.items():

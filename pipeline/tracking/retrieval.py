@@ -17,13 +17,8 @@ FILES = ("run.json", "signals.json", "history.csv")
 def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
     """Download the finished training of a run, or those of a sweep's children. Runs that another tool logged are left out.
 
-    Args:
-        settings: Address and experiment of the store.
-        run_id: Id of a training or of a sweep.
-        scratch: Folder for the files.
-
     Yields:
-        The name of each run, and a folder with its `run.json`, `signals.json` and `history.csv`.
+        The name of each run, and a folder in `scratch` with its `run.json`, `signals.json` and `history.csv`.
 
     Raises:
         DataError: The store does not answer or does not know the run.
@@ -44,13 +39,8 @@ def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[
 def histories(settings: Tracking, run_id: str, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
     """Read the metrics that a run, or each of its children, logged step by step, whatever tool logged them.
 
-    Args:
-        settings: Address and experiment of the store.
-        run_id: Id of a run or of a parent run.
-        keys: Names of metrics; those that a run lacks are left out.
-
     Yields:
-        The name of each run, and a row for each step at which all its metrics were logged.
+        The name of each run, and a row for each step at which all its metrics among `keys` were logged.
 
     Raises:
         DataError: The store does not answer or does not know the run.

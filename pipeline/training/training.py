@@ -45,9 +45,6 @@ def train(prepared: Path, augmented: Path, working: Path, out: Path, config: Con
         config: Configuration; `seed`, `model`, `regularization`, `optimizer`, `scheduler` and `train` count.
         on_row: Function that takes each row of the history, once its checkpoint is saved, and the time its epoch ended.
 
-    Returns:
-        How the training went.
-
     Raises:
         ConfigError: There are too few devices, or too few images for as many processes.
         ShapeError: The images are too small for the network.
