@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from pipeline import model
-from pipeline.config.schema import AdamW, OneCycle
+from pipeline.config.schema import AdamW, WarmupScheduler
 from pipeline.metrics import history
 from pipeline.training.batches import ImageBatches
 from pipeline.training.loop import train_epochs
@@ -102,7 +102,7 @@ def throughput(num_images: int, rounds: int, name: str) -> None:
         module = TrainingModule(
             network(name),
             optimizer=AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999),
-            scheduler=OneCycle(name="one_cycle", warmup_fraction=0.25),
+            scheduler=WarmupScheduler(name="one_cycle", warmup_fraction=0.25),
             lr=3e-3,
         )
         batches = ImageBatches(prepared, augmented, batch_size=256, seed=0)

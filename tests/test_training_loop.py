@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.schema import AdamW, OneCycle
+from pipeline.config.schema import AdamW, WarmupScheduler
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
@@ -42,7 +42,7 @@ def train(make_prepared: Callable[..., Path], make_augmented: Callable[..., Path
         torch.manual_seed(seed)
         network = build(name, num_classes=3, dropout=0.5)
         optimizer = AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999)
-        schedule = OneCycle(name="one_cycle", warmup_fraction=0.25)
+        schedule = WarmupScheduler(name="one_cycle", warmup_fraction=0.25)
         module = TrainingModule(network, optimizer=optimizer, scheduler=schedule, lr=lr, **(regularization or {}))
         loading = {"loader_workers": loader_workers, "balanced": balanced}
         batches = ImageBatches(prepared, augmented, batch_size=16, seed=seed, **loading)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline import model
-from pipeline.config.schema import SGD, Constant
+from pipeline.config.schema import SGD, WarmupScheduler
 from pipeline.metrics import history, scores
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import TrainingModule, _watched_relus
@@ -16,7 +16,7 @@ from tests.networks import network as build
 
 PLAIN_SGD = {
     "optimizer": SGD(name="sgd", lr="auto", momentum=0.0, nesterov=False),
-    "scheduler": Constant(name="constant", warmup_fraction=0.0),
+    "scheduler": WarmupScheduler(name="constant", warmup_fraction=0.0),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.schema import SGD, AdamW, Constant, Cosine, OneCycle
+from pipeline.config.schema import SGD, AdamW, Cosine, WarmupScheduler
 from pipeline.model import l2, soft_threshold_
 from pipeline.training.optimizers import build_optimizer, build_scheduler, threshold
 
@@ -95,7 +95,7 @@ def test_a_weight_that_has_not_felt_the_loss_is_not_moved_further_than_by_the_le
     torch.testing.assert_close(torch.as_tensor(moved), torch.tensor([0.01, 0.01, 0.001]), rtol=1e-3, atol=0)
 
 
-SCHEDULERS = {"constant": Constant, "one_cycle": OneCycle, "cosine": Cosine}
+SCHEDULERS = {"constant": WarmupScheduler, "one_cycle": WarmupScheduler, "cosine": Cosine}
 
 
 def rates(num_steps: int = 100, **settings: Any) -> list[float]:

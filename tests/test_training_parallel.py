@@ -56,7 +56,7 @@ def run_case(
     module = TrainingModule(
         network(case.get("name", "lenet"), num_classes=3, **case.get("options", {})),
         optimizer=case["optimizer"],
-        scheduler=schema.OneCycle(name="one_cycle", warmup_fraction=0.25),
+        scheduler=schema.WarmupScheduler(name="one_cycle", warmup_fraction=0.25),
         lr=case["optimizer"].lr,
         **case.get("regularization", {}),
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config.schema import SGD, AdamW, Constant, Cosine, OneCycle
+from pipeline.config.schema import SGD, AdamW, Cosine, WarmupScheduler
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
 from pipeline.model import penalties
@@ -49,7 +49,7 @@ class TrainingModule(pl.LightningModule):
     class_weights: Tensor | None
 
     def __init__(
-        self, network: nn.Module, *, optimizer: SGD | AdamW, scheduler: Constant | OneCycle | Cosine, lr: float,
+        self, network: nn.Module, *, optimizer: SGD | AdamW, scheduler: WarmupScheduler | Cosine, lr: float,
         mix: Mix | None = None, l1: float = 0.0, l1_as: str = "proximal", l2: float = 0.0, l2_as: str = "decay",
         label_smoothing: float = 0.0, class_weights: Tensor | None = None,
     ) -> None:  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.schema import SGD, AdamW, Constant, Cosine, OneCycle
+from pipeline.config.schema import SGD, AdamW, Cosine, WarmupScheduler
 
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
 """Factors of the learning rate before the warm-up and after the last step."""
@@ -20,7 +20,7 @@ def build_optimizer(parameters: Any, settings: SGD | AdamW, lr: float) -> torch.
 
 
 def build_scheduler(
-    optimizer: torch.optim.Optimizer, total_steps: int, settings: Constant | OneCycle | Cosine
+    optimizer: torch.optim.Optimizer, total_steps: int, settings: WarmupScheduler | Cosine
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The learning rate as a function of progress; unlike torch's OneCycleLR it also takes trainings of a few steps."""
 
@@ -28,11 +28,11 @@ def build_scheduler(
         progress = min(1.0, step / max(1, total_steps - 1))
         warmup = settings.warmup_fraction
         if progress < warmup:
-            if isinstance(settings, OneCycle):
+            if settings.name == "one_cycle":
                 return _cosine(ONE_CYCLE_START, 1.0, progress / warmup)
             return (step + 1) / (math.ceil(warmup * max(1, total_steps - 1)) + 1)
         rest = (progress - warmup) / (1 - warmup)
-        if isinstance(settings, OneCycle):
+        if settings.name == "one_cycle":
             return _cosine(1.0, ONE_CYCLE_END, rest)
         return _cosine(1.0, settings.final_fraction, rest) if isinstance(settings, Cosine) else 1.0
 
