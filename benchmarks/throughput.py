@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from pipeline import model
+from pipeline.config.schema import AdamW, WarmupScheduler
 from pipeline.metrics import history
 from pipeline.training.batches import ImageBatches
 from pipeline.training.loop import train_epochs
@@ -100,8 +101,9 @@ def throughput(num_images: int, rounds: int, name: str) -> None:
         turns = Turns(lambda: bare_epoch(bare_network, bare_optimizer, images, labels))
         module = TrainingModule(
             network(name),
-            optimizer={"name": "adamw", "lr": 3e-3, "beta1": 0.9, "beta2": 0.999},
-            scheduler={"name": "one_cycle", "warmup_fraction": 0.25},
+            optimizer=AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999),
+            scheduler=WarmupScheduler(name="one_cycle", warmup_fraction=0.25),
+            lr=3e-3,
         )
         batches = ImageBatches(prepared, augmented, batch_size=256, seed=0)
         train_epochs(module, batches, Path(scratch), seed=0, max_epochs=rounds + 1, extra_callbacks=[turns])

@@ -1,16 +1,15 @@
 """Measure what each remedy is worth on your own data: ten arms, the same seeds and steps for all, differences with intervals.
 
-Reads what `conf/` and `params.yaml` say, as a training does, and the section `ablate`: the arms and the seeds. Writes
-`multirun/ablate/<time>/`: `index.html`, `effects.csv`, `readings.csv`, and a folder for each training. A training that an
-earlier ablation has run is taken from `build/cache`.
-
-    python -m pipeline.ablate experiment=overfit_small                  from a baseline that overfits: the remedies should help
-    python -m pipeline.ablate experiment=underfit_small                 from a baseline that underfits: they should not
-    python -m pipeline.ablate experiment=overfit_small --budget 15      as many seeds as fit into 15 minutes
-    python -m pipeline.ablate experiment=overfit_small --tune           choose the strengths, on seeds of their own
-    python -m pipeline.ablate experiment=overfit_small ablate.tuned=multirun/ablate/…     take the chosen strengths
-    python -m pipeline.ablate --resume multirun/ablate/…                resume an ablation that was stopped
-    python -m pipeline.ablate experiment=overfit_small hydra/launcher=submitit_slurm      on a cluster
+Reads:   conf/, params.yaml, and the section `ablate` (arms and seeds), as a training does; trainings that have run before come
+         from build/cache/
+Writes:  multirun/ablate/<time>/: `index.html`, `effects.csv`, `readings.csv`, and a folder for each training
+Command: python -m pipeline.ablate experiment=overfit_small                from a baseline that overfits: remedies should help
+         python -m pipeline.ablate experiment=underfit_small               from a baseline that underfits: they should not
+         python -m pipeline.ablate experiment=overfit_small --budget 15    as many seeds as fit into 15 minutes
+         python -m pipeline.ablate experiment=overfit_small --tune         choose the strengths, on seeds of their own
+         python -m pipeline.ablate experiment=overfit_small ablate.tuned=multirun/ablate/…    take the chosen strengths
+         python -m pipeline.ablate --resume multirun/ablate/…              resume an ablation that was stopped
+         python -m pipeline.ablate experiment=overfit_small hydra/launcher=slurm              on a cluster
 """
 
 import math
@@ -25,13 +24,12 @@ from pipeline.evaluation.course import chosen_thresholds, course_of
 from pipeline.evaluation.scoring import evaluate
 from pipeline.lab import output, tuning
 from pipeline.lab.arms import Plan, plans
-from pipeline.lab.session import Session, argument_parser, open_session
+from pipeline.lab.session import Session, argument_parser, open_session, run_command
 from pipeline.lab.trainings import Trainings
 from pipeline.lab.treatment import majority
 from pipeline.metrics import ablation, paired
 from pipeline.metrics.ablation import Arm
 from pipeline.page import ablation as page
-from pipeline.stage import signals
 from pipeline.stage.entry import run_job
 from pipeline.storage import atomic
 from pipeline.sweep import records
@@ -60,23 +58,15 @@ def compare(session: Session) -> None:
     output.print_effects(baseline, effects)
 
     best = max(range(len(arms)), key=lambda index: arms[index].mean("accuracy"))
-    tested = [_test_accuracies(plan, trainings, seeds) for plan in (planned[0], planned[best])]
+    finalists = (planned[0], planned[best])
+    tested = [_test_accuracies(plan, trainings, seeds) for plan in finalists]
     results = page.AblationResults(
-        dataset=trainings.dataset(planned[0].training(FIRST_SEED)),
-        config=config.model_dump(),
-        baseline=baseline,
-        effects=effects,
-        champion=planned[best].name,
-        tested=paired.difference(tested[1], tested[0]) if best else None,
-        test_accuracies={
-            arms[index].name: sum(values) / len(values) for index, values in zip((0, best), tested, strict=True)
-        },
-        doses=tuned.doses,
-        chosen=tuned.chosen,
-        command=session.command_line(),
-        num_trained=len(trainings.requested),
+        dataset=trainings.dataset(planned[0].training(FIRST_SEED)), config=config.model_dump(), baseline=baseline,
+        effects=effects, champion=planned[best].name, tested=paired.difference(tested[1], tested[0]) if best else None,
+        test_accuracies={plan.name: sum(values) / len(values) for plan, values in zip(finalists, tested, strict=True)},
+        doses=tuned.doses, chosen=tuned.chosen, command=session.command_line(), num_trained=len(trainings.requested),
         verdicts={arm.name: _verdict(plan, arm, trainings, config) for plan, arm in zip(planned, arms, strict=True)},
-    )
+    )  # fmt: skip
     print(page.headline(results))
     session.write({
         "index.html": page.render(results),
@@ -103,13 +93,9 @@ def tune(session: Session) -> None:
     arms |= {key: _arm(plan, trainings, seeds) for key, plan in zip(strengths, planned, strict=True)}
     tuned = tuning.choose(arms, config.train.monitor)
     command = session.command_line(without=(TUNE,), also=[f"ablate.tuned={os.path.relpath(session.folder)}"])
-    title = f"{config.model.name} on {config.data.name}"
-    session.write({
-        "index.html": page.render_tuning(
-            tuned.doses, tuned.chosen, monitor=config.train.monitor, command=command, title=title
-        ),
-        tuning.RESULT: tuning.to_json(tuned),
-    })  # fmt: skip
+    title, monitor = f"{config.model.name} on {config.data.name}", config.train.monitor
+    html = page.render_tuning(tuned.doses, tuned.chosen, monitor=monitor, command=command, title=title)
+    session.write({"index.html": html, tuning.RESULT: tuning.to_json(tuned)})
     for arm, override in tuned.chosen.items():
         print(f"{arm.replace('_', ' ')}: {override}")
     session.print_location("index.html")
@@ -141,10 +127,9 @@ def _seeds(trainings: Trainings, planned: Sequence[Plan], config: Config) -> Seq
 def _arm(plan: Plan, trainings: Trainings, seeds: Sequence[int]) -> Arm:
     selected = [plan.training(seed) for seed in seeds]
     histories = [trainings.history(overrides) for overrides in selected]
-    readings = [
-        ablation.read(rows, plan.rule, seed=seed, num_parameters=trainings.record(overrides).num_parameters)
-        for rows, seed, overrides in zip(histories, seeds, selected, strict=True)
-    ]
+    sizes = [trainings.record(overrides).num_parameters for overrides in selected]
+    measured = zip(histories, seeds, sizes, strict=True)
+    readings = [ablation.read(rows, plan.rule, seed=seed, num_parameters=size) for rows, seed, size in measured]
     return Arm(plan.name, plan.overrides, readings, histories)
 
 
@@ -187,7 +172,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    signals.listen()
-    with signals.messages():
-        main()
+    run_command(main)

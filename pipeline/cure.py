@@ -1,29 +1,28 @@
 """Cure a training: diagnose it, try what is prescribed, keep what proves better on fresh seeds, and repeat until it fits.
 
-Reads what `conf/` and `params.yaml` say, as a training does, and the section `cure`. Each round diagnoses the champion on some
-seeds, tries the prescriptions in several strengths, and compares the best one with the champion on fresh seeds, paired, on
-the confirm split, which nothing else reads. Stops at a good fit, when nothing helps, when the budget is spent, and at
-once where the data are at fault. Writes `multirun/cure/<time>/`: `index.html`, `rounds.json`, `params.patch` where something
-was adopted, and a folder for each training. A training that has been run before is taken from `build/cache`.
+Each round diagnoses the champion on some seeds, tries the prescriptions in several strengths, and compares the best one with
+the champion on fresh seeds, paired, on the confirm split, which nothing else reads. The cure ends at a good fit, when nothing
+helps, when the budget is spent, and at once where the data are at fault.
 
-    python -m pipeline.cure experiment=overfit_small                 cure a training that overfits
-    python -m pipeline.cure cure.max_minutes=60 cure.max_runs=200    with a larger budget
-    python -m pipeline.cure --apply                                  write what was adopted into params.yaml
-    python -m pipeline.cure --resume multirun/cure/…                 resume a cure that was stopped
-    python -m pipeline.cure hydra/launcher=submitit_slurm            on a cluster
+Reads:   conf/, params.yaml, and the section `cure`, as a training does; trainings that have run before come from build/cache/
+Writes:  multirun/cure/<time>/: `index.html`, `rounds.json`, `params.patch` where something was adopted, and a folder for each
+         training
+Command: python -m pipeline.cure experiment=overfit_small                 cure a training that overfits
+         python -m pipeline.cure cure.max_minutes=60 cure.max_runs=200    with a larger budget
+         python -m pipeline.cure --apply                                  write what was adopted into params.yaml
+         python -m pipeline.cure --resume multirun/cure/…                 resume a cure that was stopped
+         python -m pipeline.cure hydra/launcher=slurm                     on a cluster
 """
 
-import os
 from collections.abc import Sequence
 
-from pipeline.artefacts.rounds import RoundsRecord
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.lab import conclusion, output
 from pipeline.lab.cure_loop import CureLoop
-from pipeline.lab.session import Session, argument_parser, open_session
+from pipeline.lab.session import Session, argument_parser, open_session, run_command
 from pipeline.page import cure as page
-from pipeline.stage import lineage, signals
+from pipeline.stage import lineage
 from pipeline.stage.entry import run_job
 from pipeline.storage import atomic
 from pipeline.training import job as training_job
@@ -37,7 +36,13 @@ def finish(session: Session, loop: CureLoop) -> None:
     rounds = conclusion.rounds_record(loop)
     patch, params = conclusion.patch(session, loop)
     suspects = conclusion.suspects(session.trainings, rounds)
-    contents = {"index.html": _page(session, loop, rounds, suspects, patch), rounds.FILE: rounds.to_json()}
+    results = page.CureResults(
+        rounds=rounds, config=loop.config.model_dump(), headline=output.headline(rounds),
+        worth_of_data=output.worth_of_data(rounds), patch=patch, command=session.command_line(),
+        suspects="" if suspects is None else suspects.sentence(),
+        picture=None if suspects is None else suspects.picture(), curves=conclusion.curves(session.trainings, rounds),
+    )  # fmt: skip
+    contents = {"index.html": page.render(results), rounds.FILE: rounds.to_json()}
     if rounds.adopted:
         contents["params.patch"] = patch
     session.write(contents, tags={"goodfit.ended": rounds.reason})
@@ -47,25 +52,6 @@ def finish(session: Session, loop: CureLoop) -> None:
     if rounds.adopted and loop.settings.apply:
         _apply(session, params)
     session.print_location("index.html")
-
-
-def _page(
-    session: Session, loop: CureLoop, rounds: RoundsRecord, suspects: conclusion.Suspects | None, patch: str
-) -> str:
-    results = page.CureResults(
-        rounds=rounds,
-        config=loop.config.model_dump(),
-        headline=output.headline(rounds),
-        worth_of_data=output.worth_of_data(rounds),
-        patch=patch,
-        command=session.command_line(),
-        suspects=None if suspects is None else page.Suspects(
-            suspects.sentence(), suspects.images, suspects.audit.labels, suspects.audit.predicted,
-            suspects.audit.confidence, suspects.classes,
-        ),
-        curves=conclusion.curves(session.trainings, rounds),
-    )  # fmt: skip
-    return page.render(results)
 
 
 def _apply(session: Session, params: str) -> None:
@@ -83,11 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(COMMAND, __doc__, "the training to cure")
     parser.add_argument("--apply", action="store_true", help="write what was adopted into params.yaml")
     options = parser.parse_intermixed_args(arguments)
-    train = run_job("train", training_job.main)
-    unrecorded = [APPLY] if options.apply else []
-    with open_session(
-        COMMAND, options.overrides, options.resume, train, check=_check, unrecorded=unrecorded
-    ) as session:
+    train, apply = run_job("train", training_job.main), [APPLY] if options.apply else []
+    with open_session(COMMAND, options.overrides, options.resume, train, check=_check, unrecorded=apply) as session:
         loop = CureLoop(session)
         loop.run()
         finish(session, loop)
@@ -106,7 +89,4 @@ def _check(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    signals.listen()
-    with signals.messages():
-        main()
+    run_command(main)

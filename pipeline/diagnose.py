@@ -40,6 +40,8 @@ RESULT = "diagnosis.json"
 FAILED = 3
 """Exit code for a verdict of `--fail-on`; 1 is that of an error, 2 that of a wrong command line."""
 
+_COUNTS = ("num_train", "num_val", "num_classes")
+
 Diagnosed = tuple[str, Course, DiagnosisRecord]
 """Name of a training, empty for a single one; its course; its diagnosis as `diagnosis.json` holds it."""
 
@@ -79,26 +81,19 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _track(job: Job, training: Path, record: DiagnosisRecord) -> None:
-    """Log the diagnosis to the training's run in MLflow, if tracking is enabled."""
-    from pipeline.tracking.publish import attach
+    from pipeline.tracking.publish import send_results
 
-    settings = job.config.tracking
-    if not settings.enabled:
-        return
     metrics = {"diagnosis/confidence": record.confidence}
     if "gap" in record.evidence:
         gap = record.interval("gap")
         metrics |= {"diagnosis/gap": gap.value, "diagnosis/gap_low": gap.low, "diagnosis/gap_high": gap.high}
-    overrides = [prescription.override for prescription in record.prescriptions]
+    overrides = " ; ".join(prescription.override for prescription in record.prescriptions)
     tags = {
         "goodfit.verdict": record.verdict,
         "goodfit.flags": ",".join(record.flags),
-        "goodfit.prescriptions": " ; ".join(overrides),
+        "goodfit.prescriptions": overrides,
     }
-    try:
-        print(attach(settings, training, "diagnose", job.fingerprint, metrics, sorted(job.out.iterdir()), tags))
-    except Exception as error:
-        print(f"tracking: not sent ({error}); `dvc repro -f -s diagnose` sends it again", file=sys.stderr)
+    send_results(job, training, "diagnose", metrics, tags)
 
 
 def _diagnosed(options: argparse.Namespace, config: Config) -> Iterator[Diagnosed]:
@@ -151,19 +146,12 @@ def _course_of_history(options: argparse.Namespace, reference: float | None) -> 
 
 def _course(rows: list[dict[str, float]], options: argparse.Namespace, reference: float | None) -> Course:
     """The course of another tool's history."""
-    return from_rows(
-        rows,
-        num_train=options.num_train,
-        num_val=options.num_val,
-        num_classes=options.num_classes,
-        majority=options.majority,
-        kept_epoch=options.kept_epoch,
-        reference=reference,
-    )
+    given = {name: getattr(options, name) for name in (*_COUNTS, "majority", "kept_epoch")}
+    return from_rows(rows, **given, reference=reference)
 
 
 def _require_counts(options: argparse.Namespace, source: str) -> None:
-    names = [name for name in ("num_train", "num_val", "num_classes") if getattr(options, name) is None]
+    names = [name for name in _COUNTS if getattr(options, name) is None]
     if names:
         missing = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise ConfigError(f"{source} needs {missing} too: the interval of a gap depends on the number of images.")
@@ -173,9 +161,8 @@ def _verdicts(text: str | None) -> list[str]:
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
     for name in names:
         if name not in VERDICTS:
-            raise ConfigError(
-                f"--fail-on must name verdicts, {', '.join(VERDICTS)}; got {name!r}.{nearest(name, VERDICTS)}"
-            )
+            known = ", ".join(VERDICTS)
+            raise ConfigError(f"--fail-on must name verdicts, {known}; got {name!r}.{nearest(name, VERDICTS)}")
     return names
 
 

@@ -10,19 +10,17 @@ Command: python -m pipeline.learning_curve
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.lab.session import Session, argument_parser, open_session
+from pipeline.lab.session import Session, argument_parser, open_session, run_command
 from pipeline.lab.trainings import Overrides
 from pipeline.metrics import history, power_law
 from pipeline.metrics.power_law import Forecast
 from pipeline.plotting import learning_curve
-from pipeline.stage import signals
 from pipeline.stage.entry import run_job
 from pipeline.storage.tables import to_csv
 from pipeline.training import job as training_job
@@ -43,12 +41,8 @@ def learn(session: Session) -> Forecast:
     on_all = _overrides(config, 1.0, None, seeds)
     trainings.run(on_all)  # tells how many images there are
     total = sum(trainings.dataset(on_all[0]).counts["train"])
-    by_size = {
-        round(total * share): _overrides(config, share, total, seeds)
-        for share in sorted(settings.fractions)
-        if share < 1
-    }
-    by_size[total] = on_all
+    shares = sorted(share for share in settings.fractions if share < 1)
+    by_size = {round(total * share): _overrides(config, share, total, seeds) for share in shares} | {total: on_all}
     trainings.run(overrides for selected in by_size.values() for overrides in selected)
     rows = {size: [trainings.kept_row(overrides) for overrides in selected] for size, selected in by_size.items()}
     val = {size: [row[history.VAL_ACCURACY] for row in selected] for size, selected in rows.items()}
@@ -114,7 +108,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    signals.listen()
-    with signals.messages():
-        main()
+    run_command(main)

@@ -1,10 +1,9 @@
 """Make one page that shows whether the training fits: curves, mistakes, data, network, and how to make it again.
 
-Reads `build/train/`, `build/evaluate/`, `build/diagnose/`, `build/prepare/` and `build/augment/`; writes
-`build/report/index.html`, which needs no other file and no network.
-
-    python -m pipeline.report                                                                the last output of DVC
-    python -m pipeline.report report.training=… report.evaluation=… report.diagnosis=…       another training
+Reads:   build/train/, build/evaluate/, build/diagnose/, build/prepare/ and build/augment/
+Writes:  build/report/: `index.html`, which needs no other file and no network, and `summary.txt`
+Command: python -m pipeline.report                                                             the last output of DVC
+         python -m pipeline.report report.training=… report.evaluation=… report.diagnosis=…    another training
 """
 
 from pathlib import Path
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 def report(
     *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, out: Path
 ) -> ReportInputs:
-    """Write `index.html`.
+    """Write `index.html`, and give the inputs of the page.
 
     Args:
         training: Output of the train stage.
@@ -32,9 +31,6 @@ def report(
         prepared: Output of the prepare stage that the training was made from.
         augmented: Output of the augment stage that the training was made from.
         out: Folder to fill.
-
-    Returns:
-        The inputs of the page.
 
     Raises:
         DataError: A folder is not whole, or they are not of one training.
@@ -75,13 +71,8 @@ def main(job: Job) -> None:
     run = RunRecord.read(training, TRAINING_KEY)
     prepared, augmented = (input_folder(run, stage) for stage in ("prepare", "augment"))
     inputs = report(
-        training=training,
-        evaluation=evaluation,
-        diagnosis=diagnosis,
-        prepared=prepared,
-        augmented=augmented,
-        out=job.out,
-    )
+        training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented, out=job.out
+    )  # fmt: skip
     page = "build/report/index.html" if job.out.parent.name == "build" else "index.html in the folder named below"
     text = (
         f"{summary.fit_line(inputs)}\n{summary.test_line(inputs)}\n"

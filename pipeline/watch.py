@@ -32,15 +32,9 @@ class WatchFit(pl.Callback):
     """
 
     def __init__(
-        self,
-        *,
-        num_train: int,
-        num_val: int,
-        num_classes: int,
-        thresholds: Thresholds | None = None,
-        say: Callable[[str], None] = print,
-        **known: Any,
-    ) -> None:
+        self, *, num_train: int, num_val: int, num_classes: int, thresholds: Thresholds | None = None,
+        say: Callable[[str], None] = print, **known: Any,
+    ) -> None:  # fmt: skip
         self.known = {"num_train": num_train, "num_val": num_val, "num_classes": num_classes, **known}
         self.thresholds, self.say = thresholds or Thresholds(), say
         self.watch = Watch(self.thresholds)

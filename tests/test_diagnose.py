@@ -109,7 +109,7 @@ def test_a_training_is_judged_against_what_simple_methods_reach(
     accuracy, images = reference_accuracy(folders["prepared"])
     assert (course.reference, course.num_reference) == (accuracy, images) and images == 24
     record = examine(course, Thresholds(), None)
-    assert record["evidence"]["reference"]["value"] == accuracy and "underfitting" not in record["not_judged"]
+    assert record.interval("reference").value == accuracy and "underfitting" not in record.not_judged
 
 
 def test_simple_methods_learn_what_is_there_and_nothing_else(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pipeline import model
 from pipeline.artefacts.metrics import MetricsRecord
 from pipeline.errors import DataError
 from pipeline.evaluate import about_classes, evaluate
-from pipeline.metrics import history, scores
+from pipeline.metrics import history
 from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
 from tests.page_artefacts import BEST_EPOCH, CLASSES, COUNTS, NETWORK, make_all, rows
 
@@ -99,10 +99,10 @@ def test_a_class_without_test_images_is_left_out_of_means_over_classes(made: dic
     metrics = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
     predicted = expected_probabilities(made).argmax(axis=1)
     found = [int(((labels == label) & (predicted == label)).sum()) for label in (0, 1)]
-    assert metrics[scores.TEST_BALANCED] == pytest.approx((found[0] / 20 + found[1] / 10) / 2)
-    interval = metrics[scores.TEST_BALANCED_LOW], metrics[scores.TEST_BALANCED_HIGH]
+    assert metrics.test_balanced_accuracy == pytest.approx((found[0] / 20 + found[1] / 10) / 2)
+    interval = metrics.test_balanced_accuracy_low, metrics.test_balanced_accuracy_high
     assert interval == mean_of_proportions(found, [20, 10])
-    assert all(np.isfinite(value) for value in metrics.values())
+    assert all(np.isfinite(value) for value in metrics.by_name().values())
     assert about_classes(CLASSES, [20, 10, 0], metrics) == [
         f"Balanced accuracy {metrics.test_balanced_accuracy:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]: "
         "the mean over classes of 10 to 20 test images.",
@@ -164,7 +164,8 @@ def test_weights_of_another_network_are_refused(made: dict[str, Path], training:
 def test_training_on_other_data_is_refused(made: dict[str, Path], training: Path, tmp_path: Path) -> None:
     run = json.loads((training / "run.json").read_text())
     (training / "run.json").write_text(json.dumps({**run, "prepare_fingerprint": "prepare-2"}))
-    message = r"evaluate.training must be a training on the output of prepare .*prepare-1\); got one on prepare-2"
+    needed = rf"a training on the output of prepare in .*fingerprint {run['prepare_fingerprint']}\)"
+    message = rf"evaluate.training must be {needed}; got one on prepare-2"
     refuse(training, made["prepared"], tmp_path, message)
 
 

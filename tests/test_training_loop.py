@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config.schema import AdamW, WarmupScheduler
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
@@ -40,9 +41,9 @@ def train(make_prepared: Callable[..., Path], make_augmented: Callable[..., Path
     ) -> Outcome:
         torch.manual_seed(seed)
         network = build(name, num_classes=3, dropout=0.5)
-        optimizer = {"name": "adamw", "lr": lr, "beta1": 0.9, "beta2": 0.999}
-        schedule = {"name": "one_cycle", "warmup_fraction": 0.25}
-        module = TrainingModule(network, optimizer=optimizer, scheduler=schedule, **(regularization or {}))
+        optimizer = AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999)
+        schedule = WarmupScheduler(name="one_cycle", warmup_fraction=0.25)
+        module = TrainingModule(network, optimizer=optimizer, scheduler=schedule, lr=lr, **(regularization or {}))
         loading = {"loader_workers": loader_workers, "balanced": balanced}
         batches = ImageBatches(prepared, augmented, batch_size=16, seed=seed, **loading)
         working = tmp_path / folder

@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.config.schema import SGD, AdamW
 from pipeline.errors import TrainingError
+from pipeline.storage.tables import to_csv
 from pipeline.training.batches import TrainingImages
-from pipeline.training.lr_range import HIGHEST, LOWEST, Step, lr_range, read_csv, suggestion, to_csv
+from pipeline.training.lr_range import HIGHEST, LOWEST, Step, lr_range, read_csv, suggestion
 from tests.networks import network
 
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "sgd": {"name": "sgd", "lr": "auto", "momentum": 0.9, "nesterov": True},
-    "adamw": {"name": "adamw", "lr": "auto", "beta1": 0.9, "beta2": 0.999},
+OPTIMIZERS: dict[str, SGD | AdamW] = {
+    "sgd": SGD(name="sgd", lr="auto", momentum=0.9, nesterov=True),
+    "adamw": AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999),
 }
 
 
@@ -90,5 +92,5 @@ def test_a_loss_that_does_not_fall_is_refused(smoothed: list[float]) -> None:
 
 def test_steps_read_back_bit_for_bit(images: TrainingImages, tmp_path: Path) -> None:
     steps = run(images)
-    (tmp_path / "steps.csv").write_text(to_csv(steps))
+    (tmp_path / "steps.csv").write_text(to_csv(Step._fields, steps))
     assert read_csv(tmp_path / "steps.csv") == steps

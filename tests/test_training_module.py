@@ -8,13 +8,16 @@ import torch
 from torch import nn
 
 from pipeline import model
+from pipeline.config.schema import SGD, WarmupScheduler
 from pipeline.metrics import history, scores
 from pipeline.training.batches import ImageBatches
-from pipeline.training.module import TrainingModule, _DeadUnits
+from pipeline.training.module import TrainingModule, _watched_relus
 from tests.networks import network as build
 
-SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False}
-CONSTANT = {"name": "constant", "warmup_fraction": 0.0}
+PLAIN_SGD = {
+    "optimizer": SGD(name="sgd", lr="auto", momentum=0.0, nesterov=False),
+    "scheduler": WarmupScheduler(name="constant", warmup_fraction=0.0),
+}
 
 
 def network() -> model.Network:
@@ -49,7 +52,7 @@ quiet = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*many workers
 
 @quiet
 def test_the_row_holds_what_the_weights_give_in_evaluation_mode(batches: ImageBatches, tmp_path: Path) -> None:
-    module = TrainingModule(network(), optimizer={**SGD, "lr": 0.01}, scheduler=CONSTANT)
+    module = TrainingModule(network(), lr=0.01, **PLAIN_SGD)
     row = run_epochs(module, batches, tmp_path)
     module.network.eval()
     for name, images in (("val", batches.val), ("train_clean", batches.probe)):
@@ -68,8 +71,8 @@ def test_the_row_holds_what_the_weights_give_in_evaluation_mode(batches: ImageBa
 @quiet
 def test_decoupled_decay_shrinks_weights_and_nothing_else(batches: ImageBatches, tmp_path: Path) -> None:
     plain, decayed = network(), network()
-    run_epochs(TrainingModule(plain, optimizer=SGD, scheduler=CONSTANT), batches, tmp_path)
-    run_epochs(TrainingModule(decayed, optimizer=SGD, scheduler=CONSTANT, l2=0.5), batches, tmp_path)
+    run_epochs(TrainingModule(plain, lr=0.1, **PLAIN_SGD), batches, tmp_path)
+    run_epochs(TrainingModule(decayed, lr=0.1, **PLAIN_SGD, l2=0.5), batches, tmp_path)
     start = dict(network().named_parameters())
     penalized = {id(weight) for weight in model.penalized(decayed)}
     for (name, with_decay), without in zip(decayed.named_parameters(), plain.parameters(), strict=True):
@@ -86,7 +89,7 @@ def weights_of(network: model.Network) -> list[torch.Tensor]:
 def test_penalties_are_reported_apart_from_the_data_loss(
     batches: ImageBatches, tmp_path: Path, settings: dict[str, str]
 ) -> None:
-    module = TrainingModule(network(), optimizer=SGD, scheduler=CONSTANT, l1=1e-3, l2=1e-2, **settings)
+    module = TrainingModule(network(), lr=0.1, **PLAIN_SGD, l1=1e-3, l2=1e-2, **settings)
     row = run_epochs(module, batches, tmp_path)
     absolute = sum(weight.abs().sum().item() for weight in weights_of(module.network))
     squared = sum((weight**2).sum().item() for weight in weights_of(module.network))
@@ -94,7 +97,7 @@ def test_penalties_are_reported_apart_from_the_data_loss(
     assert row[history.PENALTY_L2] == pytest.approx(1e-2 * squared / 2, rel=1e-4)
     assert row[history.PENALTY] == row[history.PENALTY_L1] + row[history.PENALTY_L2]
     assert row[history.WEIGHTS_NORM] == pytest.approx(squared**0.5, rel=1e-4)
-    without = run_epochs(TrainingModule(network(), optimizer=SGD, scheduler=CONSTANT), batches, tmp_path)
+    without = run_epochs(TrainingModule(network(), lr=0.1, **PLAIN_SGD), batches, tmp_path)
     assert row[history.TRAIN_LOSS] == pytest.approx(without[history.TRAIN_LOSS], rel=1e-6), "one batch, one step"
     assert without[history.PENALTY] == without[history.WEIGHTS_SPARSITY] == 0
 
@@ -103,7 +106,7 @@ def test_penalties_are_reported_apart_from_the_data_loss(
 def test_only_the_proximal_step_makes_exact_zeros_and_only_in_weights(batches: ImageBatches, tmp_path: Path) -> None:
     zeros = {}
     for way in ("proximal", "subgradient"):
-        module = TrainingModule(network(), optimizer={**SGD, "lr": 0.02}, scheduler=CONSTANT, l1=0.05, l1_as=way)
+        module = TrainingModule(network(), lr=0.02, **PLAIN_SGD, l1=0.05, l1_as=way)
         row = run_epochs(module, batches, tmp_path, epochs=8)
         zeros[way] = row[history.WEIGHTS_SPARSITY]
         counted = sum(int((weight == 0).sum()) for weight in weights_of(module.network))
@@ -121,7 +124,7 @@ def test_mixed_targets_are_learnt_and_counted_by_their_shares(batches: ImageBatc
         seen.append(images)
         return images.float(), 0.75 * nn.functional.one_hot(labels, 3) + 0.25 * nn.functional.one_hot(labels * 0, 3)
 
-    module = TrainingModule(network(), optimizer={**SGD, "lr": 0.0}, scheduler=CONSTANT, mix=mix)
+    module = TrainingModule(network(), lr=0.0, **PLAIN_SGD, mix=mix)
     row = run_epochs(module, batches, tmp_path)
     pixels = torch.from_numpy(batches.train.images.copy())
     labels = torch.from_numpy(batches.train.labels)
@@ -137,11 +140,8 @@ def test_mixed_targets_are_learnt_and_counted_by_their_shares(batches: ImageBatc
 @quiet
 def test_weights_of_classes_count_in_the_training_loss_alone(batches: ImageBatches, tmp_path: Path) -> None:
     weights = torch.tensor([0.2, 1.0, 5.0])
-    still = {**SGD, "lr": 0.0}
-    weighted = run_epochs(
-        TrainingModule(network(), optimizer=still, scheduler=CONSTANT, class_weights=weights), batches, tmp_path
-    )
-    plain = run_epochs(TrainingModule(network(), optimizer=still, scheduler=CONSTANT), batches, tmp_path)
+    weighted = run_epochs(TrainingModule(network(), lr=0.0, **PLAIN_SGD, class_weights=weights), batches, tmp_path)
+    plain = run_epochs(TrainingModule(network(), lr=0.0, **PLAIN_SGD), batches, tmp_path)
     with torch.no_grad():
         logits = network().train()(torch.from_numpy(batches.train.images.copy()))
     expected = nn.CrossEntropyLoss(weight=weights)(logits, torch.from_numpy(batches.train.labels))
@@ -155,6 +155,6 @@ def test_dead_units_are_found() -> None:
     with torch.no_grad():
         layer[0].weight.fill_(0.0)
         layer[0].bias.copy_(torch.tensor([1.0, -1.0, -1.0, 1.0]))
-    with _DeadUnits(layer, watch=True) as dead:
+    with _watched_relus(layer, watch=True) as alive:
         layer(torch.zeros(5, 1))
-    assert dead.alive is not None and dead.alive.tolist() == [True, False, False, True]
+    assert len(alive) == 1 and alive[0].tolist() == [True, False, False, True]

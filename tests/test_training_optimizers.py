@@ -8,23 +8,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.schema import SGD, AdamW, Cosine, WarmupScheduler
 from pipeline.model import l2, soft_threshold_
 from pipeline.training.optimizers import build_optimizer, build_scheduler, threshold
 
-OPTIMIZERS = {
-    "sgd": {"name": "sgd", "lr": 0.05, "momentum": 0.0, "nesterov": False},
-    "momentum": {"name": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": False},
-    "nesterov": {"name": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": True},
-    "adamw": {"name": "adamw", "lr": 0.01, "beta1": 0.9, "beta2": 0.999},
+OPTIMIZERS: dict[str, tuple[SGD | AdamW, float]] = {
+    "sgd": (SGD(name="sgd", lr="auto", momentum=0.0, nesterov=False), 0.05),
+    "momentum": (SGD(name="sgd", lr="auto", momentum=0.9, nesterov=False), 0.01),
+    "nesterov": (SGD(name="sgd", lr="auto", momentum=0.9, nesterov=True), 0.01),
+    "adamw": (AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999), 0.01),
 }
 NUM_STEPS = 3000
 
 
-def descend(loss: Callable[[Tensor], Tensor], num_weights: int, settings: dict[str, Any], l1: float = 0.0) -> Tensor:
+def descend(
+    loss: Callable[[Tensor], Tensor], num_weights: int, settings: tuple[SGD | AdamW, float], l1: float = 0.0
+) -> Tensor:
     """The weights after many steps on the whole data, the learning rate going down to a hundredth."""
     weights = nn.Parameter(torch.zeros(num_weights, dtype=torch.float64))
-    optimizer = build_optimizer([weights], **settings)
-    scheduler = build_scheduler(optimizer, NUM_STEPS, name="cosine", warmup_fraction=0.0, final_fraction=0.01)
+    optimizer = build_optimizer([weights], *settings)
+    scheduler = build_scheduler(optimizer, NUM_STEPS, Cosine(name="cosine", warmup_fraction=0.0, final_fraction=0.01))
     for _ in range(NUM_STEPS):
         optimizer.zero_grad()
         loss(weights).backward()
@@ -74,7 +77,7 @@ def test_a_soft_threshold_moves_towards_zero_and_no_further() -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_threshold_is_lambda_times_what_a_lasting_gradient_of_one_moves(name: str) -> None:
     weights = nn.Parameter(torch.zeros(3))
-    optimizer = build_optimizer([weights], **OPTIMIZERS[name])
+    optimizer = build_optimizer([weights], *OPTIMIZERS[name])
     for _ in range(400):
         weights.grad = torch.ones(3)
         before = weights.detach().clone()
@@ -85,16 +88,19 @@ def test_the_threshold_is_lambda_times_what_a_lasting_gradient_of_one_moves(name
 
 def test_a_weight_that_has_not_felt_the_loss_is_not_moved_further_than_by_the_learning_rate() -> None:
     weights = nn.Parameter(torch.ones(3))
-    optimizer = build_optimizer([weights], **OPTIMIZERS["adamw"])
+    optimizer = build_optimizer([weights], *OPTIMIZERS["adamw"])
     weights.grad = torch.tensor([0.0, 1e-6, 1.0])
     optimizer.step()
     moved = threshold(optimizer, weights, 0.1)
     torch.testing.assert_close(torch.as_tensor(moved), torch.tensor([0.01, 0.01, 0.001]), rtol=1e-3, atol=0)
 
 
+SCHEDULERS = {"constant": WarmupScheduler, "one_cycle": WarmupScheduler, "cosine": Cosine}
+
+
 def rates(num_steps: int = 100, **settings: Any) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
-    scheduler = build_scheduler(optimizer, num_steps, **settings)
+    scheduler = build_scheduler(optimizer, num_steps, SCHEDULERS[settings["name"]](**settings))
     seen = []
     for _ in range(num_steps):
         seen.append(optimizer.param_groups[0]["lr"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
+from pipeline.config import schema
 from pipeline.errors import ConfigError
 from pipeline.metrics import history
 from pipeline.training import mixing, parallel
@@ -22,8 +23,8 @@ from pipeline.training.processes import leading
 from tests.networks import network
 
 Case = dict[str, Any]
-SGD = {"name": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": False}
-ADAMW = {"name": "adamw", "lr": 3e-3, "beta1": 0.9, "beta2": 0.999}
+SGD = schema.SGD(name="sgd", lr=0.02, momentum=0.9, nesterov=False)
+ADAMW = schema.AdamW(name="adamw", lr=3e-3, beta1=0.9, beta2=0.999)
 MIX = partial(mixing.mix, num_classes=3, mixup=0.4, cutmix=0.4, erasing=0.3)
 
 # 203 training images make batches of 51 and 50, of which two processes get 26, 25 or 25 each; of 61 for validation, 31 and 30.
@@ -55,7 +56,8 @@ def run_case(
     module = TrainingModule(
         network(case.get("name", "lenet"), num_classes=3, **case.get("options", {})),
         optimizer=case["optimizer"],
-        scheduler={"name": "one_cycle", "warmup_fraction": 0.25},
+        scheduler=schema.WarmupScheduler(name="one_cycle", warmup_fraction=0.25),
+        lr=case["optimizer"].lr,
         **case.get("regularization", {}),
     )
     batches = ImageBatches(prepared, augmented, batch_size=64, seed=0, balanced=case.get("balanced", False))

@@ -158,15 +158,12 @@ def from_rows(
     columns = _columns(list(rows[0]))
     series = {name: np.array([row[column] for row in rows], dtype=np.float64) for name, column in columns.items()}
     accuracies = [name for name in series if name.endswith("/accuracy")]
-    largest = max(
-        (value for value in chain(*(series[name] for name in accuracies)) if math.isfinite(value)), default=0.0
-    )
+    finite = (value for value in chain(*(series[name] for name in accuracies)) if math.isfinite(value))
+    largest = max(finite, default=0.0)
     if 1 < largest <= 100:
         series |= {name: series[name] / 100 for name in accuracies}
     clean = history.CLEAN_LOSS in series and history.CLEAN_ACCURACY in series
-    loss, accuracy = (
-        (history.CLEAN_LOSS, history.CLEAN_ACCURACY) if clean else (history.TRAIN_LOSS, history.TRAIN_ACCURACY)
-    )
+    loss, accuracy = _CLEAN.values() if clean else _CLEAN.keys()
     for key, name in (("learning_accuracy", history.TRAIN_ACCURACY), ("learning_loss", history.TRAIN_LOSS)):
         if clean and name in series:
             known = {key: series[name], **known}

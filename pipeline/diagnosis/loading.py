@@ -26,37 +26,25 @@ def read_course(training: Path, prepared: Path | None = None, **known: Any) -> C
     """
     run, signals = RunRecord.read(training), SignalsRecord.read(training)
     shares = class_shares(run.dataset.counts["val"])
-    about: dict[str, Any] = {
-        "majority": float(shares.max()),
-        "chance_loss": float(-(shares * np.log(shares)).sum()),
-        "kept_epoch": run.best_epoch,
-        "num_learning": signals.num_train,
-        "initial_loss": signals.initial_loss,
+    about: dict[str, object] = {
+        "majority": float(shares.max()), "chance_loss": float(-(shares * np.log(shares)).sum()),
+        "kept_epoch": run.best_epoch, "num_learning": signals.num_train, "initial_loss": signals.initial_loss,
         "learns_one_batch": signals.one_batch.passed,
-    }
+    }  # fmt: skip
     if prepared is not None:
         about["duplicates"] = duplicates(prepared)
-    return from_rows(
-        history.read_csv(training / "history.csv"),
-        num_train=signals.num_probe,
-        num_val=signals.num_val,
-        num_classes=signals.num_classes,
-        **(about | known),
-    )
+    known = {**about, **known}
+    return from_rows(history.read_csv(training / "history.csv"), **_counts(signals), **known)
 
 
 def course_so_far(working: Path, rows: list[dict[str, float]]) -> Course:
-    """Read the course of a training that still runs.
-
-    Args:
-        working: Working folder of the training.
-        rows: Rows of its history so far.
-    """
+    """Read the course of a training that still runs, from its working folder and the rows of its history so far."""
     signals = SignalsRecord.read(working)
-    return from_rows(
-        rows, num_train=signals.num_probe, num_val=signals.num_val, num_classes=signals.num_classes,
-        num_learning=signals.num_train,
-    )  # fmt: skip
+    return from_rows(rows, **_counts(signals), num_learning=signals.num_train)
+
+
+def _counts(signals: SignalsRecord) -> dict[str, int]:
+    return {"num_train": signals.num_probe, "num_val": signals.num_val, "num_classes": signals.num_classes}
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
@@ -93,9 +81,7 @@ def duplicates(prepared: Path) -> float:
     """The share of validation images whose original pixels equal those of a training image."""
     import pyarrow.parquet as pq
 
-    train, val = (
-        pq.read_table(prepared / split / "ids.parquet", columns=["sha256"])["sha256"].to_pylist()
-        for split in ("train", "val")
-    )
+    files = (prepared / split / "ids.parquet" for split in ("train", "val"))
+    train, val = (pq.read_table(file, columns=["sha256"])["sha256"].to_pylist() for file in files)
     of_training = set(train)
     return sum(digest in of_training for digest in val) / max(len(val), 1)

@@ -82,9 +82,8 @@ class Measurements:
         """Accuracy in training mode at the end; None if it was not measured."""
         if self.course.learning_accuracy is None:
             return None
-        return Estimate.share(
-            self._end(self.course.learning_accuracy), self.course.num_learning or self.course.num_train
-        )
+        num_learning = self.course.num_learning or self.course.num_train
+        return Estimate.share(self._end(self.course.learning_accuracy), num_learning)
 
     @cached_property
     def mode_gap(self) -> Estimate | None:
@@ -108,10 +107,8 @@ class Measurements:
     @cached_property
     def gap(self) -> Estimate:
         """Training accuracy minus validation accuracy at the kept epoch."""
-        course = self.course
-        return Estimate.difference(
-            self._kept(course.train_accuracy), course.num_train, self._kept(course.val_accuracy), course.num_val
-        )
+        train, val = self._kept(self.course.train_accuracy), self._kept(self.course.val_accuracy)
+        return Estimate.difference(train, self.course.num_train, val, self.course.num_val)
 
     @cached_property
     def lead(self) -> Estimate:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -96,9 +97,9 @@ def _augment_more(settings: Configuration) -> Prescription | None:
         rest = tuple(preset for preset in stronger if preset != first)
         return Prescription("augment the images more", tuple(f"augment={preset}" for preset in (first, *rest)))
     strength = _get(settings, "augment.strength", 1.0)
-    return (
-        Prescription("augment the images more", (f"augment.strength={strength * 1.5:g}",)) if strength < 1.5 else None
-    )
+    if strength >= 1.5:
+        return None
+    return Prescription("augment the images more", (f"augment.strength={strength * 1.5:g}",))
 
 
 def _augment_less(settings: Configuration) -> Prescription | None:
@@ -119,9 +120,8 @@ def _more_decay(settings: Configuration) -> Prescription:
 
 def _less_decay(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.l2", 0.0)
-    if not now:
-        return None
-    return Prescription("decay the weights less (L2)", (f"regularization.l2={now / 10:g}", "regularization.l2=0"))
+    strengths = (f"regularization.l2={now / 10:g}", "regularization.l2=0")
+    return Prescription("decay the weights less (L2)", strengths) if now else None
 
 
 def _more_l1(settings: Configuration) -> Prescription:
@@ -132,9 +132,8 @@ def _more_l1(settings: Configuration) -> Prescription:
 
 def _less_l1(settings: Configuration) -> Prescription | None:
     now = _get(settings, "regularization.l1", 0.0)
-    if not now:
-        return None
-    return Prescription("weaken L1", ("regularization.l1=0", f"regularization.l1={now / 10:g}"))
+    strengths = ("regularization.l1=0", f"regularization.l1={now / 10:g}")
+    return Prescription("weaken L1", strengths) if now else None
 
 
 def _more_dropout(settings: Configuration) -> Prescription | None:
@@ -144,9 +143,8 @@ def _more_dropout(settings: Configuration) -> Prescription | None:
         if values and layers == "head":
             return Prescription("drop out more in the head", tuple(f"{key}={value}" for value in values))
         if now < 0.3:
-            return Prescription(
-                "drop out channels", tuple(f"{key}={value}" for value in (0.1, 0.2, 0.3) if value > now)
-            )
+            values = [value for value in (0.1, 0.2, 0.3) if value > now]
+            return Prescription("drop out channels", tuple(f"{key}={value}" for value in values))
     return None
 
 
@@ -164,14 +162,6 @@ def _smooth_labels(settings: Configuration) -> Prescription | None:
     return Prescription("smooth the labels", values) if values else None
 
 
-def _narrower(settings: Configuration) -> Prescription | None:
-    return _scaled(settings, "model.width", (0.5, 0.75, 0.25), "a simpler model: fewer channels")
-
-
-def _wider(settings: Configuration) -> Prescription | None:
-    return _scaled(settings, "model.width", (2, 4, 1.5), "a larger model: more channels")
-
-
 def _deeper(settings: Configuration) -> Prescription | None:
     now = _get(settings, "model.depth", None)
     return None if now is None else Prescription("a larger model: deeper", (f"model.depth={now + 1}",))
@@ -185,16 +175,13 @@ def _larger_images(settings: Configuration) -> Prescription | None:
 
 
 def _early_stopping(settings: Configuration) -> Prescription | None:
-    if _get(settings, "train.early_stopping.patience", None) is not None and _get(
-        settings, "train.early_stopping.restore_best", True
-    ):
+    stops = _get(settings, "train.early_stopping.patience", None) is not None
+    if stops and _get(settings, "train.early_stopping.restore_best", True):
         return None
     epochs = _get(settings, "train.max_epochs", 20)
     patiences = dict.fromkeys(max(3, round(share * epochs)) for share in (0.1, 0.2, 0.05))
-    return Prescription(
-        "stop early, and keep the best weights",
-        tuple(f"train.early_stopping={{patience: {patience}, restore_best: true}}" for patience in patiences),
-    )
+    strengths = (f"train.early_stopping={{patience: {patience}, restore_best: true}}" for patience in patiences)
+    return Prescription("stop early, and keep the best weights", tuple(strengths))
 
 
 def _more_epochs(settings: Configuration) -> Prescription:
@@ -202,28 +189,10 @@ def _more_epochs(settings: Configuration) -> Prescription:
     return Prescription("train longer", tuple(f"train.max_epochs={times * epochs}" for times in (2, 3, 4)))
 
 
-def _higher_lr(settings: Configuration) -> Prescription | None:
-    return _scaled_rates(settings, (3, 10, 2), "a higher learning rate")
-
-
-def _much_higher_lr(settings: Configuration) -> Prescription | None:
-    return _scaled_rates(settings, (100, 10, 1000), "a much higher learning rate")
-
-
-def _lower_lr(settings: Configuration) -> Prescription | None:
-    return _scaled_rates(settings, (0.1, 0.3, 0.03), "a lower learning rate")
-
-
 def _range_test_lr(settings: Configuration) -> Prescription | None:
     if _get(settings, "optimizer.lr", 0.0) == "auto":
         return None
     return Prescription("a learning rate from a range test", ("optimizer.lr=auto",))
-
-
-def _clip(settings: Configuration) -> Prescription | None:
-    if _get(settings, "train.gradient_clip_norm", None) is not None:
-        return None
-    return Prescription("clip the gradients", ("train.gradient_clip_norm=1", "train.gradient_clip_norm=0.1"))
 
 
 def _warm_up(settings: Configuration) -> Prescription | None:
@@ -237,25 +206,7 @@ def _larger_batches(settings: Configuration) -> Prescription:
     return Prescription("larger batches", (f"train.batch_size={4 * now}", f"train.batch_size={2 * now}"))
 
 
-def _average_weights(settings: Configuration) -> Prescription | None:
-    if _get(settings, "train.ema_decay", 0.0):
-        return None
-    return Prescription("average the weights", ("train.ema_decay=0.99", "train.ema_decay=0.999"))
-
-
-def _group_norm(settings: Configuration) -> Prescription | None:
-    if _get(settings, "model.normalization", "batch") != "batch":
-        return None
-    return Prescription("normalise by groups, which knows no running statistics", ("model.normalization=group",))
-
-
-def _other_activation(settings: Configuration) -> Prescription | None:
-    if _get(settings, "model.activation", "relu") != "relu":
-        return None
-    return Prescription("an activation that cannot die", ("model.activation=leaky_relu", "model.activation=gelu"))
-
-
-def _scaled(settings: Configuration, key: str, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+def _scaled(remedy: str, key: str, factors: tuple[float, ...], settings: Configuration) -> Prescription | None:
     now = _get(settings, key, None)
     if now is None:
         return None
@@ -264,11 +215,35 @@ def _scaled(settings: Configuration, key: str, factors: tuple[float, ...], remed
     return Prescription(remedy, different) if different else None
 
 
-def _scaled_rates(settings: Configuration, factors: tuple[float, ...], remedy: str) -> Prescription | None:
+def _scaled_rates(remedy: str, factors: tuple[float, ...], settings: Configuration) -> Prescription | None:
     now = _get(settings, "optimizer.lr", 0.003)
     if now == "auto":
         return None
     return Prescription(remedy, tuple(f"optimizer.lr={now * factor:g}" for factor in factors))
+
+
+def _replaced(
+    remedy: str, key: str, default: Any, values: tuple[object, ...], settings: Configuration
+) -> Prescription | None:
+    """Other values of a key that has its default."""
+    if _get(settings, key, default) != default:
+        return None
+    return Prescription(remedy, tuple(f"{key}={value}" for value in values))
+
+
+_narrower = partial(_scaled, "a simpler model: fewer channels", "model.width", (0.5, 0.75, 0.25))
+_wider = partial(_scaled, "a larger model: more channels", "model.width", (2, 4, 1.5))
+_higher_lr = partial(_scaled_rates, "a higher learning rate", (3, 10, 2))
+_much_higher_lr = partial(_scaled_rates, "a much higher learning rate", (100, 10, 1000))
+_lower_lr = partial(_scaled_rates, "a lower learning rate", (0.1, 0.3, 0.03))
+_clip = partial(_replaced, "clip the gradients", "train.gradient_clip_norm", None, (1, 0.1))
+_average_weights = partial(_replaced, "average the weights", "train.ema_decay", 0.0, (0.99, 0.999))
+_other_activation = partial(
+    _replaced, "an activation that cannot die", "model.activation", "relu", ("leaky_relu", "gelu")
+)
+_group_norm = partial(
+    _replaced, "normalise by groups, which knows no running statistics", "model.normalization", "batch", ("group",)
+)
 
 
 def _get(settings: Configuration, key: str, default: Any) -> Any:

@@ -55,6 +55,10 @@ def as_record(
         prescriptions: Changes to try, the most promising first.
         training: Our own id of the weights; None for the training of another tool.
     """
+    evidence: dict[str, Interval | float | None] = {
+        name: Interval(**asdict(fact)) if isinstance(fact, Estimate) else fact
+        for name, fact in diagnosis.evidence.items()
+    }
     return DiagnosisRecord(
         training=training,
         verdict=diagnosis.verdict,
@@ -64,19 +68,14 @@ def as_record(
         meaning=MEANING[diagnosis.verdict],
         rule=diagnosis.rule,
         epoch=diagnosis.epoch,
-        evidence={
-            name: Interval(**asdict(fact)) if isinstance(fact, Estimate) else fact
-            for name, fact in diagnosis.evidence.items()
-        },
+        evidence=evidence,
         causes=[CAUSES[cause] for cause in diagnosis.causes],
         flags={flag: FLAGS[flag] for flag in diagnosis.flags},
         not_judged=list(diagnosis.not_judged),
         settled_by=diagnosis.settled_by,
         prescriptions=[
-            Prescribed(
-                remedy=prescription.remedy, override=prescription.override, strengths=list(prescription.strengths)
-            )
-            for prescription in prescriptions
+            Prescribed(remedy=change.remedy, override=change.override, strengths=list(change.strengths))
+            for change in prescriptions
         ],
     )
 

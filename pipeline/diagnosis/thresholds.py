@@ -77,10 +77,7 @@ class Thresholds:
 
     @classmethod
     def changed(cls, changes: Mapping[str, float]) -> Self:
-        """The default thresholds with some replaced.
-
-        Args:
-            changes: New values, keyed by the name of the threshold.
+        """The default thresholds with some replaced by new values, keyed by the name of the threshold.
 
         Raises:
             ValueError: A name is unknown, or a value is not above 0.
@@ -91,7 +88,7 @@ class Thresholds:
                 raise ValueError(f"{name} is none of the thresholds {', '.join(sorted(names))}")
             if not value > 0:
                 raise ValueError(f"{name} must be above 0; got {value:g}")
-        values: dict[str, Any] = {
-            name: round(value) if name == "min_epochs" else value for name, value in changes.items()
-        }
+        values: Mapping[str, Any] = changes
+        if "min_epochs" in changes:
+            values = {**changes, "min_epochs": round(changes["min_epochs"])}
         return cls(**values)

@@ -79,18 +79,11 @@ def diagnose(course: Course, thresholds: Thresholds | None = None) -> Diagnosis:
             break
     nearest, distance = min(reversed(margins), key=lambda pair: abs(pair[1]))
     return Diagnosis(
-        verdict=verdict,
-        rule=name,
-        confidence=abs(distance),
-        nearest=nearest,
-        sentence=_sentence(verdict, name, measured),
-        evidence={} if measured.diverged else _evidence(measured),
-        causes=_causes(verdict, name, measured),
-        flags=_flags(measured),
-        not_judged=tuple(not_judged),
-        settled_by=_settled_by(measured) if verdict == rules.INCONCLUSIVE else "",
-        epoch=course.kept_epoch,
-    )
+        verdict=verdict, rule=name, confidence=abs(distance), nearest=nearest,
+        sentence=_sentence(verdict, name, measured), evidence={} if measured.diverged else _evidence(measured),
+        causes=_causes(verdict, name, measured), flags=_flags(measured), not_judged=tuple(not_judged),
+        settled_by=_settled_by(measured) if verdict == rules.INCONCLUSIVE else "", epoch=course.kept_epoch,
+    )  # fmt: skip
 
 
 def _sentence(verdict: str, rule: str, measured: Measurements) -> str:
@@ -132,21 +125,12 @@ def _sentence(verdict: str, rule: str, measured: Measurements) -> str:
 
 def _evidence(measured: Measurements) -> dict[str, Estimate | float]:
     evidence: dict[str, Estimate | float | None] = {
-        "train_accuracy": measured.train,
-        "val_accuracy": measured.val,
-        "gap": measured.gap,
-        "majority": measured.course.base,
-        "learning_accuracy": measured.learning_end,
-        "mode_gap": measured.mode_gap,
-        "reference": measured.reference,
-        "duplicates": measured.course.duplicates,
-        "val_loss_rise": measured.rise,
-        "val_loss_rise_of_noise": measured.smallest_rise,
-        "val_accuracy_lost": measured.accuracy_lost,
-        "train_falling": measured.train_falling,
-        "val_falling": measured.val_falling,
-        "jumps": measured.jumps[0],
-    }
+        "train_accuracy": measured.train, "val_accuracy": measured.val, "gap": measured.gap,
+        "majority": measured.course.base, "learning_accuracy": measured.learning_end, "mode_gap": measured.mode_gap,
+        "reference": measured.reference, "duplicates": measured.course.duplicates, "val_loss_rise": measured.rise,
+        "val_loss_rise_of_noise": measured.smallest_rise, "val_accuracy_lost": measured.accuracy_lost,
+        "train_falling": measured.train_falling, "val_falling": measured.val_falling, "jumps": measured.jumps[0],
+    }  # fmt: skip
     return {name: value for name, value in evidence.items() if value is not None}
 
 

@@ -1,6 +1,7 @@
 """Diagnoses finished trainings against what simple methods reach on the same data."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ KEY = "diagnose.training"
 
 
 def examine(
-    course: Course, thresholds: Thresholds, settings: dict[str, Any] | None, training: str | None = None
+    course: Course, thresholds: Thresholds, settings: Mapping[str, Any] | None, training: str | None = None
 ) -> DiagnosisRecord:
     """Diagnose a course and prescribe what may cure it.
 

@@ -1,29 +1,28 @@
-"""Which labels look wrong, by a method that knows nothing of our networks; for data that no change of training cures."""
+"""Finds labels that look wrong, by a method that knows nothing of our networks, for data that no training cures."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.reference import MOST_TRAIN, evenly, pixels
+from pipeline.evaluation.reference import MOST_TRAIN, evenly, pixels, quick_regression
 
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What cross-validation says of the labels of a split.
+    """The result of a cross-validation of the labels of a split.
 
     Attributes:
-        num_images: That were looked at.
-        accuracy: Of the predictions for images that the model was not fitted on.
-        share: Of the images whose label looks wrong.
-        images: Indices in the split of those, the surest first; int64 of shape (n,).
+        num_images: Number of images that were looked at.
+        accuracy: Accuracy on images that the model was not fitted on.
+        share: Share of the images whose label looks wrong.
+        images: Indices in the split of those images, the surest first; int64 of shape (n,).
         labels: Their labels; int64 of shape (n,).
-        predicted: What they look like; int64 of shape (n,).
-        confidence: Of the prediction; float64 of shape (n,).
+        predicted: Classes that they look like; int64 of shape (n,).
+        confidence: Probabilities of these classes; float64 of shape (n,).
     """
 
     num_images: int
@@ -47,8 +46,6 @@ def audit(split: Path) -> Audit:
     Raises:
         ValueError: A class has fewer images than there are folds.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -57,9 +54,8 @@ def audit(split: Path) -> Audit:
     classes, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if counts.min() < FOLDS:
         raise ValueError(f"each class must have {FOLDS} images or more to be audited; one has {counts.min()}")
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=50, tol=1e-3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quick_regression() as regression:
+        model = make_pipeline(StandardScaler(), regression)
         probabilities = cross_val_predict(model, rows, positions, cv=FOLDS, method="predict_proba")
     usual = np.array([probabilities[positions == each, each].mean() for each in range(len(classes))])
     sure = np.where(probabilities >= usual, probabilities, -1.0)
@@ -69,11 +65,7 @@ def audit(split: Path) -> Audit:
     order = wrong[np.argsort(-margin, kind="stable")]
     total = len(np.load(split / "labels.npy", mmap_mode="r"))
     return Audit(
-        num_images=len(labels),
-        accuracy=float((probabilities.argmax(axis=1) == positions).mean()),
-        share=len(wrong) / len(labels),
-        images=evenly(total, MOST_TRAIN)[order],
-        labels=labels[order],
-        predicted=classes[looks_like[order]],
-        confidence=probabilities[order, looks_like[order]],
-    )
+        num_images=len(labels), accuracy=float((probabilities.argmax(axis=1) == positions).mean()),
+        share=len(wrong) / len(labels), images=evenly(total, MOST_TRAIN)[order], labels=labels[order],
+        predicted=classes[looks_like[order]], confidence=probabilities[order, looks_like[order]],
+    )  # fmt: skip

@@ -1,44 +1,50 @@
-"""What simple methods reach on the same split: a network that does worse on its own training images underfits."""
+"""Measures what simple methods reach on the same split: a network that does worse on its training images underfits."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 MOST_TRAIN, MOST_VAL, MOST_PIXELS = 10_000, 5_000, 16
-"""Images that are looked at, and their side: more cost much and change the accuracy little."""
+"""Largest numbers of images, and largest side in pixels: more cost much and change the accuracy little."""
 
 NEIGHBOURS = 5
 IMAGES_AT_A_TIME = 256
 
 
 def reference_accuracy(prepared: Path) -> tuple[float, int]:
-    """The better validation accuracy of k nearest neighbours and of logistic regression, on pixels.
-
-    Args:
-        prepared: Output of the prepare stage.
-
-    Returns:
-        The accuracy, and the validation images that it is a mean of.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    """The better validation accuracy of k nearest neighbours and of logistic regression, on the pixels of the output of
+    prepare, and the number of validation images behind it."""
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.preprocessing import StandardScaler
 
     (train, train_labels), (val, val_labels) = (
-        pixels(prepared / split, most) for split, most in (("train", MOST_TRAIN), ("val", MOST_VAL))
+        pixels(prepared / "train", MOST_TRAIN),
+        pixels(prepared / "val", MOST_VAL),
     )
     scaler = StandardScaler().fit(train)
     neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train))).fit(train, train_labels)
     accuracies = [float((neighbours.predict(val) == val_labels).mean())]
     if len(np.unique(train_labels)) > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a reference are not worth the time
-            linear = LogisticRegression(C=0.01, max_iter=50, tol=1e-3).fit(scaler.transform(train), train_labels)
+        with quick_regression() as regression:
+            linear = regression.fit(scaler.transform(train), train_labels)
         accuracies.append(float((linear.predict(scaler.transform(val)) == val_labels).mean()))
     return max(accuracies), len(val_labels)
+
+
+@contextmanager
+def quick_regression() -> Iterator[Any]:
+    """A logistic regression that stops early, without a warning within the block: more digits are not worth the time."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield LogisticRegression(C=0.01, max_iter=50, tol=1e-3)
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:

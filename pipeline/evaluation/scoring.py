@@ -24,7 +24,7 @@ CLASS_COLUMNS = (
 
 
 def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta: str = "none") -> MetricsRecord:
-    """Score a training on the test split and write the output of the evaluate stage.
+    """Score a training on the test split, write the output of the evaluate stage, and give the scores.
 
     Args:
         training: Output of the train stage.
@@ -32,9 +32,6 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
         batch_size: Number of images at a time; changes speed and memory, not the result.
         out: Folder to fill.
         tta: Views of each test image to average over: `none`, `flip` or `flip_shift`.
-
-    Returns:
-        The scores that `metrics.json` holds.
 
     Raises:
         DataError: The training or its weights are missing, damaged or not of this dataset, or the test split is empty.
@@ -121,11 +118,8 @@ def _write_predictions(
     num_images, num_classes = probabilities.shape
     offsets = pa.array(np.arange(num_images + 1, dtype=np.int32) * num_classes)
     columns = {
-        "id": pq.read_table(ids, columns=["id"])["id"],
-        "label": labels,
-        "predicted": predicted,
-        "confidence": probabilities.max(axis=1),
-        "correct": labels == predicted,
+        "id": pq.read_table(ids, columns=["id"])["id"], "label": labels, "predicted": predicted,
+        "confidence": probabilities.max(axis=1), "correct": labels == predicted,
         "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
-    }
+    }  # fmt: skip
     pq.write_table(pa.table(columns), path)

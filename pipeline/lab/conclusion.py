@@ -15,6 +15,7 @@ from pipeline.lab.cure_loop import CureLoop
 from pipeline.lab.session import Session
 from pipeline.lab.trainings import Trainings
 from pipeline.metrics.ablation import Arm, Reading
+from pipeline.plotting import figures
 from pipeline.sweep import adoption
 
 MOST_SUSPECTS = 30
@@ -42,29 +43,29 @@ class Suspects:
             f"a logistic regression on pixels that was cross-validated and is right on {self.audit.accuracy:.0%} of them"
         )
 
+    def picture(self) -> bytes:
+        """The images, each with its label and the class that it looks like, as PNG."""
+        shown = slice(len(self.images))
+        labels, predicted = self.audit.labels[shown], self.audit.predicted[shown]
+        confidence = self.audit.confidence[shown].astype(np.float32)
+        return figures.mistakes(self.images, labels, predicted, confidence, self.classes)
+
 
 def rounds_record(loop: CureLoop) -> RoundsRecord:
     """The record of a cure that has ended; measures what more images promise, where that is worth knowing."""
     before, after = loop.before(), [training.record() for training in loop.champion()]
     more_data = loop.gain_of_second_half()
     return RoundsRecord(
-        reason=loop.reason,
-        adopted=list(loop.overrides),
-        before=before,
-        after=after,
-        rounds=loop.rounds,
-        more_data=more_data,
-        trainings=len(loop.trainings.requested),
-    )
+        reason=loop.reason, adopted=list(loop.overrides), before=before, after=after, rounds=loop.rounds,
+        more_data=more_data, trainings=len(loop.trainings.requested),
+    )  # fmt: skip
 
 
 def patch(session: Session, loop: CureLoop) -> tuple[str, str]:
     """The change that puts the adopted overrides into `params.yaml`: as a diff, and as the whole new file."""
     file = session.source / "params.yaml"
-    old, new = (
-        file.read_text(),
-        adoption.applied(session.source / "conf", file, session.compose(loop.overrides).model_dump()),
-    )
+    old, cured = file.read_text(), session.compose(loop.overrides).model_dump()
+    new = adoption.applied(session.source / "conf", file, cured)
     lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/params.yaml", "b/params.yaml")
     return "".join(lines), new
 

@@ -82,10 +82,8 @@ class CureLoop:
         if not self.rounds or self.rounds[-1].verdict != OVERFITTING or self.rounds[-1].adopted:
             return None
         half = sum(self.trainings.dataset(self._any_finished()).counts["train"]) // 2
-        sides = [
-            [(*self.overrides, *limit, f"seed={seed}") for seed in self._fresh_seeds(1)]
-            for limit in ((f"prepare.limit={half}",), ())
-        ]
+        limits, seeds = ((f"prepare.limit={half}",), ()), self._fresh_seeds(1)
+        sides = [[(*self.overrides, *limit, f"seed={seed}") for seed in seeds] for limit in limits]
         try:
             self._train([*sides[0], *sides[1]])
         except BudgetSpent:
@@ -120,17 +118,16 @@ class CureLoop:
         best = treatment.best(treated, [candidate.training for candidate in tried])
         chosen = next((candidate.override for candidate in tried if candidate.training is best), None)
         confirmation = None if chosen is None else self._confirm(verdict, chosen)
-        self.rounds.append(
-            RoundRecord(
-                verdict=verdict,
-                champion=[training.record() for training in champion],
-                tried=[candidate.training.candidate_record(candidate.remedy, treated.overrides) for candidate in tried],
-                chosen=chosen,
-                adopted=confirmation is not None and treatment.is_adopted(confirmation),
-                confirmation=confirmation,
-            )
+        record = RoundRecord(
+            verdict=verdict,
+            champion=[training.record() for training in champion],
+            tried=[candidate.training.candidate_record(candidate.remedy, treated.overrides) for candidate in tried],
+            chosen=chosen,
+            adopted=confirmation is not None and treatment.is_adopted(confirmation),
+            confirmation=confirmation,
         )
-        self._end_round(self.rounds[-1], settings)
+        self.rounds.append(record)
+        self._end_round(record, settings)
 
     def _try(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[Candidate]:
         """Train the candidates, with the seed of the treated training; leave out those for which the images are too small."""
@@ -157,10 +154,8 @@ class CureLoop:
     def _confirm(self, verdict: str, override: str) -> ConfirmationRecord:
         """Compare champion and challenger on fresh seeds, paired, by their accuracy on the confirm split."""
         seeds = self._fresh_seeds(len(self.rounds) + 1)
-        champion, challenger = (
-            [(*overrides, f"seed={seed}") for seed in seeds]
-            for overrides in (self.overrides, treatment.changed(self.overrides, override))
-        )
+        sides = (self.overrides, treatment.changed(self.overrides, override))
+        champion, challenger = ([(*overrides, f"seed={seed}") for seed in seeds] for overrides in sides)
         self._train([*champion, *challenger])
         (old, old_gaps), (new, new_gaps) = map(self._confirmed_accuracies, (champion, challenger))
         return ConfirmationRecord(

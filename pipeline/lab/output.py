@@ -62,12 +62,7 @@ def readings_csv(arms: Sequence[Arm]) -> str:
 
 
 def print_round(number: int, round_: RoundRecord) -> None:
-    """Print the candidates of a round beside the champion, and the outcome.
-
-    Args:
-        number: Number of the round, counted from 1.
-        round_: Record of the round.
-    """
+    """Print the candidates of a round beside the champion, and the outcome; rounds are counted from 1."""
     table = terminal.table(
         f"round {number}: {round_.verdict.replace('_', ' ')}",
         texts=("change", "verdict"),
@@ -83,12 +78,7 @@ def print_round(number: int, round_: RoundRecord) -> None:
 
 
 def print_result(rounds: RoundsRecord, patch: str) -> None:
-    """Print what a cure adopted, why it ended, and what more images promise.
-
-    Args:
-        rounds: Record of the cure.
-        patch: Change of `params.yaml` as a diff.
-    """
+    """Print what a cure adopted, with the change of `params.yaml` as a diff, why it ended, and what more images promise."""
     print(headline(rounds))
     if rounds.adopted:
         print(f"Before: {_summary(rounds.before)}\nAfter:  {_summary(rounds.after)}")
@@ -122,9 +112,8 @@ def _cells(training: TrainingRecord) -> list[str]:
 
 
 def _summary(trainings: Sequence[TrainingRecord]) -> str:
-    means = [
-        _mean([getattr(training, name) for training in trainings]) for name in ("train_accuracy", "val_accuracy", "gap")
-    ]
+    names = ("train_accuracy", "val_accuracy", "gap")
+    means = [_mean([getattr(training, name) for training in trainings]) for name in names]
     verdicts = ", ".join(dict.fromkeys(training.verdict.replace("_", " ") for training in trainings))
     return f"training {means[0]}, validation {means[1]}, gap {means[2]}; {verdicts} (means of {len(trainings)} seeds)"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.config import composition
 from pipeline.config.schema import Config
 from pipeline.lab.trainings import Trainings
-from pipeline.stage import lineage
+from pipeline.stage import lineage, signals
 from pipeline.storage import atomic, lock
 from pipeline.sweep import driver, records
 from pipeline.sweep.job import RunJob
@@ -47,30 +47,16 @@ class Session:
         return self.folder / ".source"
 
     def command_line(self, *, without: Collection[str] = (), also: Sequence[str] = ()) -> str:
-        """The command that runs this session again.
-
-        Args:
-            without: Overrides to leave out.
-            also: Overrides to add.
-        """
+        """The command that runs this session again, without some of its overrides and with others also."""
         command = self.trainings.command
         recorded = [override for override in records.read_request(self.folder, command) if override not in without]
         return f"python -m pipeline.{command} " + " ".join(map(shlex.quote, [*recorded, *also]))
 
     def write(
-        self,
-        contents: Mapping[str, str | bytes],
-        *,
-        metrics: Mapping[str, float] | None = None,
+        self, contents: Mapping[str, str | bytes], *, metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write results into the folder and into the run in MLflow.
-
-        Args:
-            contents: Content of each file by its name.
-            metrics: Metrics for the run.
-            tags: Tags for the run.
-        """
+    ) -> None:  # fmt: skip
+        """Write files, given by name, into the folder and into the run in MLflow, and metrics and tags into the run."""
         for name, content in contents.items():
             if isinstance(content, str):
                 atomic.write_text(self.folder / name, content)
@@ -85,14 +71,9 @@ class Session:
 
 @contextmanager
 def open_session(
-    command: str,
-    overrides: Sequence[str],
-    resume: Path | None,
-    train: RunJob,
-    *,
-    check: Callable[[Config], None] = lambda config: None,
-    unrecorded: Sequence[str] = (),
-) -> Iterator[Session]:
+    command: str, overrides: Sequence[str], resume: Path | None, train: RunJob, *,
+    check: Callable[[Config], None] = lambda config: None, unrecorded: Sequence[str] = (),
+) -> Iterator[Session]:  # fmt: skip
     """Start or resume a command. Within the block, its folder belongs to this process.
 
     Args:
@@ -137,13 +118,17 @@ def argument_parser(command: str, description: str | None, subject: str) -> argp
         description: Docstring of its module.
         subject: What the overrides configure, for the help.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m pipeline.{command}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "overrides", nargs="*", help=f"overrides of {subject}: key=value in Hydra's grammar, one value each"
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=f"python -m pipeline.{command}", description=description, formatter_class=raw)
+    meaning = f"overrides of {subject}: key=value in Hydra's grammar, one value each"
+    parser.add_argument("overrides", nargs="*", help=meaning)
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="resume the session in this folder")
     return parser
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run `main` of a command as a program: a signal to stop is heeded, and an error of the user is one message."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    signals.listen()
+    with signals.messages():
+        main()

@@ -18,18 +18,11 @@ MOST_REMEDIES, MOST_STRENGTHS = 3, 3
 NOT_INFERIOR = 0.01
 """Loss of accuracy below which a change is not inferior, at the lower bound of its interval."""
 
-_SEVERITY = {
-    verdict: severity
-    for severity, verdicts in enumerate((
-        (rules.GOOD_FIT,),
-        (rules.INCONCLUSIVE,),
-        (rules.OVERFITTING, rules.UNDERFITTING, rules.STILL_LEARNING),
-        (rules.UNSTABLE, rules.EVAL_MISMATCH),
-        (rules.NOT_LEARNING, rules.DIVERGED),
-        DATA_VERDICTS,
-    ))
-    for verdict in verdicts
-}  # fmt: skip
+_MILDEST_FIRST = (
+    (rules.GOOD_FIT,), (rules.INCONCLUSIVE,), (rules.OVERFITTING, rules.UNDERFITTING, rules.STILL_LEARNING),
+    (rules.UNSTABLE, rules.EVAL_MISMATCH), (rules.NOT_LEARNING, rules.DIVERGED), DATA_VERDICTS,
+)  # fmt: skip
+_SEVERITY = {verdict: severity for severity, verdicts in enumerate(_MILDEST_FIRST) for verdict in verdicts}
 
 
 @dataclass(frozen=True)
@@ -68,12 +61,7 @@ class DiagnosedTraining:
         )
 
     def candidate_record(self, remedy: str, champion: Collection[str]) -> CandidateRecord:
-        """The training in short, as one that tries a remedy.
-
-        Args:
-            remedy: Name of the remedy.
-            champion: Overrides of the champion, seed included.
-        """
+        """The training in short, as one that tries a remedy; `champion` holds the champion's overrides, seed included."""
         override = " ".join(override for override in self.overrides if override not in champion)
         return CandidateRecord(**dict(self.record()), remedy=remedy, override=override)
 

@@ -53,25 +53,19 @@ def choose(arms: Mapping[tuple[str, str], Arm], monitor: str) -> Tuning:
     ]
     best = max if history.higher_is_better(monitor) else min
     names = dict.fromkeys(dose.arm for dose in doses if dose.arm != BASELINE)
-    chosen = {
-        name: best((dose for dose in doses if dose.arm == name), key=lambda dose: sum(dose.scores)).override
-        for name in names
-    }
+    by_arm = {name: [dose for dose in doses if dose.arm == name] for name in names}
+    chosen = {name: best(tried, key=lambda dose: sum(dose.scores)).override for name, tried in by_arm.items()}
     return Tuning(doses, chosen)
 
 
 def to_json(tuning: Tuning) -> str:
     """The content of `doses.json`."""
-    return (
-        json.dumps({"doses": [asdict(dose) for dose in tuning.doses], "chosen": dict(tuning.chosen)}, indent=2) + "\n"
-    )
+    content = {"doses": [asdict(dose) for dose in tuning.doses], "chosen": dict(tuning.chosen)}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def read(folder: str | None) -> Tuning:
-    """Read the tuning in a folder.
-
-    Args:
-        folder: Folder of the tuning; None: no arm was tuned.
+    """Read the tuning in a folder; None: no arm was tuned.
 
     Raises:
         DataError: The folder holds no tuning.

@@ -13,6 +13,11 @@ SATURATED = 0.999
 """Training accuracy from which the gap can shrink only by a rise of validation accuracy."""
 
 
+def _column(key: str) -> property:
+    """A property of `Reading` that is a column of its row."""
+    return property(lambda reading: reading.row[key])
+
+
 @dataclass(frozen=True)
 class Reading:
     """One training at the epoch whose weights are kept.
@@ -31,33 +36,13 @@ class Reading:
     num_parameters: int
     seconds: float
 
-    @property
-    def accuracy(self) -> float:
-        return self.row[history.VAL_ACCURACY]
-
-    @property
-    def train_accuracy(self) -> float:
-        return self.row[history.CLEAN_ACCURACY]
+    accuracy, train_accuracy = _column(history.VAL_ACCURACY), _column(history.CLEAN_ACCURACY)
+    loss, calibration_error = _column(history.VAL_LOSS), _column(history.VAL_ECE)
+    norm, sparsity = _column(history.WEIGHTS_NORM), _column(history.WEIGHTS_SPARSITY)
 
     @property
     def gap(self) -> float:
-        return self.train_accuracy - self.accuracy
-
-    @property
-    def loss(self) -> float:
-        return self.row[history.VAL_LOSS]
-
-    @property
-    def calibration_error(self) -> float:
-        return self.row[history.VAL_ECE]
-
-    @property
-    def norm(self) -> float:
-        return self.row[history.WEIGHTS_NORM]
-
-    @property
-    def sparsity(self) -> float:
-        return self.row[history.WEIGHTS_SPARSITY]
+        return self.row[history.CLEAN_ACCURACY] - self.row[history.VAL_ACCURACY]
 
 
 @dataclass(frozen=True)
@@ -149,17 +134,14 @@ def effects(baseline: Arm, arms: Sequence[Arm]) -> list[Effect]:
     correct = paired.can_correct(len(baseline.readings), len(arms))
     raw = [paired.sign_flip_p(arm.values("gap"), baseline.values("gap")) for arm in arms] if correct else []
     corrected: list[float | None] = [*paired.holm(raw)] if correct else [None] * len(arms)
-    return [
-        Effect(
-            arm,
-            accuracy=paired.difference(arm.values("accuracy"), baseline.values("accuracy")),
-            gap=paired.difference(arm.values("gap"), baseline.values("gap")),
-            loss=paired.difference(arm.values("loss"), baseline.values("loss")),
-            gap_p=p,
-            saturated=min(arm.mean("train_accuracy"), baseline.mean("train_accuracy")) >= SATURATED,
+    compared = []
+    for arm, p in zip(arms, corrected, strict=True):
+        accuracy, gap, loss = (
+            paired.difference(arm.values(measure), baseline.values(measure)) for measure in ("accuracy", "gap", "loss")
         )
-        for arm, p in zip(arms, corrected, strict=True)
-    ]
+        saturated = min(arm.mean("train_accuracy"), baseline.mean("train_accuracy")) >= SATURATED
+        compared.append(Effect(arm, accuracy, gap, loss, p, saturated))
+    return compared
 
 
 def read(rows: Sequence[Mapping[str, float]], rule: StoppingRule, *, seed: int, num_parameters: int) -> Reading:

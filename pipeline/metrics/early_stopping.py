@@ -31,13 +31,8 @@ class StoppingRule:
         """The epoch, counted from 1, after which a training with this history stops; None if it continues."""
         if self.patience is None:
             return None
-        return stopping_epoch(
-            [row[self.monitor] for row in rows],
-            patience=self.patience,
-            min_delta=self.min_delta,
-            warmup_epochs=self.warmup_epochs,
-            rising=history.higher_is_better(self.monitor),
-        )
+        values, rising = [row[self.monitor] for row in rows], history.higher_is_better(self.monitor)
+        return stopping_epoch(values, self.patience, self.min_delta, self.warmup_epochs, rising)
 
     def reason(self) -> str:
         """The reason for stopping, as a clause that follows "because"."""
@@ -74,7 +69,7 @@ class Stop:
 
 
 def stopping_epoch(
-    values: Sequence[float], *, patience: int, min_delta: float = 0.0, warmup_epochs: int = 0, rising: bool = False
+    values: Sequence[float], patience: int, min_delta: float = 0.0, warmup_epochs: int = 0, rising: bool = False
 ) -> int | None:
     """The epoch, counted from 1, after which training stops; None if it continues.
 
@@ -107,9 +102,7 @@ def stops_in_hindsight(
     """
     stops = []
     for patience in PATIENCES:
-        epoch = stopping_epoch(
-            values, patience=patience, min_delta=min_delta, warmup_epochs=warmup_epochs, rising=rising
-        )
+        epoch = stopping_epoch(values, patience, min_delta, warmup_epochs, rising)
         if epoch is not None:
             best_value = (max if rising else min)(values[:epoch])
             stops.append(Stop(patience, epoch, values.index(best_value) + 1, best_value))

@@ -75,11 +75,7 @@ def fit(errors: Mapping[int, float]) -> PowerLaw:
 
 
 def forecast(accuracies: Mapping[int, Sequence[float]], num_images: int) -> Forecast:
-    """Predicts the accuracy with `num_images` training images.
-
-    Args:
-        accuracies: Accuracies, one for each seed, keyed by the number of training images.
-        num_images: Number of training images to predict for.
+    """Predicts the accuracy with `num_images` training images from those of each seed, keyed by the number of images.
 
     Raises:
         ValueError: There are fewer than three numbers of images.

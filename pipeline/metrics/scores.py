@@ -4,9 +4,8 @@ Averages over classes ("macro") leave out a class that no label names, as it has
 already lower the recall of the others. scikit-learn is imported by the functions that need it, as that takes a second.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +65,7 @@ def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> float:
     """The mean recall of the classes that occur in `labels` (macro recall)."""
     from sklearn.metrics import recall_score
 
-    return float(recall_score(labels, probabilities.argmax(axis=1), **_macro(labels)))
+    return _macro(recall_score, labels, probabilities)
 
 
 def balanced_accuracy_interval(labels: Labels, probabilities: Probabilities) -> tuple[float, float]:
@@ -81,14 +80,14 @@ def precision_macro(labels: Labels, probabilities: Probabilities) -> float:
     """The mean precision of the classes that occur in `labels`; a class that is never predicted counts as 0."""
     from sklearn.metrics import precision_score
 
-    return float(precision_score(labels, probabilities.argmax(axis=1), **_macro(labels)))
+    return _macro(precision_score, labels, probabilities)
 
 
 def f1_macro(labels: Labels, probabilities: Probabilities) -> float:
     """The mean F1 of the classes that occur in `labels`."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(labels, probabilities.argmax(axis=1), **_macro(labels)))
+    return _macro(f1_score, labels, probabilities)
 
 
 def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> float:
@@ -114,9 +113,8 @@ def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]
     """The number of images by true class (rows) and predicted class (columns), `(classes, classes)`."""
     from sklearn.metrics import confusion_matrix
 
-    matrix: NDArray[np.int64] = confusion_matrix(
-        labels, probabilities.argmax(axis=1), labels=np.arange(probabilities.shape[1])
-    )
+    classes = np.arange(probabilities.shape[1])
+    matrix: NDArray[np.int64] = confusion_matrix(labels, probabilities.argmax(axis=1), labels=classes)
     return matrix
 
 
@@ -141,9 +139,10 @@ def imbalance(counts: Sequence[int]) -> float:
     return max(counts) / min(count for count in counts if count)
 
 
-def _macro(labels: Labels) -> dict[str, Any]:
-    """scikit-learn's options for the mean over the classes that occur in `labels`."""
-    return {"labels": np.unique(labels), "average": "macro", "zero_division": 0.0}
+def _macro(score: Callable[..., float], labels: Labels, probabilities: Probabilities) -> float:
+    """A score of scikit-learn's as the mean over the classes that occur in `labels`."""
+    predicted = probabilities.argmax(axis=1)
+    return float(score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0.0))
 
 
 def _share_interval(correct: int, count: int) -> tuple[float, float]:

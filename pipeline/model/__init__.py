@@ -16,45 +16,19 @@ from pipeline.model.network import Network, Normalize, evaluating
 from pipeline.model.penalties import decay_, l1, l2, penalized, soft_threshold_
 
 __all__ = [
-    "Layer",
-    "Network",
-    "Normalize",
-    "activations",
-    "build",
-    "decay_",
-    "evaluating",
-    "filters",
-    "l1",
-    "l2",
-    "layer_table",
-    "load",
-    "output_formula",
-    "output_size",
-    "penalized",
-    "probabilities",
-    "save",
-    "soft_threshold_",
-]
+    "Layer", "Network", "Normalize", "activations", "build", "decay_", "evaluating", "filters", "l1", "l2",
+    "layer_table", "load", "output_formula", "output_size", "penalized", "probabilities", "save", "soft_threshold_",
+]  # fmt: skip
 
 NETWORKS: dict[str, Callable[..., Network]] = {
-    "lenet": lenet.build,
-    "convnet": convnet.build,
-    "resnet": resnet.build,
-    "timm": pretrained.build,
-}
+    "lenet": lenet.build, "convnet": convnet.build, "resnet": resnet.build, "timm": pretrained.build,
+}  # fmt: skip
 
 
 def build(
-    name: str,
-    *,
-    num_classes: int,
-    channels: int,
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    channels_last: bool = True,
-    **options: Any,
-) -> Network:
+    name: str, *, num_classes: int, channels: int, size: int, mean: Sequence[float], std: Sequence[float],
+    channels_last: bool = True, **options: Any,
+) -> Network:  # fmt: skip
     """A network with fresh weights from torch's global generator.
 
     Args:

@@ -82,7 +82,10 @@ def layer_table(network: Network, image_shape: tuple[int, int, int]) -> list[Lay
         view = views.get(id(inputs)) or max(views.values(), key=lambda view: view.field)
         formula, multiply_adds = "", 0
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            kernel, stride, padding, dilation = (_height(getattr(layer, key, 1)) for key in _GEOMETRY)
+            geometry: list[Any] = [
+                getattr(layer, key, 1) for key in _GEOMETRY
+            ]  # each a number, or a pair of equal ones
+            kernel, stride, padding, dilation = (value[0] if isinstance(value, tuple) else value for value in geometry)
             formula = output_formula(input_shape[1], kernel, stride, padding, dilation)
             if output_size(input_shape[1], kernel, stride, padding, dilation) != output_shape[1]:
                 raise ValueError(f"{name} gives {output_shape[1]} pixels, which is not {formula}")
@@ -94,10 +97,8 @@ def layer_table(network: Network, image_shape: tuple[int, int, int]) -> list[Lay
             num_outputs_per_channel = output_shape[1] * output_shape[2] if len(output_shape) == 3 else 1
             multiply_adds = layer.weight.numel() * num_outputs_per_channel
         num_parameters = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
-        seen = min(view.field, max(image_shape[:2]))
-        table.append(
-            Layer(name, type(layer).__name__, input_shape, output_shape, formula, num_parameters, multiply_adds, seen)
-        )
+        kind, seen = type(layer).__name__, min(view.field, max(image_shape[:2]))
+        table.append(Layer(name, kind, input_shape, output_shape, formula, num_parameters, multiply_adds, seen))
     return table
 
 
@@ -109,11 +110,6 @@ class _View(NamedTuple):
 
 
 _GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
-
-
-def _height(value: Any) -> int:
-    """The vertical part of a setting that torch keeps as one number or as a pair."""
-    return int(value[0] if isinstance(value, tuple) else value)
 
 
 def _forward(network: Network, image_shape: tuple[int, int, int]) -> list[tuple[str, nn.Module, Tensor, Tensor]]:

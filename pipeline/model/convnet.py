@@ -1,6 +1,6 @@
 """Builds a plain convolutional network whose capacity follows from `width` and `depth`."""
 
-from typing import Any
+from functools import partial
 
 from torch import nn
 
@@ -11,26 +11,10 @@ from pipeline.model.network import Network, Normalize
 
 
 def build(
-    normalize: Normalize,
-    *,
-    num_classes: int,
-    channels: int,
-    size: int,
-    width: int,
-    depth: int,
-    kernel_size: int,
-    stride: int,
-    padding: int | None,
-    dilation: int,
-    pooling: str,
-    pool_size: int,
-    normalization: str,
-    activation: str,
-    head: str,
-    hidden: int,
-    conv_dropout: float,
-    dropout: float,
-) -> Network:
+    normalize: Normalize, *, num_classes: int, channels: int, size: int, width: int, depth: int, kernel_size: int,
+    stride: int, padding: int | None, dilation: int, pooling: str, pool_size: int, normalization: str, activation: str,
+    head: str, hidden: int, conv_dropout: float, dropout: float,
+) -> Network:  # fmt: skip
     """Blocks of convolution, normalisation, activation, pooling and dropout; then the head, and the classes.
 
     Raises:
@@ -39,8 +23,9 @@ def build(
     """
     if padding is None:
         padding = dilation * (kernel_size // 2)
-    geometry: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
-    size = _last_size(size, depth=depth, pool_size=pool_size, **geometry)
+    has_bias = normalization == "none"  # a normalisation has its own
+    convolution = partial(nn.Conv2d, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+    size = _last_size(size, depth, kernel_size, stride, padding, dilation, pool_size)
     layers.check_channels(width * 2 ** (depth - 1), "model.width · 2^(model.depth − 1)", f"{width} · 2^{depth - 1}")
 
     features: dict[str, nn.Module] = {}
@@ -48,8 +33,7 @@ def build(
     for index in range(depth):
         num_out = width * 2**index
         block = f"block_{index + 1}_"
-        has_bias = normalization == "none"  # a normalisation has its own
-        features[f"{block}convolution"] = nn.Conv2d(num_in, num_out, **geometry, bias=has_bias)
+        features[f"{block}convolution"] = convolution(num_in, num_out, bias=has_bias)
         if normalization != "none":
             features[f"{block}normalization"] = layers.normalization(normalization, num_out)
         features |= layers.activation_and_pooling(block, activation, pooling, pool_size)
@@ -71,19 +55,17 @@ def build(
 
 
 def _last_size(
-    size: int, *, depth: int, kernel_size: int, stride: int, padding: int, dilation: int, pool_size: int
+    size: int, depth: int, kernel_size: int, stride: int, padding: int, dilation: int, pool_size: int
 ) -> int:
     """Size of the last feature map; refuses an impossible network before anything is allocated."""
     for block in range(1, depth + 1):
         convolved = output_size(size, kernel_size, stride, padding, dilation)
         if convolved < 1:
             formula = output_formula(size, kernel_size, stride, padding, dilation)
-            smaller = (
-                "model.kernel_size, model.depth or model.stride" if dilation == 1 else "model.dilation or model.depth"
-            )
+            smaller = "dilation or model.depth" if dilation > 1 else "kernel_size, model.depth or model.stride"
             raise ShapeError(
                 f"block {block} convolution cannot take {size}×{size}: {formula}; "
-                f"lower {smaller}, or raise model.padding or prepare.size"
+                f"lower model.{smaller}, or raise model.padding or prepare.size"
             )
         size = output_size(convolved, pool_size, pool_size, 0)
         if size < 1:

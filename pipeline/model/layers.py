@@ -8,13 +8,8 @@ MAX_CHANNELS = 8192
 """Limit for the last block: with 3×3 filters its weights, their gradient and Adam's two moments take 5 GB."""
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh,
+}  # fmt: skip
 
 # Activations that never fall, so that the maximum may be taken before them.
 _MONOTONE = {"relu", "leaky_relu", "elu", "tanh"}

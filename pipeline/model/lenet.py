@@ -13,25 +13,21 @@ CHANNELS, UNITS = (8, 16, 120), 84
 
 
 def build(
-    normalize: Normalize,
-    *,
-    num_classes: int,
-    channels: int,
-    size: int,
-    width: float,
-    depth: int,
-    activation: str,
-    pooling: str,
-    conv_dropout: float,
-    dropout: float,
-) -> Network:
+    normalize: Normalize, *, num_classes: int, channels: int, size: int, width: float, depth: int, activation: str,
+    pooling: str, conv_dropout: float, dropout: float,
+) -> Network:  # fmt: skip
     """32×32 → 28×28×8 → 14×14×8 → 10×10×16 → 5×5×16 → 120 → 84 → classes, for width 1 and one hidden layer.
 
     Raises:
         ShapeError: The images are not 32×32.
         ConfigError: `width` asks for more channels than a machine can hold.
     """
-    _check_size(size)
+    if size != SIZE:
+        raise ShapeError(
+            f"prepare.size must be {SIZE} for model=lenet, whose convolution 1 gives {output_formula(SIZE, 5, 1, 0)}; "
+            f"got {size}, which gives {output_formula(size, 5, 1, 0)}. "
+            f"Set prepare.size={SIZE} or choose model=convnet"
+        )
     num_channels = [max(1, round(width * number)) for number in CHANNELS]
     num_units = max(1, round(width * UNITS))
     layers.check_channels(num_channels[-1], f"model.width · {CHANNELS[-1]}", f"{width:g} · {CHANNELS[-1]}")
@@ -63,12 +59,3 @@ def _head(
         num_in = num_units
     head["classes"] = nn.Linear(num_in, num_classes)
     return head
-
-
-def _check_size(size: int) -> None:
-    if size != SIZE:
-        raise ShapeError(
-            f"prepare.size must be {SIZE} for model=lenet, whose convolution 1 gives {output_formula(SIZE, 5, 1, 0)}; "
-            f"got {size}, which gives {output_formula(size, 5, 1, 0)}. "
-            f"Set prepare.size={SIZE} or choose model=convnet"
-        )

@@ -1,5 +1,6 @@
 """Base of all networks: takes images as uint8, standardises them, and gives one logit for each class."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -48,17 +49,13 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self,
-        normalize: Normalize,
-        features: Mapping[str, nn.Module],
-        head: Mapping[str, nn.Module],
-        *,
+        self, normalize: Normalize, features: Mapping[str, nn.Module], head: Mapping[str, nn.Module], *,
         initialized: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.normalize = normalize
-        self.features = _sequence(features)
-        self.head = _sequence(head)
+        self.features = nn.Sequential(OrderedDict(features))
+        self.head = nn.Sequential(OrderedDict(head))
         if not initialized:
             _initialize(self)
 
@@ -66,13 +63,6 @@ class Network(nn.Module):
         """The logits, not normalised, of uint8 images `(batch, height, width, channels)`."""
         logits: Tensor = self.head(self.features(self.normalize(images)))
         return logits
-
-
-def _sequence(layers: Mapping[str, nn.Module]) -> nn.Sequential:
-    sequence = nn.Sequential()
-    for name, layer in layers.items():
-        sequence.add_module(name, layer)
-    return sequence
 
 
 @torch.no_grad()

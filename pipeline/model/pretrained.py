@@ -6,16 +6,9 @@ from pipeline.model.network import Network, Normalize
 
 
 def build(
-    normalize: Normalize,
-    *,
-    num_classes: int,
-    channels: int,
-    size: int,
-    architecture: str,
-    pretrained: bool,
-    conv_dropout: float,
-    dropout: float,
-) -> Network:
+    normalize: Normalize, *, num_classes: int, channels: int, size: int, architecture: str, pretrained: bool,
+    conv_dropout: float, dropout: float,
+) -> Network:  # fmt: skip
     """timm's network as the only layer, `backbone`, with its own head, initialisation and, if asked for, weights.
 
     Raises:
@@ -34,11 +27,7 @@ def build(
             "timm.list_models() lists them all."
         )
     backbone = timm.create_model(
-        architecture,
-        pretrained=pretrained,
-        in_chans=channels,
-        num_classes=num_classes,
-        drop_rate=dropout,
+        architecture, pretrained=pretrained, in_chans=channels, num_classes=num_classes, drop_rate=dropout,
         drop_path_rate=conv_dropout,
-    )
+    )  # fmt: skip
     return Network(normalize, {"backbone": backbone}, {}, initialized=True)

@@ -3,7 +3,7 @@
 After He et al. 2016, "Identity mappings in deep residual networks".
 """
 
-from typing import Any
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -49,37 +49,34 @@ class ResidualBlock(nn.Module):
 
 
 def build(
-    normalize: Normalize,
-    *,
-    num_classes: int,
-    channels: int,
-    size: int,
-    width: int,
-    depth: int,
-    stages: int,
-    normalization: str,
-    activation: str,
-    conv_dropout: float,
-    dropout: float,
-) -> Network:
+    normalize: Normalize, *, num_classes: int, channels: int, size: int, width: int, depth: int, stages: int,
+    normalization: str, activation: str, conv_dropout: float, dropout: float,
+) -> Network:  # fmt: skip
     """A 3×3 convolution, `stages` of `depth` residual blocks, the mean of each channel, and the classes.
 
     Raises:
         ShapeError: A stage would have to halve a map of a single pixel.
         ConfigError: `width` and `stages` ask for more channels than a machine can hold.
     """
-    _check_stages(size, stages)
+    for stage in range(2, stages + 1):
+        if size == 1:
+            raise ShapeError(
+                f"stage {stage} cannot halve a map of 1×1; lower model.stages (it is {stages}) or raise prepare.size"
+            )
+        size = output_size(size, 3, 2, 1)
     num_last = width * 2 ** (stages - 1)
     layers.check_channels(num_last, "model.width · 2^(model.stages − 1)", f"{width} · 2^{stages - 1}")
 
-    options: dict[str, Any] = {"normalization": normalization, "activation": activation, "conv_dropout": conv_dropout}
+    residual_block = partial(
+        ResidualBlock, normalization=normalization, activation=activation, conv_dropout=conv_dropout
+    )
     features: dict[str, nn.Module] = {"convolution": nn.Conv2d(channels, width, 3, 1, 1, bias=False)}
     num_in = width
     for stage in range(stages):
         num_out = width * 2**stage
         for block in range(depth):
             stride = 2 if stage and not block else 1
-            features[f"stage_{stage + 1}_block_{block + 1}"] = ResidualBlock(num_in, num_out, stride, **options)
+            features[f"stage_{stage + 1}_block_{block + 1}"] = residual_block(num_in, num_out, stride)
             num_in = num_out
     features |= {
         "normalization": layers.normalization(normalization, num_in),
@@ -95,12 +92,3 @@ def build(
         if isinstance(module, ResidualBlock):  # each block starts as the identity (Goyal et al. 2017, section 5.1)
             nn.init.zeros_(module.convolution_2.weight)
     return network
-
-
-def _check_stages(size: int, stages: int) -> None:
-    for stage in range(2, stages + 1):
-        if size == 1:
-            raise ShapeError(
-                f"stage {stage} cannot halve a map of 1×1; lower model.stages (it is {stages}) or raise prepare.size"
-            )
-        size = output_size(size, 3, 2, 1)

@@ -73,19 +73,13 @@ def render(results: AblationResults) -> str:
         pictures["doses"] = figures.dose_response(results.doses, results.chosen)
     num_seeds = len(results.baseline.readings)
     return fill(
-        "ablation.html",
-        results=results,
-        baseline=results.baseline,
-        effects=results.effects,
-        num_seeds=num_seeds,
-        num_train=sum(results.dataset.counts["train"]),
-        num_val=sum(results.dataset.counts["val"]),
-        num_test=sum(results.dataset.counts["test"]),
-        detectable=detectable_effect(num_seeds),
+        "ablation.html", results=results, baseline=results.baseline, effects=results.effects, num_seeds=num_seeds,
+        num_train=sum(results.dataset.counts["train"]), num_val=sum(results.dataset.counts["val"]),
+        num_test=sum(results.dataset.counts["test"]), detectable=detectable_effect(num_seeds),
         corrected=results.effects[0].gap_p is not None,
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
         configuration=configuration(results.config),
-    )
+    )  # fmt: skip
 
 
 def render_tuning(doses: Sequence[Dose], chosen: Mapping[str, str], *, monitor: str, command: str, title: str) -> str:
@@ -99,12 +93,6 @@ def render_tuning(doses: Sequence[Dose], chosen: Mapping[str, str], *, monitor: 
         title: Network and dataset.
     """
     return fill(
-        "tuning.html",
-        doses=doses,
-        chosen=chosen,
-        monitor=monitor,
-        command=command,
-        title=title,
-        num_seeds=len(doses[0].scores),
-        picture=tiles.data_uri(figures.dose_response(doses, chosen)),
-    )
+        "tuning.html", doses=doses, chosen=chosen, monitor=monitor, command=command, title=title,
+        num_seeds=len(doses[0].scores), picture=tiles.data_uri(figures.dose_response(doses, chosen)),
+    )  # fmt: skip

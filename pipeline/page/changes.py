@@ -19,13 +19,7 @@ MOST_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that changed.
-
-    Attributes:
-        name: Name of the image.
-        change: Its label and its split, before and after where they differ.
-        source: The image as a data URI.
-    """
+    """An image that changed, as a data URI; `change` names its label and its split, before and after where they differ."""
 
     name: str
     change: str
@@ -34,14 +28,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of change.
-
-    Attributes:
-        name: Name of the kind, such as `added`.
-        meaning: Meaning of the name, in one sentence.
-        count: Number of images.
-        pictures: The first images.
-    """
+    """One kind of change, such as `added`; `pictures` shows the first of its `count` images."""
 
     name: str
     meaning: str

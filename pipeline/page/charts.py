@@ -1,15 +1,15 @@
 """Computes the coordinates of a training's curves for an inline SVG and for the script of the page."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 from pipeline.metrics import history
 
 WIDTH, HEIGHT = 520, 320
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 14, 36
 """Size and margins of a chart in SVG units."""
+GEOMETRY = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
 
 SERIES = ("clean", "val", "train")
 CHARTS = (
@@ -22,30 +22,6 @@ CHARTS = (
 class Tick:
     position: float
     label: str
-
-
-class ScriptChart(TypedDict):
-    """Positions of the epochs, and positions and values of each series."""
-
-    x: list[float]
-    y: dict[str, list[float]]
-    values: dict[str, list[float]]
-
-
-class ScriptData(TypedDict):
-    """The data that the script of the page reads, as JSON.
-
-    Attributes:
-        epochs: Number of each epoch.
-        best: Index of the epoch whose weights were kept.
-        width: Width of a chart in SVG units.
-        charts: Content of each chart, by its name.
-    """
-
-    epochs: list[float]
-    best: int
-    width: int
-    charts: dict[str, ScriptChart]
 
 
 @dataclass(frozen=True)
@@ -95,17 +71,16 @@ class Chart:
 
 
 def charts(rows: Sequence[dict[str, float]], best_epoch: int) -> list[Chart]:
-    """The charts of loss and of accuracy.
-
-    Args:
-        rows: Rows of `history.csv`.
-        best_epoch: Epoch whose weights were kept; one of `rows`.
-    """
+    """The charts of loss and of accuracy from the rows of `history.csv`, with the epoch whose weights were kept."""
     return [_chart(name, title, keys, rows, best_epoch) for name, title, keys in CHARTS]
 
 
-def for_script(rows: Sequence[dict[str, float]], drawn: Sequence[Chart]) -> ScriptData:
-    """The data with which the script of the page follows the pointer."""
+def for_script(rows: Sequence[dict[str, float]], drawn: Sequence[Chart]) -> Mapping[str, object]:
+    """The data with which the script of the page follows the pointer, to be written as JSON.
+
+    They are the numbers of the epochs, the index of the best one, the width of a chart in SVG units, and by the name of each
+    chart the positions of its epochs, and the positions and values of its series.
+    """
     return {
         "epochs": [row["epoch"] for row in rows],
         "best": drawn[0].best_index,

@@ -5,44 +5,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.artefacts.rounds import RoundsRecord, TrainingRecord
 from pipeline.diagnosis.record import MEANING
 from pipeline.metrics.ablation import Arm
 from pipeline.page import tiles
 from pipeline.page.templates import configuration, fill
-from pipeline.plotting import ablation, figures
-
-
-@dataclass(frozen=True)
-class Suspects:
-    """Training images whose labels look wrong, the surest first.
-
-    Attributes:
-        sentence: How many labels look wrong, and to which method.
-        images: Images that are shown, uint8 of shape (n, height, width, channels).
-        labels: Their labels, int64 of shape (n,) or longer.
-        predicted: Labels that they look like, int64 of shape (n,) or longer.
-        confidence: Probability of the predicted label in [0, 1], of shape (n,) or longer.
-        classes: Names of the classes, in the order of the labels.
-    """
-
-    sentence: str
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    classes: Sequence[str]
-
-    def picture(self) -> str:
-        """The images with their labels, as a data URI."""
-        shown = slice(len(self.images))
-        confidence = self.confidence[shown].astype(np.float32)
-        return tiles.data_uri(
-            figures.mistakes(self.images, self.labels[shown], self.predicted[shown], confidence, self.classes)
-        )
+from pipeline.plotting import ablation
 
 
 @dataclass(frozen=True)
@@ -56,7 +24,8 @@ class CureResults:
         worth_of_data: What more training images promise; empty where that was not measured.
         patch: Change of `params.yaml` as a diff.
         command: Command that repeats the cure.
-        suspects: Images to look at, where the data are at fault.
+        suspects: Sentence about labels that look wrong; empty where the data are not at fault.
+        picture: PNG of the images with these labels; None likewise.
         curves: Histories before and after, seed by seed; empty where nothing was adopted or a training diverged.
     """
 
@@ -66,24 +35,20 @@ class CureResults:
     worth_of_data: str
     patch: str
     command: str
-    suspects: Suspects | None
+    suspects: str
+    picture: bytes | None
     curves: Sequence[Arm]
 
 
 def render(results: CureResults) -> str:
     """The page as one HTML file that needs no other file."""
     return fill(
-        "cure.html",
-        results=results,
-        cure=results.rounds,
-        config=results.config,
-        number=_number,
-        mean=_mean,
+        "cure.html", results=results, cure=results.rounds, config=results.config, number=_number, mean=_mean,
         meaning=MEANING[results.rounds.after[0].verdict],
-        suspects=None if results.suspects is None else results.suspects.picture(),
+        suspects=None if results.picture is None else tiles.data_uri(results.picture),
         curves=tiles.data_uri(ablation.curves(results.curves)) if results.curves else None,
         configuration=configuration(results.config),
-    )
+    )  # fmt: skip
 
 
 def _number(number: float | None) -> str:

@@ -50,14 +50,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """The weights of a layer that penalties act on.
-
-    Attributes:
-        layer: Name of the layer.
-        weights: Number of its weights.
-        zeros: Number of weights that are 0.
-        norm: Euclidean norm of the weights.
-    """
+    """The weights of a layer that penalties act on: their number, the number of zeros, and their Euclidean norm."""
 
     layer: str
     weights: int
@@ -67,15 +60,7 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of the data, with the images or classes that have it.
-
-    Attributes:
-        name: Name of the problem, in words.
-        meaning: Meaning of the name, as a clause.
-        count: Number of images or classes.
-        action: Whether these were kept, dropped or left out.
-        examples: Path and evidence of the first ones.
-    """
+    """One problem of the data: what was done with the images or classes that have it, and the first paths and evidence."""
 
     name: str
     meaning: str
@@ -153,29 +138,23 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
             f"another one. Run: python -m pipeline.diagnose --training {training} --out FOLDER"
         )
     dataset = DatasetRecord.read(prepared)
-    problem_images = prepared / "issues.png"
+    files = {
+        "overview": prepared / "overview.png",
+        "preview": augmented / "preview.png",
+        "mistakes": evaluation / "mistakes.png",
+        "verdict": diagnosis / "curve.png",
+    }
+    files |= {"issues": prepared / "issues.png"} if (prepared / "issues.png").exists() else {}
     return ReportInputs(
-        run=run,
-        rows=rows,
-        best=best,
-        signals=SignalsRecord.read(training),
-        dataset=dataset,
-        augmentation=AugmentRecord.read(augmented),
-        metrics=metrics,
+        run=run, rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
+        augmentation=AugmentRecord.read(augmented), metrics=metrics,
         matrix=_matrix(evaluation / "confusion.csv", dataset.classes),
-        per_class=[_class_scores(row) for row in _rows(evaluation / "per_class.csv")],
-        diagnosis=verdict,
+        per_class=[_class_scores(row) for row in _rows(evaluation / "per_class.csv")], diagnosis=verdict,
         weights=[_layer_weights(row) for row in _rows(training / "weights.csv")],
         lr_range=_lr_range(training / "lr_range.csv") if run.config["optimizer"]["lr"] == "auto" else [],
         problems=problems(_rows(prepared / "issues.csv")),
-        pictures={
-            "overview": (prepared / "overview.png").read_bytes(),
-            "preview": (augmented / "preview.png").read_bytes(),
-            "mistakes": (evaluation / "mistakes.png").read_bytes(),
-            "verdict": (diagnosis / "curve.png").read_bytes(),
-            **({"issues": problem_images.read_bytes()} if problem_images.exists() else {}),
-        },
-    )
+        pictures={name: file.read_bytes() for name, file in files.items()},
+    )  # fmt: skip
 
 
 def problems(rows: Iterable[Mapping[str, str]]) -> list[Problem]:
@@ -202,17 +181,11 @@ def _matrix(path: Path, classes: list[str]) -> list[list[int]]:
 
 def _class_scores(row: Mapping[str, str]) -> ClassScores:
     return ClassScores(
-        name=row["class"],
-        count=int(row["count"]),
-        recall=float(row["recall"]),
-        recall_low=float(row["recall_low"]),
-        recall_high=float(row["recall_high"]),
-        predicted=int(row["predicted"]),
-        precision=float(row["precision"]),
-        precision_low=float(row["precision_low"]),
+        name=row["class"], count=int(row["count"]), predicted=int(row["predicted"]), f1=float(row["f1"]),
+        recall=float(row["recall"]), recall_low=float(row["recall_low"]), recall_high=float(row["recall_high"]),
+        precision=float(row["precision"]), precision_low=float(row["precision_low"]),
         precision_high=float(row["precision_high"]),
-        f1=float(row["f1"]),
-    )
+    )  # fmt: skip
 
 
 def _layer_weights(row: Mapping[str, str]) -> LayerWeights:

@@ -12,27 +12,17 @@ from pipeline.artefacts.run import Saving
 from pipeline.metrics import early_stopping, history
 from pipeline.model import Layer
 from pipeline.page import charts, summary, tiles
-from pipeline.page.inputs import ClassScores, ReportInputs
+from pipeline.page.inputs import ReportInputs
 from pipeline.page.templates import configuration, duration, fill
 from pipeline.plotting import figures
 
 NUM_PAIRS = 3
 
 SKETCHES = (
-    (
-        "Underfitting",
-        "M2 8 C14 18 30 20 94 22",
-        "M2 6 C14 15 30 17 94 18",
-        "both stay poor: more epochs, a larger network",
-    ),
+    ("Underfitting", "M2 8 C14 18 30 20 94 22", "M2 6 C14 15 30 17 94 18", "both stay poor: more epochs, a larger network"),
     ("Good fit", "M2 4 C16 34 30 38 94 40", "M2 3 C16 31 30 34 94 36", "small distance, both settled"),
-    (
-        "Overfitting",
-        "M2 4 C16 36 34 42 94 45",
-        "M2 3 C14 30 26 34 40 30 S70 20 94 12",
-        "they part: regularise, augment, stop",
-    ),
-)
+    ("Overfitting", "M2 4 C16 36 34 42 94 45", "M2 3 C14 30 26 34 40 30 S70 20 94 12", "they part: regularise, augment, stop"),
+)  # fmt: skip
 """Name, training loss and validation loss as SVG paths in 96×48, and what to look for."""
 
 LEGEND = (("clean", "training"), ("val", "validation"), ("gap", "gap"), ("train", "while learning"))
@@ -59,13 +49,7 @@ class NetworkView:
 
 @dataclass(frozen=True)
 class HeatCell:
-    """A cell of the confusion matrix.
-
-    Attributes:
-        count: Number of test images.
-        right: Whether the predicted class is the true one.
-        heat: Strength of the colour, in [0, 1].
-    """
+    """A cell of the confusion matrix; `heat` is the strength of its colour, in [0, 1]."""
 
     count: int
     right: bool
@@ -74,13 +58,7 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """A row of the confusion matrix.
-
-    Attributes:
-        name: True class.
-        cells: A cell for each class that is shown.
-        elsewhere: Number of images that were predicted as a class that is not shown.
-    """
+    """A row of the confusion matrix, of the true class `name`; `elsewhere` counts predictions of classes not shown."""
 
     name: str
     cells: list[HeatCell]
@@ -89,14 +67,7 @@ class HeatRow:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two classes that were confused.
-
-    Attributes:
-        actual: True class.
-        predicted: Predicted class.
-        count: Number of images of the true class that were predicted as the other one.
-        total: Number of images of the true class.
-    """
+    """Two classes that were confused: `count` of `total` images of the true class were predicted as the other one."""
 
     actual: str
     predicted: str
@@ -106,15 +77,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """The feature maps of one convolution as a picture.
-
-    Attributes:
-        name: Name of the layer.
-        shape: Shape of the maps, as text.
-        count: Number of maps.
-        shown: Number of maps in the picture.
-        picture: The picture as a data URI.
-    """
+    """The feature maps of one convolution; `shown` of `count` maps are in the picture, a data URI."""
 
     name: str
     shape: str
@@ -130,65 +93,43 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
     drawn = charts.charts(inputs.rows, run.best_epoch)
     shown = figures.hardest(matrix)
     per_class = sorted(inputs.per_class, key=lambda scores: (scores.count == 0, scores.recall))[: figures.MOST_CLASSES]
+    lowest_recall = min(scores.recall_low for scores in per_class if scores.count)
     pictures = {**inputs.pictures, "filters": tiles.filters(view.filters), "image": tiles.image(view.image)}
     if inputs.lr_range:
         pictures["lr_range"] = figures.lr_range(inputs.lr_range, run.lr)
     return fill(
         "report.html",
-        model=run.config["model"]["name"],
-        run=run,
-        metrics=inputs.metrics,
-        signals=inputs.signals,
-        dataset=inputs.dataset,
-        splits=list(inputs.dataset.counts),
-        problems=inputs.problems,
-        augmentation=inputs.augmentation,
-        augmentation_line=_augmentation_line(inputs.augmentation),
-        diagnosis=inputs.diagnosis,
-        fit_line=summary.fit_line(inputs),
-        experiment=summary.experiment,
+        model=run.config["model"]["name"], run=run, metrics=inputs.metrics, signals=inputs.signals,
+        dataset=inputs.dataset, splits=list(inputs.dataset.counts), problems=inputs.problems,
+        augmentation=inputs.augmentation, augmentation_line=_augmentation_line(inputs.augmentation),
+        diagnosis=inputs.diagnosis, fit_line=summary.fit_line(inputs), experiment=summary.experiment,
         saved=_saved(run.early_stopping),
-        monitor=monitor,
-        stops=_stops_in_hindsight(inputs, monitor),
+        monitor=monitor, stops=_stops_in_hindsight(inputs, monitor),
         zeros={weights.layer: weights.zeros for weights in inputs.weights if weights.zeros},
-        num_test=inputs.num_test,
-        sketches=SKETCHES,
-        legend=LEGEND,
-        charts=drawn,
-        geometry={
-            "width": charts.WIDTH, "height": charts.HEIGHT,
-            "left": charts.LEFT, "right": charts.RIGHT, "top": charts.TOP, "bottom": charts.BOTTOM,
-        },
+        num_test=inputs.num_test, sketches=SKETCHES, legend=LEGEND, charts=drawn,
+        geometry=charts.GEOMETRY,
         script_data=charts.for_script(inputs.rows, drawn),
         history=inputs.rows,
         history_columns=[column for column in history.COLUMNS if column != "epoch"],
-        matrix=_heat(matrix, classes, shown),
-        shown_classes=[classes[label] for label in shown],
-        most_classes=figures.MOST_CLASSES,
-        confusions=_most_confused(inputs.matrix, classes),
-        per_class=per_class,
-        recall_axis=_recall_axis(per_class),
+        matrix=_heat(matrix, classes, shown), shown_classes=[classes[label] for label in shown],
+        most_classes=figures.MOST_CLASSES, confusions=_most_confused(inputs.matrix, classes),
+        per_class=per_class, recall_axis=math.floor(10 * lowest_recall) / 10,
         left_out=[scores.name for scores in inputs.per_class if not scores.count],
         layers=view.layers,
         filter_shape=f"{len(view.filters)} of {'×'.join(map(str, view.filters.shape[2:]))}",
         example_class=view.image_class,
         maps=[_feature_maps(name, maps) for name, maps in view.maps.items()],
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
-        checks=summary.checks(inputs.signals),
-        commands=summary.commands(run),
-        next_command=summary.next_command(inputs),
-        configuration=configuration(run.config),
+        checks=summary.checks(inputs.signals), commands=summary.commands(run),
+        next_command=summary.next_command(inputs), configuration=configuration(run.config),
     )  # fmt: skip
 
 
 def _stops_in_hindsight(inputs: ReportInputs, monitor: str) -> list[early_stopping.Stop]:
     settings = inputs.run.config["train"]["early_stopping"]
-    return early_stopping.stops_in_hindsight(
-        [row[monitor] for row in inputs.rows],
-        min_delta=settings["min_delta"],
-        warmup_epochs=settings["warmup_epochs"],
-        rising=history.higher_is_better(monitor),
-    )
+    values, rising = [row[monitor] for row in inputs.rows], history.higher_is_better(monitor)
+    rule = {name: settings[name] for name in ("min_delta", "warmup_epochs")}
+    return early_stopping.stops_in_hindsight(values, **rule, rising=rising)
 
 
 def _saved(saving: Saving) -> str:
@@ -219,11 +160,6 @@ def _heat(matrix: NDArray[np.int64], classes: list[str], shown: NDArray[np.int64
     return rows
 
 
-def _recall_axis(per_class: list[ClassScores]) -> float:
-    """The start of the axis of recalls, low enough for all intervals; it ends at 1."""
-    return math.floor(10 * min(scores.recall_low for scores in per_class if scores.count)) / 10
-
-
 def _most_confused(matrix: list[list[int]], classes: list[str]) -> list[Confusion]:
     """The commonest confusions, the most frequent first.
 
@@ -240,13 +176,8 @@ def _most_confused(matrix: list[list[int]], classes: list[str]) -> list[Confusio
 
 
 def _feature_maps(name: str, maps: NDArray[np.float32]) -> FeatureMaps:
-    return FeatureMaps(
-        name=name,
-        shape="×".join(map(str, maps.shape)),
-        count=len(maps),
-        shown=min(len(maps), tiles.MOST_MAPS),
-        picture=tiles.data_uri(tiles.feature_maps(maps)),
-    )
+    shape, shown = "×".join(map(str, maps.shape)), min(len(maps), tiles.MOST_MAPS)
+    return FeatureMaps(name, shape, len(maps), shown, tiles.data_uri(tiles.feature_maps(maps)))
 
 
 def _augmentation_line(augmentation: AugmentRecord) -> str:

@@ -15,12 +15,8 @@ MOST_MAPS = 128
 
 
 def filters(weights: NDArray[np.float32]) -> bytes:
-    """The filters of the first convolution as a PNG, each scaled to its own largest weight.
-
-    With three input channels a filter is shown in colour (grey is 0); otherwise blue is negative, orange positive.
-
-    Args:
-        weights: Weights, float32 of shape (filters, input channels, height, width).
+    """The filters (filters, input channels, height, width) of the first convolution as a PNG, each scaled to its largest
+    weight. With three input channels a filter is shown in colour (grey is 0); otherwise blue is negative, orange positive.
     """
     largest = np.maximum(np.abs(weights).max(axis=(1, 2, 3), keepdims=True), 1e-12)
     signed = weights / largest
@@ -34,10 +30,8 @@ def filters(weights: NDArray[np.float32]) -> bytes:
 def feature_maps(maps: NDArray[np.float32]) -> bytes:
     """The feature maps of one layer as a PNG: a tile for each channel, at most `MOST_MAPS`, on one common scale.
 
-    Dark is 0 and light is the largest value; with negative values, these are blue and positive ones orange.
-
-    Args:
-        maps: Feature maps, float32 of shape (channels, height, width).
+    Dark is 0 and light is the largest value; with negative values, these are blue and positive ones orange. `maps` has the
+    shape (channels, height, width).
     """
     shown = maps[:MOST_MAPS]
     largest = max(float(np.abs(maps).max()), 1e-12)

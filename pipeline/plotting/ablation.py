@@ -1,6 +1,7 @@
 """Draws an ablation, as PNG: differences from the baseline, both accuracies, curves, and dose responses."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,7 +18,9 @@ _FOREST = (
 )
 """Title, sign of an improvement, and difference of each comparison."""
 
-_CURVE_COLUMNS = 5
+_LOSSES = ((history.CLEAN_LOSS, TRAINING, "training"), (history.VAL_LOSS, VALIDATION, "validation"))
+
+_CURVE_COLUMNS, _DOSE_COLUMNS = 5, 4
 _LARGEST_STRETCH = 3.0
 """Factor by which the height of the scatter plot may grow to show the diagonal."""
 
@@ -72,18 +75,10 @@ def scatter(arms: Sequence[Arm]) -> bytes:
 
 def curves(arms: Sequence[Arm]) -> bytes:
     """Both losses of each arm by epoch: the mean, a band from the lowest to the highest seed, and the kept epochs."""
-    rows = -(-len(arms) // _CURVE_COLUMNS)
-    columns = min(len(arms), _CURVE_COLUMNS)
-    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 0.4), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(arms) :]:
-        axes.axis("off")
+    figure, grid = _grid(len(arms), _CURVE_COLUMNS, (2.5, 2.3), sharex=True)
     for axes, arm in zip(grid.flat, arms, strict=False):
         epochs = range(1, min(map(len, arm.histories)) + 1)  # epochs that all seeds ran
-        for key, colour, label in (
-            (history.CLEAN_LOSS, TRAINING, "training"),
-            (history.VAL_LOSS, VALIDATION, "validation"),
-        ):
+        for key, colour, label in _LOSSES:
             losses = np.array([[row[key] for row in rows[: len(epochs)]] for rows in arm.histories])  # (seeds, epochs)
             axes.fill_between(epochs, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
             axes.plot(epochs, losses.mean(axis=0), color=colour, lw=1.6, label=label)
@@ -94,12 +89,10 @@ def curves(arms: Sequence[Arm]) -> bytes:
         plain_axes(axes, "y")
     top = max(max(row[history.VAL_LOSS] for row in rows) for arm in arms for rows in arm.histories)
     grid.flat[0].set_ylim(0, min(top, 3 * float(np.median([arm.mean("loss") for arm in arms]))))
-    handles = {
-        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK
-    )
+    legends = [axes.get_legend_handles_labels() for axes in grid.flat]
+    by_label = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
+    handles, labels = by_label.values(), by_label.keys()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     return as_png(figure)
 
 
@@ -112,12 +105,7 @@ def dose_response(doses: Sequence[Dose], chosen: Mapping[str, str]) -> bytes:
     """
     [zero] = [dose for dose in doses if dose.arm == "baseline"]
     names = list(dict.fromkeys(dose.arm for dose in doses if dose.arm != "baseline"))
-    columns = min(len(names), 4)
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(2.9 * columns, 2.5 * rows + 0.4), layout="constrained")
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for axes in grid.flat[len(names) :]:
-        axes.axis("off")
+    figure, grid = _grid(len(names), _DOSE_COLUMNS, (2.9, 2.5))
     for axes, name in zip(grid.flat, names, strict=False):
         steps = [zero, *(dose for dose in doses if dose.arm == name)]
         positions = range(len(steps))
@@ -140,6 +128,17 @@ _ACCURACIES: tuple[tuple[Callable[[Dose], tuple[float, ...]], str, str], ...] = 
     (lambda dose: dose.train_accuracies, TRAINING, "training"),
     (lambda dose: dose.accuracies, VALIDATION, "validation"),
 )
+
+
+def _grid(count: int, most_columns: int, inches: tuple[float, float], *, sharex: bool = False) -> tuple[Figure, Any]:
+    """A figure with a grid of `count` axes of this width and height, and room for a legend below."""
+    columns = min(count, most_columns)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(inches[0] * columns, inches[1] * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
+    for axes in grid.flat[count:]:
+        axes.axis("off")
+    return figure, grid
 
 
 def _colour(index: int, count: int) -> object:

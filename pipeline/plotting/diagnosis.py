@@ -9,12 +9,7 @@ from pipeline.plotting.style import GRID, INK, MUTED, TRAINING, VALIDATION, as_p
 
 
 def curve(course: Course, record: DiagnosisRecord) -> bytes:
-    """Loss and accuracy of training and validation, with the kept epoch and the gap there with its interval, as PNG.
-
-    Args:
-        course: Course of the training.
-        record: Diagnosis of the course.
-    """
+    """Loss and accuracy of training and validation, with the kept epoch and the gap there with its interval, as PNG."""
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = range(1, course.num_epochs + 1)
@@ -51,12 +46,6 @@ def _mark_gap(axes: Axes, course: Course, record: DiagnosisRecord) -> None:
     side = "right" if epoch > course.num_epochs / 2 else "left"
     offset = (-8, 0) if side == "right" else (8, 0)
     axes.annotate(
-        text,
-        (epoch, (train.value + val.value) / 2),
-        xytext=offset,
-        textcoords="offset points",
-        ha=side,
-        va="center",
-        fontsize=9,
-        color=INK,
-    )
+        text, (epoch, (train.value + val.value) / 2), xytext=offset, textcoords="offset points", ha=side, va="center",
+        fontsize=9, color=INK,
+    )  # fmt: skip

@@ -10,19 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pipeline.metrics import history
+from pipeline.plotting import style
 from pipeline.plotting.captions import as_written, caption
-from pipeline.plotting.style import (
-    GRID,
-    INK,
-    MOST_CLASSES,
-    MUTED,
-    TRAIN_MODE,
-    TRAINING,
-    VALIDATION,
-    VALIDATION_TEXT,
-    as_png,
-    plain_axes,
-)
+from pipeline.plotting.style import GRID, INK, MOST_CLASSES, MUTED, TRAINING, VALIDATION, as_png, plain_axes
 from pipeline.plotting.thumbnails import thumbnails
 
 _CORRECT = LinearSegmentedColormap.from_list("right", ["#ffffff", TRAINING])
@@ -31,12 +21,7 @@ _MISTAKE_COLUMNS, _MISTAKE_PIXELS = 6, 96
 
 
 def curves(rows: Sequence[dict[str, float]], best_epoch: int) -> bytes:
-    """Loss and accuracy of training and validation by epoch, side by side.
-
-    Args:
-        rows: Rows of `history.csv`.
-        best_epoch: Epoch whose weights were kept.
-    """
+    """Loss and accuracy by epoch, side by side, from the rows of `history.csv`; marks the epoch whose weights were kept."""
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     _curve(left, rows, best_epoch, "Loss", (history.TRAIN_LOSS, history.CLEAN_LOSS, history.VAL_LOSS))
@@ -105,12 +90,9 @@ def most_confident_mistakes(
 
 @as_written()
 def mistakes(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    confidence: NDArray[np.float32],
+    images: NDArray[np.uint8], labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float32],
     classes: Sequence[str],
-) -> bytes:
+) -> bytes:  # fmt: skip
     """A grid of misclassified images, in the given order, each with its true and its predicted class.
 
     Args:
@@ -137,7 +119,9 @@ def mistakes(
         axes.imshow(rgb, extent=extent, interpolation="nearest", aspect="auto")
         axes.text(left + 0.8, top + 0.18, caption(classes[label], 14), ha="center", fontsize=9, color=INK)
         prediction = f"→ {caption(classes[guess], 14)} {sure:.2f}"
-        axes.text(left + 0.8, top + 0.35, prediction, ha="center", fontsize=9, color=VALIDATION_TEXT, weight="bold")
+        axes.text(
+            left + 0.8, top + 0.35, prediction, ha="center", fontsize=9, color=style.VALIDATION_TEXT, weight="bold"
+        )
     axes.set(xlim=(0, 1.6 * columns), ylim=(1.95 * rows, 0))
     return as_png(figure)
 
@@ -147,7 +131,7 @@ def lr_range(steps: Sequence[dict[str, float]], chosen: float) -> bytes:
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.subplots()
     rates = [step["lr"] for step in steps]
-    axes.plot(rates, [step["loss"] for step in steps], color=TRAIN_MODE, lw=1, label="each batch")
+    axes.plot(rates, [step["loss"] for step in steps], color=style.TRAIN_MODE, lw=1, label="each batch")
     axes.plot(rates, [step["smoothed"] for step in steps], color=TRAINING, lw=2, label="smoothed")
     axes.axvline(chosen, color=VALIDATION, lw=1.5, ls=":", label=f"chosen: {chosen:g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
@@ -165,7 +149,9 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float]], best: int, title: str, 
     train, clean, val = ([row[key] for row in rows] for key in keys)
     marker = "o" if len(rows) == 1 else None
     axes.fill_between(epochs, clean, val, color=VALIDATION, alpha=0.13, linewidth=0, label="gap")
-    axes.plot(epochs, train, color=TRAIN_MODE, lw=1, ls=(0, (4, 3)), marker=marker, label="training, while learning")
+    axes.plot(
+        epochs, train, color=style.TRAIN_MODE, lw=1, ls=(0, (4, 3)), marker=marker, label="training, while learning"
+    )
     axes.plot(epochs, clean, color=TRAINING, lw=2, marker=marker, label="training")
     axes.plot(epochs, val, color=VALIDATION, lw=2, marker=marker, label="validation")
     axes.axvline(best, color=MUTED, lw=1, ls=":", label=f"weights kept (epoch {best})")

@@ -28,9 +28,8 @@ def learning_curve(
     for values, colour, label in ((train, TRAINING, "training"), (val, VALIDATION, "validation")):
         means = [fmean(values[size]) for size in sizes]
         axes.plot(sizes, means, "o-" if values is train else "o", color=colour, label=label, markersize=5)
-        axes.vlines(
-            sizes, [min(values[size]) for size in sizes], [max(values[size]) for size in sizes], color=colour, lw=1
-        )
+        lowest, highest = ([extreme(values[size]) for size in sizes] for extreme in (min, max))
+        axes.vlines(sizes, lowest, highest, color=colour, lw=1)
     fine = np.geomspace(sizes[0], forecast.num_images, 100)
     axes.plot(fine, [1 - law.error(size) for size in fine], color=VALIDATION, lw=1.2, ls="--", label="power law")
     spread = [[forecast.accuracy - forecast.low], [forecast.high - forecast.accuracy]]

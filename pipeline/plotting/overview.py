@@ -1,6 +1,6 @@
 """Draws the first images of each class."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,8 @@ def overview(images: Images, labels: NDArray[np.int64], classes: list[str], titl
     figure = Figure(figsize=(columns * cell_inches + 2.2, len(names) * cell_inches + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    shown: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} if mosaic.shape[2] == 1 else {}
-    axes.imshow(mosaic.squeeze(2) if mosaic.shape[2] == 1 else mosaic, interpolation="nearest", **shown)
+    pixels = mosaic.squeeze(2) if mosaic.shape[2] == 1 else mosaic
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")  # for colours only the last one counts
     cell_pixels = mosaic.shape[0] / len(names)
     rows = [(row + 0.5) * cell_pixels - 0.5 for row in range(len(names))]
     axes.set_yticks(rows, [caption(name, 28) for name in names], parse_math=False)

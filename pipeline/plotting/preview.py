@@ -55,14 +55,7 @@ def preview(prepared: Path, augmented: Path, augment: Augment, classes: list[str
 
 
 def _draw(cells: Images, row_names: list[str], column_names: list[str], title: str) -> bytes:
-    """A table of images with white gaps, as PNG.
-
-    Args:
-        cells: Shape (rows, columns, height, width, channels), in [0, 255].
-        row_names: Name of each row.
-        column_names: Name of each column.
-        title: Title above the table.
-    """
+    """A table of images with white gaps, as PNG; `cells` has the shape (rows, columns, height, width, channels)."""
     from matplotlib.figure import Figure
 
     rows, columns = cells.shape[:2]

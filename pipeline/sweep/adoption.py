@@ -1,7 +1,7 @@
 """Writes the command that gives `params.yaml` the values of a sweep's best job."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ FOLDS = ("prepare.folds", "prepare.fold")
 """Keys that a winner does not decide either: cross-validation chose it, and the next training takes all images again."""
 
 
-def command(conf: Path, params_file: Path, winner: dict[str, Any]) -> str | None:
+def command(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str | None:
     """The `dvc exp run` that adopts `winner`; None where `params.yaml` says the same already.
 
     Args:
@@ -29,7 +29,7 @@ def command(conf: Path, params_file: Path, winner: dict[str, Any]) -> str | None
     return "dvc exp run " + " ".join(f"-S {shlex.quote(change)}" for change in changes)
 
 
-def applied(conf: Path, params_file: Path, winner: dict[str, Any]) -> str:
+def applied(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str:
     """The text of `params_file` once it composes to `winner`, as `dvc exp run -S` would write it, comments kept."""
     import tempfile
 
@@ -42,7 +42,7 @@ def applied(conf: Path, params_file: Path, winner: dict[str, Any]) -> str:
         return copy.read_text()
 
 
-def assignments(conf: Path, params_file: Path, winner: dict[str, Any]) -> list[str]:
+def assignments(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> list[str]:
     """The arguments of `-S`, one after the other, that make `params_file` compose to `winner`."""
     written = validation.read_yaml(params_file)
     now = composition.compose(conf, params_file, []).model_dump()

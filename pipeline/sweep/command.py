@@ -12,11 +12,7 @@ from pipeline.sweep.driver import Surround
 
 
 def multirun(surround: Surround = lambda folder, overrides, config: nullcontext()) -> Multirun:
-    """Make the command line of a stage's sweeps.
-
-    Args:
-        surround: Context manager around all jobs of a sweep.
-    """
+    """Make the command line of a stage's sweeps; `surround` is entered before the jobs of one, and left after them."""
     return partial(_run, surround)
 
 

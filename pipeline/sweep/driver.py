@@ -60,13 +60,9 @@ def create(stage: str, overrides: list[str]) -> Path:
 
 
 def run_listed(
-    stage: str,
-    folder: Path,
-    overrides: list[str],
-    jobs: Sequence[Sequence[str]],
-    run_job: RunJob,
+    stage: str, folder: Path, overrides: list[str], jobs: Sequence[Sequence[str]], run_job: RunJob,
     results: tuple[str, ...] = (),
-) -> None:
+) -> None:  # fmt: skip
     """Run those of `jobs` that are not over, with the launcher of `overrides`; the caller holds the folder.
 
     Args:

@@ -55,13 +55,7 @@ class JoblibLauncher(Launcher):
 def run(number: int, overrides: list[str], hydra_context: Any, config: Any, task: Any, state: Any) -> JobReturn:
     """Compose and run a job in this process, as Hydra's own launchers do.
 
-    Args:
-        number: Number of the job.
-        overrides: Overrides that the job is composed with.
-        hydra_context: Hydra's loader of configurations and its callbacks.
-        config: Configuration of the sweep.
-        task: Runs the job.
-        state: Hydra's singletons in the process of the sweep.
+    `hydra_context` loads configurations, `task` runs the job, and `state` holds Hydra's singletons in the sweep's process.
     """
     from omegaconf import open_dict
 

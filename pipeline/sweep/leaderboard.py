@@ -39,16 +39,13 @@ class Entry:
 
 
 def rank(jobs: Sequence[JobResult], monitor: str) -> list[Entry]:
-    """The jobs that finished as entries, the best mean of `monitor` first.
-
-    Args:
-        jobs: Jobs as `records.results` gives them.
-        monitor: Metric that decides.
-    """
+    """The jobs that finished, from `records.results`, as entries, the best mean of the metric `monitor` first."""
     alike: dict[tuple[str, ...], list[JobResult]] = {}
     for job in jobs:
         if job.best is not None:
-            alike.setdefault(_without_repetition(job.overrides), []).append(job)
+            keys = {override: override.lstrip("+").split("=", 1)[0] for override in job.overrides}
+            own = tuple(override for override in job.overrides if keys[override] not in REPEATED)
+            alike.setdefault(own, []).append(job)
     entries = [Entry(overrides, tuple(members)) for overrides, members in alike.items()]
     sign = -1 if history.higher_is_better(monitor) else 1
     return sorted(entries, key=lambda entry: (sign * entry.mean(monitor), min(job.number for job in entry.jobs)))
@@ -84,7 +81,3 @@ def to_csv(jobs: Sequence[JobResult], monitor: str) -> str:
         values = [values[position[job.number]] for values in columns.values()]
         rows.append(["", job.number, 1, job.status, *values, *[None] * (2 * len(metrics))])
     return tables.to_csv([*head, *(name for metric in metrics for name in (metric, f"{metric}_sd"))], rows)
-
-
-def _without_repetition(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(override for override in overrides if override.lstrip("+").split("=", 1)[0] not in REPEATED)

@@ -57,15 +57,14 @@ def count_jobs(overrides: list[str]) -> int:
     """
     varied = [override for override in parse(overrides) if override.is_sweep_override()]
     for override in varied:
+        text = override.input_line.lstrip("+")
         if not override.is_discrete_sweep():
             raise ConfigError(
-                f"{override.get_key_element().lstrip('+')} must have values to try, such as 0,0.1,0.3; got "
-                f"{override.input_line.lstrip('+')!r}. Give some, or search the interval with hydra/sweeper=optuna."
+                f"{override.get_key_element().lstrip('+')} must have values to try, such as 0,0.1,0.3; got {text!r}. "
+                "Give some, or search the interval with hydra/sweeper=optuna."
             )
         if not list(override.sweep_string_iterator()):
-            raise ConfigError(
-                f"each key of a sweep must have a value; got {override.input_line.lstrip('+')!r}. Give it some."
-            )
+            raise ConfigError(f"each key of a sweep must have a value; got {text!r}. Give it some.")
     return prod(len(list(override.sweep_string_iterator())) for override in varied)
 
 

@@ -94,14 +94,10 @@ def make_plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob, r
             num_jobs = count_jobs(given)
         backend, options = _joblib(section.launcher)
     task = Task(
-        run_job,
-        folder,
-        frozenset(from_file),
-        _environment(_num_threads(section.launcher, num_jobs)),
-        apart=not _is(section.launcher, "BasicLauncher"),
-        parent=os.getpid() if backend == "loky" else None,
+        run_job, folder, frozenset(from_file), _environment(_num_threads(section.launcher, num_jobs)),
+        apart=not _is(section.launcher, "BasicLauncher"), parent=os.getpid() if backend == "loky" else None,
         results=results,
-    )
+    )  # fmt: skip
     log_folder = folder / ".submitit" if "submitit_folder" in section.launcher else None
     return Plan(stage, folder, config, task, arguments, backend, options, log_folder)
 
@@ -133,13 +129,10 @@ def _joblib(launcher: Any) -> tuple[str | None, Mapping[str, Any]]:
         raise ConfigError(
             f"hydra.launcher.n_jobs must be a whole number, -1 for all cores; got {launcher.n_jobs!r}. Set another one."
         )
-    options = OmegaConf.to_container(launcher.options) if launcher.options is not None else _default(launcher.backend)
-    return str(launcher.backend), options  # type: ignore[return-value]
-
-
-def _default(backend: str) -> Mapping[str, Any]:
-    """Ray's pool takes no core for a job, unless it is told to, and may run all of them on one node."""
-    return {"ray_remote_args": {"num_cpus": 1}} if backend == "ray" else {}
+    if launcher.options is not None:
+        return str(launcher.backend), OmegaConf.to_container(launcher.options)  # type: ignore[return-value]
+    # Ray's pool takes no core for a job, unless it is told to, and may run all of them on one node.
+    return str(launcher.backend), {"ray_remote_args": {"num_cpus": 1}} if launcher.backend == "ray" else {}
 
 
 def _num_threads(launcher: Any, num_jobs: int) -> int | None:

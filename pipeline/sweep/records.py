@@ -89,12 +89,7 @@ def status(out: Path) -> str | None:
 
 
 def is_over(out: Path, results: tuple[str, ...] = ()) -> bool:
-    """Whether the job in this folder is not run again.
-
-    Args:
-        out: Folder of the job.
-        results: Names of the errors with which a job that failed counts as over too.
-    """
+    """Whether the job in this folder is not run again; one that failed with an error named in `results` is over too."""
     ended = record(out)
     return ended is not None and ended.is_over(results)
 

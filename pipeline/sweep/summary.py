@@ -1,15 +1,12 @@
 """Prints the ranking of a sweep's jobs, draws it, and prints the command that adopts the best."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pipeline import terminal
 from pipeline.artefacts.run import RunRecord
 from pipeline.errors import ConfigError
 from pipeline.metrics import history
@@ -30,7 +27,7 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     how = "; mean ± sample standard deviation over seeds" if grouped else ""
     title = f"{len(jobs)} jobs, sorted by {monitor} at the best epoch{how}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = terminal.table(title)
     table.add_column("jobs" if grouped else "job", justify="right", overflow="fold", max_width=12)
     table.add_column("what sets it apart", overflow="fold")
     for column in (*(["n"] if grouped else []), "epoch", *shown, "seconds"):
@@ -49,35 +46,24 @@ def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
         own = tuple(override for override in job.overrides if override not in shared)
         cells = [*([""] if grouped else []), job.status, *[""] * len(shown)]
         table.add_row(str(job.number), Text("\n".join((*own, str(job.error)))), *cells, f"{job.seconds:.1f}")
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    terminal.console().print(table)
 
 
 def summarize(folder: Path, jobs: Sequence[JobResult], monitor: str) -> list[Path]:
-    """Write `leaderboard.csv`, and the pictures for which there are enough jobs.
-
-    Args:
-        folder: Folder of the sweep.
-        jobs: Results of the jobs.
-        monitor: Metric that ranks the jobs.
-
-    Returns:
-        The paths of the files.
-    """
+    """Write `leaderboard.csv` and the pictures for which there are enough jobs into `folder`, and give the files' paths."""
     from pipeline.plotting import sweep as sweep_figures
 
     files = {"leaderboard.csv": leaderboard.to_csv(jobs, monitor).encode()}
     finished = [job for job in jobs if job.best is not None]
     settings, scores = leaderboard.settings(finished), [job.best[monitor] for job in finished if job.best is not None]
     if settings and len(finished) > 1:
-        better = history.higher_is_better(monitor)
-        picture = sweep_figures.parallel_coordinates(settings, scores, monitor, higher_is_better=better)
-        files["parallel_coordinates.png"] = picture
+        files["parallel_coordinates.png"] = sweep_figures.parallel_coordinates(
+            settings, scores, monitor, higher_is_better=history.higher_is_better(monitor)
+        )
         importances = importance.measure(settings, scores)
         if importances is None:
-            print(
-                f"no picture of importance: it needs {importance.MIN_JOBS} finished jobs with different results; "
-                f"there are {len(set(scores))}"
-            )
+            needed = f"it needs {importance.MIN_JOBS} finished jobs with different results"
+            print(f"no picture of importance: {needed}; there are {len(set(scores))}")
         else:
             files["importance.png"] = sweep_figures.importances(**asdict(importances), metric=monitor)
     for name, content in files.items():

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
@@ -20,16 +20,21 @@ SPEED_ONLY = ("augment.workers", "augment.backend")
 MAX_VALUE_CHARACTERS = 6000
 
 
-def checkout() -> dict[str, Any]:
+class Checkout(NamedTuple):
     """The fields of `RunOrigin` that tell of git and DVC."""
+
+    git_commit: str | None
+    git_dirty: bool
+    data_hash: str | None
+    dvc_experiment: str | None
+
+
+def checkout() -> Checkout:
+    """Read the state of git and DVC."""
     pinned = lineage.PROJECT / "data.dvc"
     outs = YAML(typ="safe", pure=True).load(pinned.read_text()).get("outs", [{}]) if pinned.exists() else [{}]
-    return {
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "data_hash": outs[0].get("md5"),
-        "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
-    }
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return Checkout(_git("rev-parse", "HEAD"), dirty, outs[0].get("md5"), os.environ.get("DVC_EXP_NAME"))
 
 
 def parameters(record: RunOrigin) -> dict[str, str]:

@@ -90,11 +90,7 @@ class LiveRun:
 
 
 def open_run(store: Store, origin: RunOrigin, settings: Tracking) -> str:
-    """Create the run of a training, or reopen the one that holds it already.
-
-    Returns:
-        The run's id.
-    """
+    """Create the run of a training, or reopen the one that holds it already; gives the run's id."""
     run_id = find_run(store, origin)
     if run_id is not None:
         store.client.update_run(run_id, status="RUNNING")

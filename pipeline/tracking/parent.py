@@ -29,12 +29,9 @@ class Parent:
         self.store, self.run_id, self.incomplete = store, run_id, False
 
     def add(
-        self,
-        files: Sequence[Path],
-        *,
-        metrics: Mapping[str, float] | None = None,
+        self, files: Sequence[Path], *, metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Log files, metrics and tags. A store that went away costs a line on the terminal, no more."""
         if self.store is None or self.run_id is None:
             return

@@ -1,11 +1,13 @@
 """Completes the MLflow run of a training from its folder, and adds the results of later stages."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Tracking
 from pipeline.metrics.history import read_csv
+from pipeline.stage.job import Job
 from pipeline.tracking.live import describe, find_run, metrics_of, open_run, send
 from pipeline.tracking.store import Store, connect
 
@@ -26,17 +28,15 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
     from pipeline.plotting import figures
 
     record, rows = RunRecord.read(folder), read_csv(folder / "history.csv")
-    metrics = [
-        metric for row, time_ms in zip(rows, record.times_ms, strict=True) for metric in metrics_of(row, time_ms)
-    ]
+    timed = zip(rows, record.times_ms, strict=True)
+    metrics = [metric for row, time_ms in timed for metric in metrics_of(row, time_ms)]
     once = {"best_epoch": record.best_epoch, "num_parameters": record.num_parameters}
     metrics += [Metric(key, value, record.times_ms[-1], record.best_epoch) for key, value in once.items()]
     send(store, run_id, metrics)
     names = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv")
     for name in (name for name in names if (folder / name).exists()):
         store.client.log_artifact(run_id, str(folder / name), "training")
-    picture = figures.curves(rows, record.best_epoch)
-    _log_bytes(store, run_id, picture, "curves.png")
+    _log_bytes(store, run_id, figures.curves(rows, record.best_epoch), "curves.png")
     store.client.set_tag(run_id, "goodfit.stop_reason", record.stop_reason)
     if with_model:
         log_model(store, run_id, folder)
@@ -44,15 +44,26 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
     store.client.set_terminated(run_id, "FINISHED")
 
 
+def send_results(
+    job: Job, training: Path, stage: str, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None
+) -> None:
+    """Add the output of a later stage to the training's run, if tracking is enabled; see `attach`.
+
+    A store that is away costs a line on the terminal, no more.
+    """
+    if not job.config.tracking.enabled:
+        return
+    files = sorted(job.out.iterdir())
+    try:
+        print(attach(job.config.tracking, training, stage, job.fingerprint, metrics, files, tags))
+    except Exception as error:
+        print(f"tracking: not sent ({error}); `dvc repro -f -s {stage}` sends it again", file=sys.stderr)
+
+
 def attach(
-    settings: Tracking,
-    folder: Path,
-    stage: str,
-    fingerprint: str,
-    metrics: Mapping[str, float],
-    files: Iterable[Path],
+    settings: Tracking, folder: Path, stage: str, fingerprint: str, metrics: Mapping[str, float], files: Iterable[Path],
     tags: Mapping[str, str] | None = None,
-) -> str:
+) -> str:  # fmt: skip
     """Add the results of a later stage to the run of the training in `folder`. A missing run is rebuilt first.
 
     Args:
@@ -120,13 +131,9 @@ def log_model(store: Store, run_id: str, folder: Path) -> None:
     with warnings.catch_warnings(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
         warnings.simplefilter("ignore")  # what export and mlflow say to each other
         mlflow.pytorch.log_model(
-            served,
-            name="model",
-            signature=signature,
-            input_example=example,
-            pip_requirements=requirements,
+            served, name="model", signature=signature, input_example=example, pip_requirements=requirements,
             metadata={"classes": classes},
-        )
+        )  # fmt: skip
 
 
 def _log_bytes(store: Store, run_id: str, content: bytes, name: str) -> None:

@@ -17,13 +17,8 @@ FILES = ("run.json", "signals.json", "history.csv")
 def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
     """Download the finished training of a run, or those of a sweep's children. Runs that another tool logged are left out.
 
-    Args:
-        settings: Address and experiment of the store.
-        run_id: Id of a training or of a sweep.
-        scratch: Folder for the files.
-
     Yields:
-        The name of each run, and a folder with its `run.json`, `signals.json` and `history.csv`.
+        The name of each run, and a folder in `scratch` with its `run.json`, `signals.json` and `history.csv`.
 
     Raises:
         DataError: The store does not answer or does not know the run.
@@ -44,13 +39,8 @@ def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[
 def histories(settings: Tracking, run_id: str, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
     """Read the metrics that a run, or each of its children, logged step by step, whatever tool logged them.
 
-    Args:
-        settings: Address and experiment of the store.
-        run_id: Id of a run or of a parent run.
-        keys: Names of metrics; those that a run lacks are left out.
-
     Yields:
-        The name of each run, and a row for each step at which all its metrics were logged.
+        The name of each run, and a row for each step at which all its metrics among `keys` were logged.
 
     Raises:
         DataError: The store does not answer or does not know the run.
@@ -73,11 +63,9 @@ def _open(settings: Tracking, run_id: str) -> tuple[Store, list["Run"]]:
     try:
         store = connect(settings)
         run = store.client.get_run(run_id)
-        children = store.client.search_runs(
-            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["attributes.start_time"]
-        )
+        below, by_time = f"tags.`mlflow.parentRunId` = '{run_id}'", ["attributes.start_time"]
+        children = store.client.search_runs([run.info.experiment_id], below, order_by=by_time)
     except MlflowException as error:
-        raise DataError(
-            f"--run must be a run of {address(settings)}; got {run_id!r}: {' '.join(str(error).split())}"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise DataError(f"--run must be a run of {address(settings)}; got {run_id!r}: {reason}") from None
     return store, list(children) or [run]

@@ -19,10 +19,7 @@ from pipeline.tracking.publish import log_model
 def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
     """Open the parent run and let the jobs run; then print the table, log the winner's model and close the run.
 
-    Args:
-        folder: Folder of the sweep, with a folder for each job in it.
-        overrides: Overrides that the user gave on the command line.
-        config: Configuration that all jobs start from; its section `tracking` counts.
+    The arguments are those of `pipeline.sweep.driver.Surround`.
     """
     monitor = config.train.monitor
     with parent_run(config.tracking, folder, "sweep", overrides) as parent:

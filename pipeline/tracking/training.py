@@ -103,21 +103,12 @@ def tracked(settings: Tracking, origin: RunOrigin, working: Path) -> Iterator[Ru
 
 
 def begin(working: Path, **known: Any) -> RunOrigin:
-    """The origin of the interrupted training in `working`, or a new one.
-
-    Args:
-        working: Working folder of the training.
-        known: Fields of `RunOrigin` that the caller knows.
-    """
+    """The origin of the interrupted training in the folder `working`, or a new one with the `known` fields."""
     if (working / RunOrigin.FILE).exists():
         return RunOrigin.read(working)
     origin = RunOrigin(
-        id=uuid.uuid4().hex,
-        mlflow_run_id=None,
-        parent_run_id=os.environ.get(PARENT_VARIABLE),
-        begin=time.time(),
-        **checkout(),
-        **known,
-    )
+        id=uuid.uuid4().hex, mlflow_run_id=None, parent_run_id=os.environ.get(PARENT_VARIABLE), begin=time.time(),
+        **checkout()._asdict(), **known,
+    )  # fmt: skip
     origin.write(working)
     return origin

@@ -113,12 +113,9 @@ class MeasuredImages(Dataset[Batch]):
     """
 
     def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        batch_size: int = MEASURING_BATCH_SIZE,
+        self, images: np.ndarray, labels: np.ndarray, batch_size: int = MEASURING_BATCH_SIZE,
         chosen: np.ndarray | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.images = images
         self.chosen = np.arange(len(labels)) if chosen is None else chosen
         self.labels = labels if chosen is None else labels[chosen]
@@ -156,16 +153,9 @@ class ImageBatches(pl.LightningDataModule):
     """
 
     def __init__(
-        self,
-        prepared: Path,
-        augmented: Path,
-        *,
-        batch_size: int,
-        seed: int,
-        loader_workers: int = 0,
-        augment: Augment | None = None,
-        balanced: bool = False,
-    ) -> None:
+        self, prepared: Path, augmented: Path, *, batch_size: int, seed: int, loader_workers: int = 0,
+        augment: Augment | None = None, balanced: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         images, labels = _split(prepared, "train")
         self.val = MeasuredImages(*_split(prepared, "val"))
@@ -178,19 +168,13 @@ class ImageBatches(pl.LightningDataModule):
         self.order: EpochOrder | None = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        labels = self.train.labels
-        self.order = EpochOrder(
-            len(labels), self.batch_size, derive_seed(self.seed, "order"), labels if self.balanced else None
-        )
+        labels, seed = self.train.labels, derive_seed(self.seed, "order")
+        self.order = EpochOrder(len(labels), self.batch_size, seed, labels if self.balanced else None)
         self.order.set_epoch(self.first_epoch)
         self.train.rank, self.train.num_processes = self._rank_and_size()
         self._require_images_for_each()
-        return _loader(
-            self.train,
-            sampler=self.order,
-            num_workers=self.loader_workers,
-            persistent_workers=self.loader_workers > 0,
-        )
+        workers = self.loader_workers
+        return _loader(self.train, sampler=self.order, num_workers=workers, persistent_workers=workers > 0)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return [_loader(images.part(*self._rank_and_size())) for images in (self.val, self.probe)]
@@ -216,10 +200,8 @@ class ImageBatches(pl.LightningDataModule):
 
     def _require_images_for_each(self) -> None:
         assert self.order is not None
-        smallest, num_val = (
-            self.order.batch_length(len(self.order) - 1),
-            min(len(self.val.labels), len(self.probe.labels)),
-        )
+        smallest = self.order.batch_length(len(self.order) - 1)
+        num_val = min(len(self.val.labels), len(self.probe.labels))
         if self.train.num_processes > min(smallest, num_val):
             raise ConfigError(
                 f"train.devices must leave each process an image of every batch and of validation; got "
@@ -234,11 +216,7 @@ def _loader(images: Dataset[Batch], **settings: Any) -> DataLoader[Batch]:
 
 
 def probe_indices(num_train: int, num_val: int, seed: int) -> np.ndarray:
-    """Sorted indices of the training images on which the clean training loss is measured: as many as in validation.
-
-    Returns:
-        int64 of shape (min(num_train, num_val),).
-    """
+    """Sorted indices of the training images on which the clean training loss is measured: as many as in validation."""
     return np.sort(np.random.default_rng(seed).permutation(num_train)[:num_val])
 
 

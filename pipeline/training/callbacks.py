@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,10 @@ def checkpointing(folder: Path, monitor: str) -> list[ModelCheckpoint]:
 
     Two callbacks, as `save_last` of one writes only in epochs that are also the best so far.
     """
-    every_epoch: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
-    best = ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, mode=mode(monitor), **every_epoch)
-    return [best, ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **every_epoch)]
+    mode = "max" if history.higher_is_better(monitor) else "min"
+    every_epoch = partial(ModelCheckpoint, folder, enable_version_counter=False, save_on_train_epoch_end=True)
+    best = every_epoch(BEST.removesuffix(".ckpt"), monitor, mode=mode)
+    return [best, every_epoch(LAST.removesuffix(".ckpt"))]
 
 
 class EarlyStoppingCallback(pl.Callback):
@@ -136,8 +138,3 @@ class Average(WeightAveraging):
             torch._foreach_lerp_(averages, currents, 1 - now)
 
         super().__init__(use_buffers=True, multi_avg_fn=blend)
-
-
-def mode(monitor: str) -> str:
-    """`max` where a gain is a rise, else `min`."""
-    return "max" if history.higher_is_better(monitor) else "min"

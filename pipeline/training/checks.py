@@ -31,21 +31,16 @@ def measure_signals(network: nn.Module, batches: ImageBatches, num_classes: int,
         initial_loss = float(F.cross_entropy(network.eval()(images), labels))
     network.train()
     return SignalsRecord(
-        initial_loss=initial_loss,
-        initial_loss_expected=math.log(num_classes),
-        one_batch=_one_batch(
-            network, images[:ONE_BATCH_IMAGES], labels[:ONE_BATCH_IMAGES], derive_seed(seed, "checks")
-        ),
-        num_classes=num_classes,
-        num_train=len(batches.train.labels),
-        num_probe=len(batches.probe.labels),
-        num_val=len(batches.val.labels),
-    )
+        initial_loss=initial_loss, initial_loss_expected=math.log(num_classes),
+        one_batch=_one_batch(network, images, labels, derive_seed(seed, "checks")), num_classes=num_classes,
+        num_train=len(batches.train.labels), num_probe=len(batches.probe.labels), num_val=len(batches.val.labels),
+    )  # fmt: skip
 
 
 def _one_batch(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> OneBatch:
     """A copy of the network, without dropout, is trained on one batch with AdamW until every label is right."""
     torch.manual_seed(seed)
+    images, labels = images[:ONE_BATCH_IMAGES], labels[:ONE_BATCH_IMAGES]
     student = copy.deepcopy(network).train()
     for layer in student.modules():
         if isinstance(layer, nn.Dropout | nn.Dropout2d):
@@ -65,10 +60,6 @@ def _one_batch(network: nn.Module, images: Tensor, labels: Tensor, seed: int) ->
     if not math.isfinite(first_loss):
         raise TrainingError(f"the loss of the untrained network must be finite; got {first_loss}. Look at the images.")
     return OneBatch(
-        num_images=len(labels),
-        steps=steps,
-        loss_before=first_loss,
-        loss_after=loss if math.isfinite(loss) else None,
-        accuracy_after=accuracy,
-        passed=accuracy == 1.0,
-    )
+        num_images=len(labels), steps=steps, loss_before=first_loss, loss_after=loss if math.isfinite(loss) else None,
+        accuracy_after=accuracy, passed=accuracy == 1.0,
+    )  # fmt: skip

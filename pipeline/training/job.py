@@ -1,8 +1,7 @@
 """Runs the job of the stage `train`: a training, tracked in MLflow, that goes on after a kill."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.artefacts.dataset import DatasetRecord
@@ -28,22 +27,16 @@ def main(job: Job) -> Callable[[], None]:
     settings = job.config.tracking
     with lock.held(working):
         origin = _origin(job, prepared, augmented, working, address(settings))
-        with _deleted_if_pruned(working), tracked(settings, origin, working) as run:
-            outcome = train(prepared, augmented, working, job.out, job.config, run.log_row)
-            fields = {**dict(origin), **dict(outcome), "mlflow_run_id": run.settle()}
-            RunRecord(**fields).write(job.out)
-            run.finish(job.out)
+        try:
+            with tracked(settings, origin, working) as run:
+                outcome = train(prepared, augmented, working, job.out, job.config, run.log_row)
+                fields = {**dict(origin), **dict(outcome), "mlflow_run_id": run.settle()}
+                RunRecord(**fields).write(job.out)
+                run.finish(job.out)
+        except Pruned:  # never resumed
+            shutil.rmtree(working, ignore_errors=True)
+            raise
     return lambda: shutil.rmtree(working, ignore_errors=True)
-
-
-@contextmanager
-def _deleted_if_pruned(working: Path) -> Iterator[None]:
-    """Deletes the checkpoints of a pruned training, which is never resumed."""
-    try:
-        yield
-    except Pruned:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
 
 
 def _origin(job: Job, prepared: Path, augmented: Path, working: Path, uri: str) -> RunOrigin:

@@ -49,20 +49,11 @@ class Outcome:
 
 
 def train_epochs(
-    module: TrainingModule,
-    batches: ImageBatches,
-    folder: Path,
-    *,
-    seed: int,
-    max_epochs: int,
-    rule: StoppingRule = BEST_BY_VAL_LOSS,
-    ema_decay: float = 0.0,
-    gradient_clip_norm: float | None = None,
-    accelerator: str = "auto",
-    precision: Any = "32-true",
-    on_row: callbacks.OnRow = lambda row, time_ms: None,
+    module: TrainingModule, batches: ImageBatches, folder: Path, *, seed: int, max_epochs: int,
+    rule: StoppingRule = BEST_BY_VAL_LOSS, ema_decay: float = 0.0, gradient_clip_norm: float | None = None,
+    accelerator: str = "auto", precision: Any = "32-true", on_row: callbacks.OnRow = lambda row, time_ms: None,
     extra_callbacks: Sequence[pl.Callback] = (),
-) -> Outcome:
+) -> Outcome:  # fmt: skip
     """Train until `max_epochs`, or until `rule` stops it; go on from `folder` where it holds a checkpoint.
 
     Order, augmentation and dropout depend on the seed and the epoch alone, so a training that was killed and taken up
@@ -154,25 +145,21 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _load(path: Path) -> dict[str, Any] | None:
+def _load(path: Path) -> Any:
     """A checkpoint, read without running code; None where there is none. A damaged one is an error, not a fresh start."""
-    if not path.exists():
-        return None
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise TrainingError(
             f"{path} must be a whole checkpoint; {type(error).__name__} while reading it. "
             f"Delete {path.parent} to train from the start."
         ) from None
-    return content
 
 
 def _remedy(module: TrainingModule, folder: Path) -> str:
     best = _load(folder / callbacks.BEST)
     kept = f"The weights of epoch {best['epoch'] + 1} are in {folder / callbacks.BEST}. " if best else ""
-    lr = module.optimizer_settings["lr"]
-    return f"{kept}Lower optimizer.lr (it is {lr:g}) or the penalties."
+    return f"{kept}Lower optimizer.lr (it is {module.lr:g}) or the penalties."
 
 
 def _print_row(max_epochs: int) -> Callable[[callbacks.Row], None]:

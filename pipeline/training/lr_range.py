@@ -5,15 +5,15 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.config.schema import SGD, AdamW
 from pipeline.errors import TrainingError
-from pipeline.storage import tables
 from pipeline.training.batches import TrainingImages
 from pipeline.training.optimizers import build_optimizer
 
@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 
 def lr_range(
-    network: nn.Module, images: TrainingImages, *, batch_size: int, optimizer: dict[str, Any], seed: int
+    network: nn.Module, images: TrainingImages, *, batch_size: int, optimizer: SGD | AdamW, seed: int
 ) -> list[Step]:
     """Train a copy of the network while the learning rate grows by the same factor at each step (Smith 2017, section 3.3,
     https://arxiv.org/abs/1506.01186), until the loss has grown `DIVERGED`-fold.
@@ -41,11 +41,11 @@ def lr_range(
         network: Network to copy; it stays as it is, and so does torch's global generator.
         images: Training images, drawn as in the first epochs of a training.
         batch_size: Number of images in a step.
-        optimizer: `name` and settings of the optimiser; its `lr` does not count.
+        optimizer: Settings of the optimiser; its `lr` does not count.
         seed: Seed of the order of the images and of dropout.
     """
     network_copy = copy.deepcopy(network).train()
-    copy_optimizer = build_optimizer(network_copy.parameters(), **{**optimizer, "lr": LOWEST})
+    copy_optimizer = build_optimizer(network_copy.parameters(), optimizer, LOWEST)
     generator = np.random.default_rng(seed)
     steps: list[Step] = []
     average = 0.0
@@ -85,12 +85,7 @@ def suggestion(steps: Sequence[Step]) -> float:
     return float(f"{lowest.lr / 10:.2g}")
 
 
-def to_csv(steps: Sequence[Step]) -> str:
-    """The steps as CSV; floats read back bit for bit."""
-    return tables.to_csv(Step._fields, steps)
-
-
 def read_csv(path: Path) -> list[Step]:
-    """The steps that `to_csv` wrote."""
+    """The steps of `lr_range.csv`, bit for bit."""
     with path.open(newline="") as file:
         return [Step(*(float(row[name]) for name in Step._fields)) for row in csv.DictReader(file)]

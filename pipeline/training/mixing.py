@@ -49,7 +49,8 @@ def _mixup(images: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tenso
 
     Each image has a λ of its own: the gradient of a batch then varies less than with one λ for all.
     """
-    share, partner = _beta(alpha, len(images)).to(images.device), _permutation(images)
+    share = _beta(alpha, len(images)).to(images.device)
+    partner = torch.randperm(len(images)).to(images.device)
     blended = torch.lerp(images[partner].float(), images.float(), share[:, None, None, None])
     return blended, torch.lerp(targets[partner], targets, share[:, None])
 
@@ -59,7 +60,7 @@ def _cutmix(images: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tens
 
     A label's share is that of the pixels which are really left, as the border cuts rectangles off.
     """
-    partner = _permutation(images)
+    partner = torch.randperm(len(images)).to(images.device)
     sides = (1 - _beta(alpha, len(images))).sqrt()
     inside = _rectangles(images, sides, sides)
     share = 1 - inside.float().mean(dim=(1, 2, 3))[:, None]
@@ -81,11 +82,8 @@ def _erase(images: Tensor, probability: float) -> Tensor:
 def _rectangles(images: Tensor, heights: Tensor, widths: Tensor, whole: bool = False) -> Tensor:
     """A mask (batch, height, width, 1), true in a rectangle of each image at a random place.
 
-    Args:
-        images: Images of shape (batch, height, width, channels).
-        heights: Heights of the rectangles, as shares of the image's height, of shape (batch,).
-        widths: Widths, likewise.
-        whole: Keeps rectangles within the image; otherwise only their centres are.
+    `heights` and `widths` are shares of the image's, of shape (batch,). With `whole` the rectangles lie within the image,
+    otherwise only their centres do.
     """
     spans = []
     for length, shares in ((images.shape[1], heights), (images.shape[2], widths)):
@@ -95,10 +93,6 @@ def _rectangles(images: Tensor, heights: Tensor, widths: Tensor, whole: bool = F
         pixels = torch.arange(length)
         spans.append((pixels >= first[:, None]) & (pixels < (first + span)[:, None]))
     return (spans[0][:, :, None, None] & spans[1][:, None, :, None]).to(images.device)
-
-
-def _permutation(images: Tensor) -> Tensor:
-    return torch.randperm(len(images)).to(images.device)
 
 
 def _beta(alpha: float, count: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Minimises cross-entropy and penalties, and measures each epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.config.schema import SGD, AdamW, Cosine, WarmupScheduler
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
 from pipeline.model import penalties
@@ -28,8 +30,9 @@ class TrainingModule(pl.LightningModule):
 
     Args:
         network: Network from images uint8 (batch, height, width, channels) to logits (batch, classes).
-        optimizer: `name` (`sgd` or `adamw`) and settings of the optimiser.
-        scheduler: `name` (`constant`, `one_cycle` or `cosine`) and settings of the learning rate schedule.
+        optimizer: Settings of the optimiser.
+        scheduler: Settings of the learning rate schedule.
+        lr: Highest learning rate of the schedule, in place of `optimizer.lr`.
         mix: Function applied to each training batch, such as mixup; None: images and labels stay as they are.
         l1: Weight λ of the penalty λ·Σ|w|.
         l1_as: `proximal` moves each weight towards 0 after each step, by λ times what a gradient of 1 would have moved it,
@@ -46,22 +49,13 @@ class TrainingModule(pl.LightningModule):
     class_weights: Tensor | None
 
     def __init__(
-        self,
-        network: nn.Module,
-        *,
-        optimizer: dict[str, Any],
-        scheduler: dict[str, Any],
-        mix: Mix | None = None,
-        l1: float = 0.0,
-        l1_as: str = "proximal",
-        l2: float = 0.0,
-        l2_as: str = "decay",
-        label_smoothing: float = 0.0,
-        class_weights: Tensor | None = None,
-    ) -> None:
+        self, network: nn.Module, *, optimizer: SGD | AdamW, scheduler: WarmupScheduler | Cosine, lr: float,
+        mix: Mix | None = None, l1: float = 0.0, l1_as: str = "proximal", l2: float = 0.0, l2_as: str = "decay",
+        label_smoothing: float = 0.0, class_weights: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
-        self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
+        self.optimizer_settings, self.scheduler_settings, self.lr = optimizer, scheduler, lr
         self.mix, self.label_smoothing = mix, label_smoothing
         self.l1, self.l2 = l1, l2
         self.l1_penalty, self.l1_threshold = (l1, 0.0) if l1_as == "subgradient" else (0.0, l1)
@@ -112,10 +106,10 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         images, labels = batch
         name = ("val", "train_clean")[dataloader_idx]
-        with _DeadUnits(self.network, watch=name == "train_clean" and batch_index == 0) as dead:
+        with _watched_relus(self.network, watch=name == "train_clean" and batch_index == 0) as alive:
             logits = self.network(images)
-        if dead.alive is not None:
-            self.alive = dead.alive
+        if alive:
+            self.alive = torch.cat(alive)
         self._add(name, logits, labels, F.cross_entropy(logits, labels))
         if name == "val":
             surplus = _surplus_confidence(logits, labels)
@@ -124,7 +118,8 @@ class TrainingModule(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.l2_decay:
             penalties.decay_(self.penalized, optimizer.param_groups[0]["lr"] * self.l2_decay)
-        if self.trainer.fit_loop.epoch_loop.batch_idx % self._sampling_stride() == 0:
+        stride = max(1, int(self.trainer.num_training_batches) // SAMPLED_STEPS)
+        if self.trainer.fit_loop.epoch_loop.batch_idx % stride == 0:
             gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
             self.sampled.setdefault(history.GRADIENT_NORM, []).append(nn.utils.get_total_norm(gradients))
             self.weights_before = [parameter.detach().clone() for parameter in self.penalized]
@@ -135,13 +130,10 @@ class TrainingModule(pl.LightningModule):
             ratio = nn.utils.get_total_norm(steps) / nn.utils.get_total_norm(self.weights_before).clamp_min(1e-30)
             self.sampled.setdefault(history.UPDATE_RATIO, []).append(ratio.detach())
             self.weights_before = []
-        if self.device.type == "cpu":  # on an accelerator this would wait for the device at every step
-            self._refuse_bad_loss(outputs["loss"], batch_index)
-
-    def _refuse_bad_loss(self, loss: Tensor, batch_index: int) -> None:
-        if not torch.isfinite(loss):
+        # On an accelerator this would wait for the device at every step.
+        if self.device.type == "cpu" and not torch.isfinite(outputs["loss"]):
             raise TrainingError(
-                f"the loss must be finite; it became {loss.item()} at step {self.global_step}, "
+                f"the loss must be finite; it became {outputs['loss'].item()} at step {self.global_step}, "
                 f"batch {batch_index + 1} of epoch {self.current_epoch + 1}."
             )
 
@@ -169,8 +161,8 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         total_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer = build_optimizer(self.parameters(), **self.optimizer_settings)
-        scheduler = build_scheduler(optimizer, total_steps, **self.scheduler_settings)
+        optimizer = build_optimizer(self.parameters(), self.optimizer_settings, self.lr)
+        scheduler = build_scheduler(optimizer, total_steps, self.scheduler_settings)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:
@@ -218,9 +210,6 @@ class TrainingModule(pl.LightningModule):
             batch = torch.stack([loss.detach() * counted, one * counted, right.sum() * one, one * len(targets)])
             self.sums[name] = self.sums[name] + batch if name in self.sums else batch
 
-    def _sampling_stride(self) -> int:
-        return max(1, int(self.trainer.num_training_batches) // SAMPLED_STEPS)
-
 
 def _surplus_confidence(logits: Tensor, labels: Tensor) -> Tensor:
     """Confidence minus correctness, summed over the images of each bin of confidence; shape (bins,).
@@ -233,27 +222,19 @@ def _surplus_confidence(logits: Tensor, labels: Tensor) -> Tensor:
     return surplus.index_add_(0, bins, confidence.double() - (predicted == labels).double())
 
 
-class _DeadUnits:
-    """Finds ReLU units (channels, or features of a linear layer) that are 0 for every image of a batch.
+@contextmanager
+def _watched_relus(network: nn.Module, *, watch: bool) -> Iterator[list[Tensor]]:
+    """Within the block, each ReLU adds bool (units,) to the list: false for a unit (a channel, or a feature of a linear
+    layer) that is 0 for every image of the batch."""
+    alive: list[Tensor] = []
 
-    Attributes:
-        alive: bool of shape (units,), false for those; None where no unit is watched.
-    """
+    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        alive.append((output > 0).transpose(0, 1).flatten(1).any(1))
 
-    def __init__(self, network: nn.Module, *, watch: bool) -> None:
-        self.layers = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)] if watch else []
-        self.seen: list[Tensor] = []
-        self.alive: Tensor | None = None
-
-    def __enter__(self) -> "_DeadUnits":
-        self.hooks = [layer.register_forward_hook(self._record) for layer in self.layers]
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for hook in self.hooks:
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)] if watch else []
+    hooks = [layer.register_forward_hook(record) for layer in layers]
+    try:
+        yield alive
+    finally:
+        for hook in hooks:
             hook.remove()
-        if self.seen:
-            self.alive = torch.cat(self.seen)
-
-    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.seen.append((output > 0).transpose(0, 1).flatten(1).any(1))

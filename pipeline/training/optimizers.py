@@ -6,34 +6,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.schema import SGD, AdamW, Cosine, WarmupScheduler
+
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
 """Factors of the learning rate before the warm-up and after the last step."""
 
 
-def build_optimizer(parameters: Any, name: str, **settings: Any) -> torch.optim.Optimizer:
-    """`sgd` or `adamw`, whose own weight decay stays off: decay is applied apart, alike for both."""
-    if name == "sgd":
-        return torch.optim.SGD(parameters, settings["lr"], settings["momentum"], nesterov=settings["nesterov"])
-    betas = (settings["beta1"], settings["beta2"])
-    return torch.optim.AdamW(parameters, settings["lr"], betas, weight_decay=0.0, fused=True)
+def build_optimizer(parameters: Any, settings: SGD | AdamW, lr: float) -> torch.optim.Optimizer:
+    """The optimiser of `settings`; its own weight decay stays off, as decay is applied apart, alike for all optimisers."""
+    if isinstance(settings, SGD):
+        return torch.optim.SGD(parameters, lr, settings.momentum, nesterov=settings.nesterov)
+    return torch.optim.AdamW(parameters, lr, (settings.beta1, settings.beta2), weight_decay=0.0, fused=True)
 
 
 def build_scheduler(
-    optimizer: torch.optim.Optimizer, total_steps: int, name: str, **settings: Any
+    optimizer: torch.optim.Optimizer, total_steps: int, settings: WarmupScheduler | Cosine
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The learning rate as a function of progress; unlike torch's OneCycleLR it also takes trainings of a few steps."""
 
     def factor(step: int) -> float:
         progress = min(1.0, step / max(1, total_steps - 1))
-        warmup = settings["warmup_fraction"]
+        warmup = settings.warmup_fraction
         if progress < warmup:
-            if name == "one_cycle":
+            if settings.name == "one_cycle":
                 return _cosine(ONE_CYCLE_START, 1.0, progress / warmup)
             return (step + 1) / (math.ceil(warmup * max(1, total_steps - 1)) + 1)
         rest = (progress - warmup) / (1 - warmup)
-        if name == "one_cycle":
+        if settings.name == "one_cycle":
             return _cosine(1.0, ONE_CYCLE_END, rest)
-        return _cosine(1.0, settings["final_fraction"], rest) if name == "cosine" else 1.0
+        return _cosine(1.0, settings.final_fraction, rest) if isinstance(settings, Cosine) else 1.0
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 

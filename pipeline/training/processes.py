@@ -120,10 +120,8 @@ def _launched(devices: int, follower: Sequence[str]) -> Iterator[Any]:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
 
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
-    store, threads = (
-        distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False),
-        torch.get_num_threads(),
-    )
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    threads = torch.get_num_threads()
     share = max(1, threads // devices)
     common = {
         **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(devices)),
