@@ -61,7 +61,7 @@ def rates(name: str, images: np.ndarray, workers: int, rounds: int) -> tuple[flo
 
 
 def start_seconds(workers: int) -> float:
-    """From nothing to the first image of each of `workers` new processes."""
+    """Seconds until each of `workers` new processes has made its first image."""
     get_reusable_executor().shutdown(wait=True)
     pipeline, image = build(["HorizontalFlip"], 8, 1), np.zeros((1, 8, 8, 1), np.uint8)
     return seconds(

@@ -152,7 +152,7 @@ def measure(name: str, images: np.ndarray, seeds: int, picture: Path | None) -> 
 
 
 def rms(first: np.ndarray, second: np.ndarray) -> float:
-    """Of the difference of the pixels, one of the images mirrored if that is less."""
+    """Root of the mean squared difference of the pixels of two images, one of them mirrored where that is less."""
     return min(float(np.sqrt(np.square(first.astype(float) - each).mean())) for each in (second, second[:, ::-1]))
 
 

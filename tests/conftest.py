@@ -1,4 +1,4 @@
-"""What tests share: small generated data, and a copy of the project in which commands run as a user runs them."""
+"""Shared by all tests: small generated data, and a copy of the project in which commands run as a user runs them."""
 
 import atexit
 import functools
@@ -74,7 +74,7 @@ def make_augmented(tmp_path: Path) -> Callable[..., Path]:
 
 
 def environment() -> dict[str, str]:
-    """Of a user's shell with the virtual environment active, without what DVC, MLflow or the tests added."""
+    """Environment of a user's shell with the virtual environment active, without the variables of DVC, MLflow and the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "GOODFIT_"))}
     scripts = str(Path(sys.executable).parent)
     return {

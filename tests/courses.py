@@ -25,7 +25,7 @@ def course(train: Series, val: Series, **changes: Any) -> Course:
 
 
 def rising(start: float, end: float, epochs: int, rate: float = 0.5) -> Series:
-    """From `start` towards `end`, settled in the last half."""
+    """A curve from `start` towards `end` that settles in the last half."""
     return end - (end - start) * np.exp(-rate * np.arange(epochs))
 
 

@@ -22,7 +22,7 @@ MAX_BYTES_PER_PIXEL = 25
 
 
 def outcome(mutated: Mutated) -> tuple[str, str | None]:
-    """What came of it, and what is wrong with that, if anything is."""
+    """Result of decoding one file, and the fault in it, if there is one."""
     begin = time.perf_counter()
     try:
         pixels = decode(mutated.data, MAX_PIXELS)

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class WebServer:
-    """What the server serves and how it misbehaves; a test changes it at any time.
+    """Files that the server serves, and its misbehaviour; a test changes both at any time.
 
     Attributes:
         url: Its address.

@@ -26,7 +26,7 @@ OWN = list(OPTIONS_OF)
 def description(
     name: str, *, num_classes: int = 10, channels: int = 1, size: int = 32, **options: Any
 ) -> dict[str, Any]:
-    """What `pipeline.model.build` takes."""
+    """Arguments of `pipeline.model.build`."""
     mean, std = [0.25] * channels, [0.5] * channels
     shape = {"num_classes": num_classes, "channels": channels, "size": size, "mean": mean, "std": std}
     return {"name": name, **shape, **OPTIONS_OF[name], **options}

@@ -22,7 +22,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "RandomResizedCrop": {"size": ["size", "size"], "scale": [0.7, 1]}, "Pad": {"padding": 1},
     "Erasing": {"scale": [0.02, 0.2]}, "ColorJitter": {"hue": 0.1},
 }  # fmt: skip
-"""Where the library's own defaults leave no room to grow, or its transform needs some."""
+"""Arguments for transforms whose defaults leave no room to grow, or that need some."""
 
 
 def blobs(count: int, channels: int = 3) -> np.ndarray:

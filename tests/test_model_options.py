@@ -1,4 +1,4 @@
-"""What the keys that networks share do, tried on all of them."""
+"""Tests the keys that networks share on all networks."""
 
 import sys
 from types import SimpleNamespace

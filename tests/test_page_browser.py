@@ -49,7 +49,7 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the page wrote to the console, threw, or asked the network for."""
+    """Messages on the console, errors and network requests of the page."""
     return []
 
 

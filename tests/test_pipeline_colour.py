@@ -54,7 +54,7 @@ def with_data(config: Config, **changed: Any) -> Config:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """What fetch, prepare and augment make of the archive."""
+    """The output of fetch, prepare and augment for the archive."""
     root = tmp_path_factory.mktemp("colour")
     made = Project(root, chosen(root / "configuration"))
     with web_server() as server:

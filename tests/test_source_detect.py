@@ -21,7 +21,7 @@ PNG = b"\x89PNG"
 
 
 def found(root: Path, files: Mapping[str, bytes | str], **asked: Any) -> Layout:
-    """What a folder with these files is found to be."""
+    """The layout that is detected in a folder with these files."""
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data if isinstance(data, bytes) else data.encode())

@@ -32,7 +32,7 @@ IMAGES = {f"{label}/{place}.png": f"{label} {place}".encode() * 50 for label in 
 
 
 def fetched(tmp_path: Path, source: Path | str, out: str = "out", **changed: Any) -> RawDataset:
-    """What `prepare` reads of a source."""
+    """The dataset that `prepare` reads from a source."""
     values: dict[str, Any] = dict(
         name="folder", source=str(source), layout=None, table=None, columns={}, classes=None, title=None, licence="none",
         max_file_megabytes=1.0, max_gigabytes=0.01, storage_options={},

@@ -1,4 +1,4 @@
-"""Which key of a sweep moved its result: a known function is recognised, and noise is called noise."""
+"""Tests the importance of a sweep's keys: a known function is recognised, and noise is called noise."""
 
 import numpy as np
 import pytest

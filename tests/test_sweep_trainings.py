@@ -92,7 +92,7 @@ def table(project: Path) -> str:
 
 
 def check_runs(project: Path) -> None:
-    """Of a sweep that was resumed: one parent with one child for each job, all finished, with every epoch."""
+    """Check the runs of a resumed sweep: one parent with one child for each job, all finished, with every epoch."""
     runs = all_runs(project)
     assert Counter(run.info.status for run in runs) == {"FINISHED": 5}
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")

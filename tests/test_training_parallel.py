@@ -67,7 +67,7 @@ def run_case(
 
 
 def run_cases(prepared: Path, augmented: Path, root: Path) -> dict[str, Outcome]:
-    """What each process does; the last training is once more from where it was after its first epoch."""
+    """Work of each process; the last training resumes after its first epoch."""
     folder, earlier = root / "random", root / "random, earlier"
 
     def keep(row: dict[str, float], time_ms: int) -> None:
@@ -97,7 +97,7 @@ def follow(prepared: str, augmented: str, root: str) -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Of the prepared and of the augmented images, and where trainings work."""
+    """Folders of the prepared and of the augmented images, and the working folder of trainings."""
     root, generator = tmp_path_factory.mktemp("parallel"), np.random.default_rng(0)
     for split, count in {"train": 203, "val": 61}.items():
         labels = np.arange(count, dtype=np.int64) % 3
@@ -113,7 +113,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
 
 @pytest.fixture(scope="module")
 def together(folders: tuple[Path, Path, Path]) -> dict[str, Outcome]:
-    """What two processes make of each case."""
+    """Results of each case with two processes."""
     with leading(2, "cpu", FOLLOWER) as group:
         group.begin(**dict(zip(("prepared", "augmented", "root"), map(str, folders), strict=True)))
         return run_cases(*folders)

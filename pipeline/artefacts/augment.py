@@ -6,7 +6,7 @@ from pipeline.artefacts.artefact import Artefact
 
 
 class AugmentRecord(Artefact, file="augment.json", stage="augment"):
-    """What `build/augment/` holds, or what training is to draw itself.
+    """The copies in `build/augment/`, or the transforms that training is to draw itself.
 
     Attributes:
         name: Name of the preset.

@@ -7,7 +7,7 @@ SPLITS = ("train", "val", "confirm", "test")
 
 
 class DatasetRecord(Artefact, file="dataset.json", stage="prepare"):
-    """What the arrays in `build/prepare/` hold.
+    """The arrays in `build/prepare/`.
 
     Attributes:
         name: Name of the dataset.
@@ -17,7 +17,7 @@ class DatasetRecord(Artefact, file="dataset.json", stage="prepare"):
         counts: Number of images of each class, by split.
         mean: Mean of each channel over the training split, with values in [0, 1].
         std: Standard deviation of each channel, likewise.
-        source: Where the images come from, for people.
+        source: Origin of the images, for people.
         licence: Licence of the images.
         files: SHA-256 of the arrays and ids of each split, by their path in the folder.
     """

@@ -28,7 +28,7 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose", shows_v
         confidence: Distance from the nearest threshold, in [0, 1].
         nearest: Verdict whose threshold is nearest.
         sentence: The verdict with its numbers, in one sentence.
-        meaning: What the verdict says of the two curves.
+        meaning: Meaning of the verdict for the two curves.
         rule: Name of the rule that fired.
         epoch: Epoch whose weights were judged, counted from 1; None for the end of the training.
         evidence: Measured values by name, with their intervals where they have one.
@@ -36,7 +36,7 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose", shows_v
         flags: Remarks beside the verdict, by name.
         not_judged: Rules that could not be judged.
         settled_by: Measurement that would settle an inconclusive verdict; empty otherwise.
-        prescriptions: What to change, the most promising first.
+        prescriptions: Changes to try, the most promising first.
     """
 
     training: str | None

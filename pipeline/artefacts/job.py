@@ -13,7 +13,7 @@ OVER = (FINISHED, PRUNED)
 
 
 class JobRecord(Artefact, file="job.json", stage="sweep"):
-    """How a job ended.
+    """The end of a job.
 
     Attributes:
         overrides: Overrides that set the job apart from the others of its sweep.

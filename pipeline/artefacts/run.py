@@ -16,7 +16,7 @@ class RunDataset(Record):
 
 
 class RunOrigin(Artefact, file="run.json", stage="train"):
-    """What is known when a training begins; lies in its working folder until it ends.
+    """The facts that are known when a training begins. The file lies in its working folder until the training ends.
 
     Attributes:
         id: Our own id of the weights, 32 hexadecimal digits.
@@ -56,20 +56,20 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
 
 
 class Saving(Record):
-    """What early stopping saved: the epochs that were not trained, and the time that they would have taken."""
+    """The epochs that early stopping saved, and the time that they would have taken."""
 
     saved_epochs: int
     saved_seconds: float
 
 
 class RunOutcome(Record):
-    """How a training went.
+    """The outcome of a training.
 
     Attributes:
         best_epoch: Epoch whose weights were kept, counted from 1.
         epochs: Number of epochs that were trained.
         stop_reason: Why the training ended, as a clause.
-        early_stopping: What early stopping saved.
+        early_stopping: Epochs and time that early stopping saved.
         lr: Highest learning rate of the schedule.
         seconds: Time of all epochs together.
         times_ms: Unix time of the end of each epoch, in milliseconds.

@@ -27,7 +27,7 @@ class SourcePart(Record):
 
 
 class SourceRecord(Artefact, file="source.json", stage="fetch"):
-    """What the files in `downloads/` and `data/` are.
+    """The files in `downloads/` and `data/`.
 
     Attributes:
         name: Name of the dataset.
@@ -38,7 +38,7 @@ class SourceRecord(Artefact, file="source.json", stage="fetch"):
         columns: Columns of Parquet files by their role; None where their names are the usual ones.
         classes: Names of the classes, in the order of the labels; None where the labels themselves are the names.
         licence: Licence of the images.
-        source: Where the images come from, for people.
+        source: Origin of the images, for people.
         files: SHA-256 of each file, by name.
     """
 

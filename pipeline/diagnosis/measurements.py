@@ -47,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What the rules know of a course.
+    """The measurements of a course that the rules read.
 
     Single epochs are noisy. So the end of a curve is the median of its last tenth, of three epochs at least, and the shape
     of a curve is read off its running median over as many epochs. `train`, `val` and `gap` are those of the kept epoch,

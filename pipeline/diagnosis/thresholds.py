@@ -25,7 +25,7 @@ class Thresholds:
         thrown: Ratio of the first epoch's loss, also while learning, to the guessing loss above which it was thrown off too.
         ahead: Largest lead of validation over training.
         falling: Largest relative fall of a loss in the last quarter of the epochs that counts as settled.
-        last_step: Of a training with few epochs: share of the whole fall in the last step above which it still learns.
+        last_step: Share of the whole fall that the last step of a short training must exceed for it to be still learning.
         hopeless_loss: Share of the guessing loss below which a validation loss has little left to fall.
         learned_loss: Share of the guessing loss below which a training loss has little left to fall.
         small_gap: Gap below which `still_learning` is tried before `overfitting`.

@@ -37,7 +37,7 @@ class Suspects:
     classes: list[str]
 
     def sentence(self) -> str:
-        """How many labels look wrong, and to which method."""
+        """The number of labels that look wrong, and the method that found them."""
         return (
             f"Of {self.audit.num_images:,} training images, {self.audit.share:.0%} look as if they were of another class, to "
             f"a logistic regression on pixels that was cross-validated and is right on {self.audit.accuracy:.0%} of them"

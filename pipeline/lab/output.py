@@ -88,13 +88,13 @@ def print_result(rounds: RoundsRecord, patch: str) -> None:
 
 
 def headline(rounds: RoundsRecord) -> str:
-    """What a cure adopted, and why it ended."""
+    """The changes that a cure adopted, and the reason why it ended."""
     result = f"Adopted: {', '.join(rounds.adopted)}" if rounds.adopted else "Nothing was adopted"
     return f"{result}. It ended because {rounds.reason}."
 
 
 def worth_of_data(rounds: RoundsRecord) -> str:
-    """What more training images promise; empty where that was not measured."""
+    """The promise of more training images; empty where it was not measured."""
     gain = rounds.more_data
     if gain is None:
         return ""

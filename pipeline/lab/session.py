@@ -116,7 +116,7 @@ def argument_parser(command: str, description: str | None, subject: str) -> argp
     Args:
         command: Name of the command.
         description: Docstring of its module.
-        subject: What the overrides configure, for the help.
+        subject: Name of what the overrides configure, for the help.
     """
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog=f"python -m pipeline.{command}", description=description, formatter_class=raw)

@@ -20,8 +20,8 @@ class CureResults:
     Attributes:
         rounds: Record of the cure.
         config: Configuration of the user.
-        headline: What was adopted, and why the cure ended.
-        worth_of_data: What more training images promise; empty where that was not measured.
+        headline: Adopted changes, and the reason why the cure ended.
+        worth_of_data: Promise of more training images; empty where it was not measured.
         patch: Change of `params.yaml` as a diff.
         command: Command that repeats the cure.
         suspects: Sentence about labels that look wrong; empty where the data are not at fault.

@@ -133,7 +133,7 @@ def _stops_in_hindsight(inputs: ReportInputs, monitor: str) -> list[early_stoppi
 
 
 def _saved(saving: Saving) -> str:
-    """What early stopping saved, in one sentence.
+    """One sentence about the epochs that early stopping saved.
 
     >>> _saved(Saving(saved_epochs=12, saved_seconds=61.2)), _saved(Saving(saved_epochs=0, saved_seconds=0.0))
     ('Early stopping left out 12 epochs, about 1 min 1 s.', '')

@@ -1,1 +1,1 @@
-"""How a stage starts and ends: its command line, its job, signals, fingerprints and inputs."""
+"""Starts and ends a stage: its command line, its job, signals, fingerprints and inputs."""

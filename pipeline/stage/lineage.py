@@ -230,7 +230,7 @@ def _prune() -> None:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What `dvc.yaml` declares that a stage depends on: configuration keys, and source files and folders."""
+    """The dependencies of a stage that `dvc.yaml` declares: configuration keys, and source files and folders."""
 
     keys: list[str]
     sources: list[str]

@@ -84,7 +84,7 @@ def num_processes(asked: int | None, seconds: float, start_seconds: float) -> in
 
 
 def results(jobs: Iterable[Any], processes: int) -> Iterable[Any]:
-    """What joblib's `jobs` give, one by one as they end, in any order; from Ray, which cannot, all at its end."""
+    """Yield the results of joblib's `jobs` in the order in which they end; Ray gives all of them at its end."""
     from joblib import Parallel
     from joblib.parallel import get_active_backend
 

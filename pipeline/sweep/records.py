@@ -22,7 +22,7 @@ class JobResult:
         number: Number of the job in its sweep.
         folder: Folder of the job.
         overrides: Overrides that set the job apart from the others.
-        status: How the job ended.
+        status: Status in which the job ended.
         error: Why it did not finish; None where it did.
         seconds: Time that the job took.
         best: Row of the history at the best epoch; None where the job did not finish.
@@ -83,7 +83,7 @@ def record(out: Path) -> JobRecord | None:
 
 
 def status(out: Path) -> str | None:
-    """How the job in this folder ended; None while it has not."""
+    """The status in which the job in this folder ended; None while it has not."""
     ended = record(out)
     return None if ended is None else ended.status
 
