@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipeline.metrics import history
+from pipeline.stage import lineage
 from tests.conftest import command_runner, environment
 
 
@@ -124,7 +125,8 @@ def test_a_job_trains_on_data_made_with_its_own_configuration(ready: Path) -> No
     assert "prepare has not run with this configuration yet" in done.stdout
     out = next(ready.glob("outputs/train/*"))
     record, signals = (json.loads((out / name).read_text()) for name in ("run.json", "signals.json"))
-    cached = ready / "build" / "cache" / f"prepare-{record['prepare_fingerprint']}"
+    (cached,) = ready.glob("build/cache/prepare-*")
+    assert lineage.content("prepare", cached) == record["prepare_fingerprint"]
     assert signals["num_train"] == 100 == sum(json.loads((cached / "dataset.json").read_text())["counts"]["train"])
     assert before == {path: path.stat().st_mtime_ns for path in (ready / "build" / "prepare").rglob("*")}
     again = command_runner(ready)(
