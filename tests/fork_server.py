@@ -5,7 +5,7 @@ a `dvc repro`. `fork_server` gives environment variables that put a program `pyt
 `python -m pipeline.…` to the server, with its folder, environment, input and output, and ends with its exit code; any other use
 of it is Python's own.
 
-For commands that run to their end: a signal to that program does not reach the command.
+For commands that run to their end: a signal to that program, or a limit of its resources, does not reach the command.
 """
 
 import importlib
@@ -98,7 +98,7 @@ def _answer(connection: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
-    sys.path.insert(0, folder)
+    sys.path[:0] = [folder, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -153,7 +154,8 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written(ready: Path, stage:
 
 def test_a_full_disk_is_told_in_one_sentence(ready: Path) -> None:
     shutil.rmtree(ready / "build" / "prepare")
-    limited = "ulimit -f 20; trap '' XFSZ; exec python -m pipeline.prepare --config build/config.yaml"  # 20 KB a file
+    command = f"exec {sys.executable} -m pipeline.prepare --config build/config.yaml"
+    limited = f"ulimit -f 20; trap '' XFSZ; {command}"  # 20 KB a file
     done = command_runner(ready)("bash", "-c", limited, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr and not (ready / "build" / "prepare").exists()
