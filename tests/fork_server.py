@@ -8,6 +8,8 @@ of it is Python's own.
 For commands that run to their end: a signal to that program, or a limit of its resources, does not reach the command.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -17,7 +19,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +70,7 @@ def fork_server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
 def _serve(address: str) -> None:
     for name in SLOW_IMPORTS:
         importlib.import_module(name)
+    gc.freeze()  # else a collection in a fork would copy the memory that it looks at
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
     listener.listen()
@@ -100,7 +105,29 @@ def _answer(connection: socket.socket) -> None:
     os.environ.update(variables)
     sys.path[:0] = [folder, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    os._exit(_run(module))
+
+
+def _run(module: str) -> int:
+    """Run a module as Python does, but for the end of the interpreter, which would copy the memory of all libraries."""
+    code: object = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code or 0
 
 
 if __name__ == "__main__":
