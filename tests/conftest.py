@@ -1,6 +1,7 @@
 """Shared by all tests: small generated data, and a copy of the project in which commands run as a user runs them."""
 
 import atexit
+import compileall
 import functools
 import os
 import re
@@ -24,6 +25,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT_FILES = ("conf", "pipeline", "params.yaml", "dvc.yaml", "data.dvc", ".dvcignore", ".gitignore")
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Begin with the tests that run commands, so that the many short ones fill what time is left on each core."""
+    items.sort(key=lambda item: not {"finished_project", "project"} & set(item.fixturenames))
 
 
 @pytest.fixture
@@ -75,23 +81,32 @@ def make_augmented(tmp_path: Path) -> Callable[..., Path]:
 
 def environment() -> dict[str, str]:
     """Environment of a user's shell with the virtual environment active, without the variables of DVC, MLflow and the tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "GOODFIT_"))}
+    left_out = ("DVC_", "MLFLOW_", "GOODFIT_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     scripts = str(Path(sys.executable).parent)
     return {
         **kept,
         "PATH": scripts + os.pathsep + kept.get("PATH", ""),
         "OMP_NUM_THREADS": "1",
+        "DVC_NO_ANALYTICS": "1",  # else every command starts one more process, which looks for a server
         "GIT_CONFIG_GLOBAL": "/dev/null",
     }
 
 
+@functools.cache
+def compile_pipeline() -> None:
+    """Write the bytecode of the pipeline, so that no command in a copy of the project compiles it again."""
+    assert compileall.compile_dir(ROOT / "pipeline", quiet=1)
+
+
 def copy_project(folder: Path) -> None:
     """Copy the project to `folder`, as a fresh repository of git and DVC that trains on digits."""
+    compile_pipeline()
     folder.mkdir()
     for name in PROJECT_FILES:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / name)
         else:
             shutil.copy2(source, folder / name)
     params = (folder / "params.yaml").read_text()

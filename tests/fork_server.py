@@ -1,11 +1,11 @@
-"""Runs the pipeline's commands in forks of one process that has imported the slow libraries.
+"""Runs DVC and the pipeline's commands in forks of one process that has imported the slow libraries.
 
 A command then costs its own work, and not the seconds in which torch, Lightning and MLflow are imported, once for each stage of
-a `dvc repro`. `fork_server` gives environment variables that put a program `python` first on the PATH. It hands
-`python -m pipeline.…` to the server, with its folder, environment, input and output, and ends with its exit code; any other use
-of it is Python's own.
+a `dvc repro`. `fork_server` gives environment variables that put programs `python` and `dvc` first on the PATH. They hand
+`python -m pipeline.…` and `dvc …` to the server, with folder, environment, input and output, and end with the exit code; any
+other use of `python` is Python's own.
 
-For commands that run to their end: a signal to that program, or a limit of its resources, does not reach the command.
+For commands that run to their end: a signal to those programs, or a limit of their resources, does not reach the command.
 """
 
 import atexit
@@ -28,22 +28,38 @@ from pathlib import Path
 
 SLOW_IMPORTS = (
     "albumentations",
+    "dvc.cli",
+    "dvc.repo",
+    "dvc_http",
+    "git",
     "hydra",
+    "jinja2",
     "matplotlib.figure",
+    "mlflow.pyfunc.loaders",
     "mlflow.pytorch",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "pyarrow.parquet",
     "pytorch_lightning",
-    "sklearn",
+    "ruamel.yaml",
     "scipy.stats",
+    "sklearn.metrics",
+    "torch._functorch.aot_autograd",
+    "torch._inductor.ir",
+    "torch.export.pt2_archive",
 )
-"""Libraries that most commands import, none of which starts a thread."""
+"""Modules that most commands import, none of which starts a thread."""
 
 CLIENT = """#!{python} -SE
 import json, os, socket, sys
-if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith("pipeline."):
+if os.path.basename(sys.argv[0]) == "dvc":
+    command = ["dvc", *sys.argv[1:]]
+elif sys.argv[1:2] == ["-m"] and sys.argv[2].startswith("pipeline."):
+    command = sys.argv[2:]
+else:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({address!r})
-request = json.dumps([os.getcwd(), dict(os.environ), sys.argv[2:]]).encode()
+request = json.dumps([os.getcwd(), dict(os.environ), command]).encode()
 socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
 connection.sendall(request)
 sys.exit(int(connection.makefile().read() or 1))
@@ -55,8 +71,9 @@ def fork_server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     """A running server; gives the variables with which commands use it, stopped at the end of the block."""
     with tempfile.TemporaryDirectory() as name:
         folder, address = Path(name), f"{name}/socket"
-        (folder / "python").write_text(CLIENT.format(python=sys.executable, address=address))
-        (folder / "python").chmod(0o755)
+        for program in ("python", "dvc"):
+            (folder / program).write_text(CLIENT.format(python=sys.executable, address=address))
+            (folder / program).chmod(0o755)
         with subprocess.Popen([sys.executable, __file__, address], env=environment) as server:
             try:
                 while not Path(address).exists():
@@ -68,8 +85,11 @@ def fork_server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def _serve(address: str) -> None:
+    from mlflow.utils import requirements_utils
+
     for name in SLOW_IMPORTS:
         importlib.import_module(name)
+    requirements_utils._init_modules_to_packages_map()  # every logged model reads the files of all installed packages once
     gc.freeze()  # else a collection in a fork would copy the memory that it looks at
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
@@ -81,12 +101,12 @@ def _serve(address: str) -> None:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
-            _answer(connection)
+            _answer(connection, address)
             return
         connection.close()
 
 
-def _answer(connection: socket.socket) -> None:
+def _answer(connection: socket.socket, address: str) -> None:
     """Run one command in a child, and send its exit code."""
     head, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
     request = connection.makefile("rb").read(int.from_bytes(head, "big"))
@@ -103,8 +123,12 @@ def _answer(connection: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
-    sys.path[:0] = [folder, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.path[:0] = [
+        *([] if module == "dvc" else [folder]),
+        *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep)),
+    ]
     sys.argv = [module, *arguments]
+    sys.executable = str(Path(address).parent / "python")  # a stage that a command starts becomes a fork too
     os._exit(_run(module))
 
 

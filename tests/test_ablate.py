@@ -11,9 +11,9 @@ import pytest
 
 from tests.conftest import Command, command_runner, copy_project
 from tests.test_sweep import wait_until
-from tests.test_train import started
+from tests.test_train import all_runs, started
 
-SMALL = ("train.max_epochs=2", "ablate.seeds=2", "hydra.launcher.n_jobs=2")
+SMALL = ("train.max_epochs=2", "ablate.seeds=2", "hydra/launcher=basic")
 
 
 def results(project: Path) -> Path:
@@ -25,15 +25,8 @@ def num_trained(project: Path) -> int:
 
 
 def runs(project: Path) -> list[tuple[str, str, str | None]]:
-    """Name, status and parent of each run, in a process of its own: importing mlflow here would slow every test."""
-    program = (
-        "import mlflow; client = mlflow.MlflowClient('sqlite:///mlflow.db')\n"
-        "for run in client.search_runs([client.get_experiment_by_name('goodfit').experiment_id]):\n"
-        "    print(run.info.run_name, run.info.status, run.data.tags.get('mlflow.parentRunId'), sep='|')"
-    )
-    done = command_runner(project)(sys.executable, "-c", program)
-    rows = [line.split("|") for line in done.stdout.splitlines()]
-    return [(name, status, None if parent == "None" else parent) for name, status, parent in rows]
+    """Name, status and parent of each run."""
+    return [(run.info.run_name, run.info.status, run.data.tags.get("mlflow.parentRunId")) for run in all_runs(project)]
 
 
 def run_small(run: Command, *arguments: str) -> str:

@@ -32,7 +32,7 @@ HARD_TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     tags=st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True), HARD_TEXTS, max_size=3),
     mirrors=st.lists(HARD_TEXTS, max_size=3),

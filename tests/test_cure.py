@@ -24,6 +24,10 @@ UNFINISHED = (
 """A training that ends long before it has settled; one round fits into the budget."""
 
 
+BASIC = "hydra/launcher=basic"
+"""Trains in the process of the command, whose libraries are imported already."""
+
+
 def result(project: Path) -> RoundsRecord:
     [path] = project.glob("multirun/cure/*/rounds.json")
     return RoundsRecord.read(path.parent)
@@ -65,7 +69,7 @@ def test_what_ends_too_early_is_trained_longer_and_the_change_is_written(project
 
 def test_labels_without_meaning_are_refused_with_pictures(project: Path) -> None:
     noise = ("data=digits", "experiment=random_labels", "prepare.limit=200", "prepare.val_fraction=0.2", "cure.seeds=1")
-    printed = command_runner(project)("pipeline.cure", *noise, "train.max_epochs=40", "model.width=16").stdout
+    printed = command_runner(project)("pipeline.cure", *noise, "train.max_epochs=40", "model.width=16", BASIC).stdout
     cure = result(project)
     assert not cure.rounds and not cure.adopted
     assert "It ended because no signal is a fault of the data, which no change of the training cures" in printed

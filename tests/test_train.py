@@ -18,9 +18,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.artefacts.run import RunOrigin
 from pipeline.metrics import history
 from pipeline.stage import lineage
 from tests.conftest import command_runner, environment
+from tests.sweep_probe import wait_until
 
 
 def all_runs(project: Path) -> list[Run]:
@@ -55,6 +57,11 @@ def wait_for_epoch(project: Path, epoch: int) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError(f"no training reached epoch {epoch}")
+
+
+def has_run(project: Path) -> bool:
+    """Tell whether the training that is under way has got its run in the tracking store."""
+    return any(RunOrigin.read(path.parent).mlflow_run_id for path in project.glob("build/cache/train-*/run.json"))
 
 
 def test_a_sweep_is_a_parent_run_with_a_child_for_each_job(ready: Path) -> None:
@@ -257,6 +264,7 @@ def test_all_processes_of_a_training_end_together_and_it_goes_on(
     long = (*TOGETHER, "train.max_epochs=60", "train.early_stopping.patience=null")
     with started(ready, sys.executable, "-m", "pipeline.train", *long) as process:
         wait_for_epoch(ready, 3)
+        wait_until(lambda: has_run(ready))  # the store may answer after the first epochs
         (follower,) = [
             child for child in psutil.Process(process.pid).children() if "pipeline.train" in " ".join(child.cmdline())
         ]
