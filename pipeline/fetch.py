@@ -16,6 +16,9 @@ from pipeline.config.schema_data import Folder, Published
 from pipeline.source import copies, shards
 from pipeline.source.detect import detect
 from pipeline.source.download import Patience
+from pipeline.source.files import Skipped
+from pipeline.source.label_tables import TableKeys
+from pipeline.source.left_out import check_left_out, check_links, summary, without_unread
 from pipeline.source.mirrors import fetch_files, shown
 from pipeline.source.user_source import asked, local_copy, max_bytes, opened
 from pipeline.stage import lineage
@@ -67,26 +70,39 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
         ConfigError: The package for the source's address is not installed.
     """
     limit, limit_of_file = max_bytes(data), int(data.max_file_megabytes * 1e6)
-    num_skipped, parts = 0, None
+    skipped: list[Skipped] = []
+    parts = None
     with lock.held(cache, wait=True):
         source = local_copy(data.source, root, cache, limit)
-        with opened(source, data.storage_options, limit) as tree:
-            layout = detect(tree, data.layout, data.table, data.columns)
+        with opened(source, data.storage_options, limit, data.follow_links) as tree:
+            check_links(tree, data.max_left_out)
+            layout = detect(tree, data.layout, table_keys(data))
             if layout.images:
-                skipped = [*tree.listing.skipped, *layout.skipped]
-                skipped += shards.pack(tree, layout.images, out, limit_of_file, limit)
+                images, unread = without_unread(layout.images)
+                skipped = [*tree.listing.skipped, *layout.skipped, *unread]
+                too_large = [
+                    Skipped(each.entry.path, "too_large", "") for each in images if each.entry.size > limit_of_file
+                ]
+                kept = [each for each in images if each.entry.size <= limit_of_file]
+                check_left_out(kept, layout.labels, [*skipped, *too_large], data.max_left_out)
+                skipped += shards.pack(tree, images, out, limit_of_file, limit)
                 shards.write_skipped(out / "skipped.csv", skipped)
-                num_skipped = len(skipped)
             else:
                 parts = copies.copy_parts(tree, layout, out, limit)
         shutil.rmtree(cache, ignore_errors=True)
-    print(f"{shown(data.source)}: {layout.title}" + (f"; {num_skipped:,} files left out" if num_skipped else ""))
+    print(f"{shown(data.source)}: {layout.title}")
+    if skipped:
+        print(f"left out; downloads/skipped.csv lists them:\n{summary(skipped)}")
     SourceRecord(
         name=data.title or Path(urlsplit(data.source).path).name or "images",
         layout="parquet" if layout.images else layout.kind, found=layout.title, asked=asked(data), parts=parts,
         columns=layout.columns or None, classes=data.classes or layout.classes, licence=data.licence,
         source=shown(data.source), files=_hashes(out),
     ).write(out)  # fmt: skip
+
+
+def table_keys(data: Folder) -> TableKeys:
+    return TableKeys(data.table, data.columns, data.classes or (), data.drop_unlabelled)
 
 
 def _hashes(out: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 A command then costs its own work, and not the seconds in which torch, Lightning and MLflow are imported, once for each stage of
 a `dvc repro`. `fork_server` gives environment variables that put programs `python` and `dvc` first on the PATH. They hand
 `python -m pipeline.…` and `dvc …` to the server, with folder, environment, input and output, and end with the exit code; any
-other use of `python` is Python's own.
+other use of `python` is Python's own, and so is a process of a training that has several: they watch their parents.
 
 For commands that run to their end: a signal to those programs, or a limit of their resources, does not reach the command.
 """
@@ -53,7 +53,7 @@ CLIENT = """#!{python} -SE
 import json, os, socket, sys
 if os.path.basename(sys.argv[0]) == "dvc":
     command = ["dvc", *sys.argv[1:]]
-elif sys.argv[1:2] == ["-m"] and sys.argv[2].startswith("pipeline."):
+elif sys.argv[1:2] == ["-m"] and sys.argv[2].startswith("pipeline.") and "RANK" not in os.environ:
     command = sys.argv[2:]
 else:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])

@@ -148,7 +148,7 @@ def test_images_added_removed_and_relabelled_are_told_after_a_repro(project: Pat
         for number in range(30):
             draw(source / name / f"{number:02d}.png", 100 * place + number)
     params = project / "params.yaml"
-    params.write_text(params.read_text().replace("name: digits", f"name: folder\n  source: {source}"))
+    params.write_text(params.read_text().replace("name: digits\n  source: null", f"name: folder\n  source: {source}"))
     run("dvc", "repro", "prepare")
     run("git", "add", "-A")
     run("git", "commit", "-qm", "Prepare")

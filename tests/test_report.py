@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import source
+from pipeline.artefacts.source import LEFT_OUT
 from pipeline.config.schema import Config, Report
-from pipeline.data.problems import LEFT_OUT
 from pipeline.errors import DataError
 from pipeline.evaluate import evaluate
 from pipeline.report import main, report

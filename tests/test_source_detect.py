@@ -14,6 +14,7 @@ import pytest
 from pipeline.artefacts.source import SourcePart
 from pipeline.errors import DataError
 from pipeline.source.detect import detect
+from pipeline.source.label_tables import TableKeys
 from pipeline.source.layout import Layout
 from pipeline.source.user_source import opened
 
@@ -26,7 +27,8 @@ def found(root: Path, files: Mapping[str, bytes | str], **asked: Any) -> Layout:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data if isinstance(data, bytes) else data.encode())
     with opened(str(root), {}, 10**10) as tree:
-        return detect(tree, **({"kind": None, "table": None, "columns": {}} | asked))
+        kind = asked.pop("kind", None)
+        return detect(tree, kind, TableKeys(**asked))
 
 
 def rows(result: Layout) -> set[tuple[str, str, str, str]]:
@@ -98,7 +100,10 @@ def test_table_names_files_labels_splits_and_groups(tmp_path: Path, kind: str) -
         pq.write_table(pa.Table.from_pylist(records), tmp_path / "labels.parquet")
     result = found(tmp_path, files)
     assert rows(result) == LISTED
-    assert result.title == f"images listed in labels.{kind}, 2 classes, 3 images (test 1, train 1)"
+    assert result.title == (
+        f"images listed in labels.{kind} (path: file; label: label; split: split; group: patient), 2 classes, 3 images "
+        "(test 1, train 1)"
+    )
 
 
 def test_columns_of_a_table_may_have_other_names(tmp_path: Path) -> None:
@@ -109,7 +114,7 @@ def test_columns_of_a_table_may_have_other_names(tmp_path: Path) -> None:
 
 def test_files_and_lines_without_a_partner_are_told(tmp_path: Path) -> None:
     table = "image,class\n1.png,a\nsub/2.png,b\ngone.png,a\n3.png,\n"
-    result = found(tmp_path, {**FLAT, "4.png": PNG, "labels.csv": table})
+    result = found(tmp_path, {**FLAT, "4.png": PNG, "labels.csv": table}, drop_unlabelled=True)
     assert left_out(result) == {"gone.png": "missing", "3.png": "unlabelled", "4.png": "unlisted"}
 
 
@@ -125,15 +130,15 @@ def test_two_tables_are_told_and_the_key_decides(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.table must name one of the tables that list images: a\.csv, b\.csv\."):
         found(tmp_path, files)
     assert ("1.png", "y", "", "") in rows(found(tmp_path, {}, table="b.csv"))
-    with pytest.raises(DataError, match=r"data\.table must be a CSV.* with a column path or file .*; c\.csv is not\."):
+    with pytest.raises(
+        DataError, match=r"data\.table must be a table of the source that names images .*; c\.csv is not\."
+    ):
         found(tmp_path, {}, table="c.csv")
 
 
 def test_several_layouts_are_told_and_the_key_decides(tmp_path: Path) -> None:
     files = {**CLASSES, "labels.csv": "file,label\ncats/1.jpg,x\nmy dogs/a.png,y\n"}
-    match = (
-        r"can be read in more than one way\. Choose one: data\.layout=table \(.*\); data\.layout=folders \(image folder"
-    )
+    match = r"in more than one way\. Choose one: data\.layout=folders \(image folder .*\); data\.layout=table \(images"
     with pytest.raises(DataError, match=match):
         found(tmp_path, files)
     assert found(tmp_path, {}, kind="folders").kind == "folders"

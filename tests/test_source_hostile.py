@@ -18,27 +18,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.schema_data import Folder
 from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.errors import DataError
 from pipeline.fetch import fetch_own
-from pipeline.source import archives, label_tables
+from pipeline.source import archives, tables
 from pipeline.source.files import Entry
 from pipeline.source.user_source import opened
 from tests import cifar_files
 from tests.idx_files import gzipped, idx_files
+from tests.own_source import folder
 
 IMAGES = {f"{label}/{place}.png": f"{label} {place}".encode() * 50 for label in ("ant", "bee") for place in range(4)}
 
 
 def fetched(tmp_path: Path, source: Path | str, out: str = "out", **changed: Any) -> RawDataset:
     """The dataset that `prepare` reads from a source."""
-    values: dict[str, Any] = dict(
-        name="folder", source=str(source), layout=None, table=None, columns={}, classes=None, title=None, licence="none",
-        max_file_megabytes=1.0, max_gigabytes=0.01, storage_options={},
-    )  # fmt: skip
     (tmp_path / out).mkdir()
-    data = Folder(**(values | changed))
+    data = folder(source, **changed)
     fetch_own(data=data, out=tmp_path / out, cache=tmp_path / "cache", root=tmp_path)
     return read(tmp_path / out)
 
@@ -234,7 +230,7 @@ def test_links_that_lead_in_circles_and_pipes_are_told(tmp_path: Path) -> None:
     found, skipped = listed(source)
     assert sorted(found) == sorted(IMAGES) and skipped == {
         "ant/round.png": "link: it leads to no file",
-        "ant/up": "link: it is a link to a folder",
+        "ant/up": "link: it leads to a folder that it lies in",
         "bee/pipe.png": "no_file: it is no regular file",
     }
 
@@ -270,13 +266,13 @@ def test_file_that_vanishes_while_it_is_listed_is_told(tmp_path: Path, monkeypat
 
 def test_folders_in_folders_are_listed_however_deep(tmp_path: Path) -> None:
     deep = [tmp_path / "source" / "/".join(["d"] * depth) for depth in range(1200)]
-    for folder in deep:
-        folder.mkdir()
+    for each in deep:
+        each.mkdir()
     (deep[-1] / "1.png").write_bytes(b"x")
     assert listed(tmp_path / "source")[0] == ["d/" * 1199 + "1.png"]
     (deep[-1] / "1.png").unlink()
-    for folder in reversed(deep):  # which pytest could not
-        folder.rmdir()
+    for each in reversed(deep):  # which pytest could not
+        each.rmdir()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -300,7 +296,7 @@ def test_empty_files_are_left_to_prepare(tmp_path: Path) -> None:
 
 def test_source_of_which_nothing_can_be_read_is_told(tmp_path: Path) -> None:
     source = as_folder(tmp_path / "source", {"ant/1.png": bytes(1_000_001), "bee/1.png": bytes(1_000_001)})
-    with pytest.raises(DataError, match=r"images that can be read; none of 2 can: ant/1\.png: 1,000,001 bytes, more"):
+    with pytest.raises(DataError, match=r"must keep images; none is left of 'ant', 'bee':\n  2 \.png: more bytes than"):
         fetched(tmp_path, source)
 
 
@@ -335,20 +331,26 @@ def test_table_that_cannot_be_used_is_told(tmp_path: Path, table: str, told: tup
 
 
 def test_table_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label_tables, "MAX_TABLE_BYTES", 10)
+    monkeypatch.setattr(tables, "MAX_TABLE_BYTES", 10)
     with pytest.raises(DataError, match=r"t\.csv must be readable as a table; it is not: it holds more than 10 bytes"):
         fetched(tmp_path, as_folder(tmp_path / "source", {"1.png": b"x", "t.csv": "file,label\n1.png,a\n"}))
 
 
-def test_damaged_table_beside_good_folders_does_no_harm(tmp_path: Path) -> None:
-    source = as_folder(
-        tmp_path / "source", {**IMAGES, "t.csv": b"\xff", "t.jsonl": "5", "a.parquet": b"x", "b.npz": b"x"}
-    )
-    (source / "b.npz").unlink()
-    assert len(fetched(tmp_path, source).ids) == 8
+@pytest.mark.parametrize(
+    ("name", "data"), [("t.csv", b"\xff"), ("t.jsonl", b"5"), ("a.parquet", b"x"), ("b.xlsx", b"PK")]
+)
+def test_damaged_table_beside_good_folders_stops_until_the_user_decides(tmp_path: Path, name: str, data: bytes) -> None:
+    source = as_folder(tmp_path / "source", {**IMAGES, name: data})
+    with pytest.raises(DataError, match=rf"{name} must be readable as a table; .* or set data\.layout, such as data"):
+        fetched(tmp_path, source)
+    assert len(fetched(tmp_path, source, "two", layout="folders").ids) == 8
+
+
+def test_table_in_an_archive_that_was_damaged_stops(tmp_path: Path) -> None:
     archive = as_zip(tmp_path / "a.zip", {**IMAGES, "t.csv": b"file,label\n" * 50}, zipfile.ZIP_STORED)
     archive.write_bytes(archive.read_bytes().replace(b"file,label\nfile", b"file,label\nelif"))
-    assert len(fetched(tmp_path, archive, "two").ids) == 8
+    with pytest.raises(DataError, match=r"t\.csv must be readable as a table; it is not: Bad CRC-32"):
+        fetched(tmp_path, archive)
 
 
 def test_table_may_call_files_by_their_bare_names(tmp_path: Path) -> None:
@@ -368,7 +370,7 @@ def test_numbers_and_gaps_in_a_table_mean_what_they_say(tmp_path: Path) -> None:
         "file": [f"{place}.png" for place in range(4)], "label": [0.5, 1.5, float("nan"), 0.5], "group": [0, 1, 2, None],
     }  # fmt: skip
     pq.write_table(pa.table(columns), source / "t.parquet")
-    dataset = fetched(tmp_path, source)
+    dataset = fetched(tmp_path, source, drop_unlabelled=True)
     assert {name: (label, group) for name, (_, label, _, group) in content(dataset).items()} == {
         "0.png": ("0.5", "0"), "1.png": ("1.5", "1"), "3.png": ("0.5", ""),
     }  # fmt: skip

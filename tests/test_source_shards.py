@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.artefacts.source import SourceRecord
-from pipeline.config.schema_data import Folder
 from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.errors import DataError
 from pipeline.fetch import fetch_own
@@ -24,14 +23,7 @@ from pipeline.stage import lineage
 from tests import cifar_files
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, gzipped, idx_files
 from tests.loopback import free_port, web_server
-
-
-def folder(source: object, **changed: Any) -> Folder:
-    values: dict[str, Any] = {
-        "name": "folder", "layout": None, "table": None, "columns": {}, "classes": None, "title": None, "licence": "none",
-        "max_file_megabytes": 1.0, "max_gigabytes": 0.01, "storage_options": {},
-    }  # fmt: skip
-    return Folder(source=str(source), **(values | changed))
+from tests.own_source import folder
 
 
 def fetched(tmp_path: Path, source: object, out: str = "out", **changed: Any) -> Path:

@@ -75,11 +75,27 @@ def test_links_are_followed_within_the_source_only(tmp_path: Path) -> None:
     with opened(str(source), {}, 10**10) as tree:
         assert {entry.path for entry in tree.listing.entries} == {*FILES, "again.png"}
         told = {each.path: (each.problem, each.evidence) for each in tree.listing.skipped}
-    assert told.keys() == {"out.png", "away", "loop", "dead.png"} and {problem for problem, _ in told.values()} == {
-        "link"
+    assert told == {
+        "out.png": ("link", f"it leads out of the source, to {tmp_path / 'secret.png'}"),
+        "away": ("linked_folder", f"it leads out of the source, to {tmp_path}"),
+        "loop": ("link", "it leads to a folder that it lies in"),
+        "dead.png": ("link", "it leads to no file"),
     }
-    assert told["out.png"][1] == f"it leads out of the source, to {tmp_path / 'secret.png'}"
-    assert told["loop"][1] == "it is a link to a folder"
+
+
+def test_links_out_of_the_source_are_followed_where_the_user_asks_for_it(tmp_path: Path) -> None:
+    source, store = as_folder(tmp_path), tmp_path / "store"
+    (store / "deep").mkdir(parents=True)
+    (store / "deep" / "4.png").write_bytes(b"four")
+    (store / "deep" / "up").symlink_to(store)
+    (source / "birds").symlink_to(store)
+    (source / "kittens").symlink_to(source / "cats")
+    with opened(str(source), {}, 10**10, follow_links=True) as tree:
+        listed = {entry.path: read(tree, entry, 100) for entry in tree.listing.entries}
+        told = {each.path: each.evidence for each in tree.listing.skipped}
+    linked = {"birds/deep/4.png": b"four", "kittens/1.png": b"one", "kittens/two words.png": b"two"}
+    assert listed == {**FILES, **linked}
+    assert told == {"birds/deep/up": "it leads to a folder that it lies in"}
 
 
 def test_archives_never_lead_out_of_themselves(tmp_path: Path) -> None:

@@ -11,6 +11,22 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """Split by the name of a folder or the value of a column, in lower case."""
 
+LEFT_OUT = {
+    "damaged": "it cannot be read from the source",
+    "encrypted": "it needs a password",
+    "link": "a link that leads out of the source or nowhere, or is in an archive",
+    "linked_folder": "a link to a folder outside of the source",
+    "missing": "a table lists it, and it is not there",
+    "no_file": "neither a file nor a folder, such as a device",
+    "not_an_image": "something else than an image",
+    "too_large": "more bytes than data.max_file_megabytes",
+    "unlabelled": "a table gives it no label",
+    "unlisted": "an image that no table lists, or that lies in no class's folder",
+    "unread_format": "a picture in a format that is not read",
+    "unsafe_name": "a name that would lead out of its archive",
+}
+"""Reasons for which `fetch` leaves a file out."""
+
 
 class SourcePart(Record):
     """Files with images of one split.

@@ -28,9 +28,12 @@ class Folder(Section):
     layout: Literal["folders", "splits", "table", "parquet", "idx", "cifar", "arrays"] | None
     table: str | None
     columns: dict[str, str]
+    drop_unlabelled: bool
     classes: list[str] | None
     title: str | None
     licence: str
+    follow_links: bool
+    max_left_out: Probability
     max_file_megabytes: Positive
     max_gigabytes: Positive
     storage_options: dict[str, Any]

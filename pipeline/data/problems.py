@@ -20,19 +20,5 @@ OF_DATASET = {
 }
 PROBLEMS = {**OF_IMAGES, **OF_DATASET}
 
-LEFT_OUT = {
-    "not_an_image": "something else than an image",
-    "unlisted": "an image that no table lists, or that lies in no class's folder",
-    "missing": "a table lists it, and it is not there",
-    "unlabelled": "a table gives it no label",
-    "damaged": "it cannot be read from the source",
-    "too_large": "more bytes than data.max_file_megabytes",
-    "encrypted": "it needs a password",
-    "link": "a link that leads out of the source, or to a folder, or is in an archive",
-    "unsafe_name": "a name that would lead out of its archive",
-    "no_file": "neither a file nor a folder, such as a device",
-}
-"""Reasons for which `fetch` leaves a file out."""
-
 UNDECODED = ("unreadable", "not_an_image", "bomb")
 """Problems of images that cannot be decoded."""

@@ -12,7 +12,8 @@ from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.metrics import MetricsRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.signals import SignalsRecord
-from pipeline.data.problems import LEFT_OUT, PROBLEMS
+from pipeline.artefacts.source import LEFT_OUT
+from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
 from pipeline.metrics import history
 from pipeline.stage.inputs import check_input

@@ -21,6 +21,7 @@ class ZipTree:
     """The members of a zip archive."""
 
     num_readers = 1
+    root = ""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
@@ -56,6 +57,7 @@ class TarTree:
     """The members of a tar archive."""
 
     num_readers = 1
+    root = ""
 
     def __init__(self, archive: tarfile.TarFile, max_bytes: int) -> None:
         self._archive = archive

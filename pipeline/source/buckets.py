@@ -25,6 +25,7 @@ class Bucket:
     """
 
     num_readers = 16  # an answer takes tens of milliseconds, whatever its size
+    root = ""
 
     def __init__(self, address: str, storage_options: Mapping[str, Any]) -> None:
         from fsspec import get_filesystem_class

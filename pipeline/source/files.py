@@ -6,7 +6,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is left out: its problem is one of `pipeline.data.problems.LEFT_OUT`, its evidence a clause."""
+    """A file that is left out: its problem is one of `pipeline.artefacts.source.LEFT_OUT`, its evidence a clause."""
 
     path: str
     problem: str
@@ -60,10 +60,17 @@ class Listing:
 
 
 class Tree(Protocol):
-    """The files of a source, of which `num_readers` are best read at once."""
+    """The files of a source.
+
+    Attributes:
+        listing: The files that it holds.
+        num_readers: Number of files that are best read at once.
+        root: Path of the source's folder on this machine; an empty text where it has none.
+    """
 
     listing: Listing
     num_readers: int
+    root: str
 
     def open(self, entry: Entry) -> IO[bytes]:
         """Open a file to read and to seek in; raises one of `READ_ERRORS` where it cannot be read."""
@@ -119,37 +126,45 @@ def reason(error: BaseException) -> str:
 
 
 class FolderTree:
-    """The files of a folder."""
+    """The files of a folder. With `follow_links`, links that lead out of it are followed too."""
 
     num_readers = 1
 
-    def __init__(self, root: Path) -> None:
-        self._root = str(root)
+    def __init__(self, root: Path, follow_links: bool = False) -> None:
+        self.root = str(root)
         self._real = Path(os.path.realpath(root))
+        self._follow_links = follow_links
         self.listing = Listing()
-        folders = [""]
+        folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
         while folders:
-            self._list(folders.pop(), folders)
+            self._list(*folders.pop(), folders)
         self.listing.entries.sort()
 
     def open(self, entry: Entry) -> IO[bytes]:
-        return open(f"{self._root}/{entry.path}", "rb")
+        return open(f"{self.root}/{entry.path}", "rb")
 
-    def _list(self, prefix: str, folders: list[str]) -> None:
-        """List a folder, and append the folders in it to `folders`; `prefix` is its path with a slash at the end."""
+    def _list(self, prefix: str, linked: tuple[str, ...], folders: list[tuple[str, tuple[str, ...]]]) -> None:
+        """List a folder, and append the folders in it to `folders`.
+
+        `prefix` is its path with a slash at the end, `linked` the folders that links on the way to it lead to.
+        """
         entries, skipped = self.listing.entries, self.listing.skipped
-        with os.scandir(f"{self._root}/{prefix}") as children:
+        with os.scandir(f"{self.root}/{prefix}") as children:
             for child in children:
                 if hidden(child.name):
                     continue
                 path = prefix + child.name
                 try:
                     if child.is_symlink():
-                        if (problem := self._problem_of_link(child.path)) is not None:
-                            skipped.append(Skipped(path, "link", problem))
+                        target = os.path.realpath(child.path)
+                        if (problem := self._problem_of_link(path, target, linked)) is not None:
+                            skipped.append(problem)
+                            continue
+                        if os.path.isdir(target):
+                            folders.append((f"{path}/", (*linked, target)))
                             continue
                     elif child.is_dir():
-                        folders.append(f"{path}/")
+                        folders.append((f"{path}/", linked))
                         continue
                     elif not child.is_file():
                         skipped.append(Skipped(path, "no_file", "it is no regular file"))
@@ -160,19 +175,23 @@ class FolderTree:
                     continue
                 entries.append(Entry(path, status.st_size, str(status.st_mtime_ns)))
 
-    def _problem_of_link(self, path: str) -> str | None:
-        target = os.path.realpath(path)
-        if not Path(target).is_relative_to(self._real):
-            return f"it leads out of the source, to {target}"
-        if os.path.isdir(target):
-            return "it is a link to a folder"
-        return None if os.path.isfile(target) else "it leads to no file"
+    def _problem_of_link(self, path: str, target: str, linked: Sequence[str]) -> Skipped | None:
+        is_folder = os.path.isdir(target)
+        if not is_folder and not os.path.isfile(target):
+            return Skipped(path, "link", "it leads to no file")
+        if not self._follow_links and not Path(target).is_relative_to(self._real):
+            return Skipped(path, "linked_folder" if is_folder else "link", f"it leads out of the source, to {target}")
+        above = [str(self._real / path), str(self._real), *linked]
+        if is_folder and any(Path(folder).is_relative_to(target) for folder in above):
+            return Skipped(path, "link", "it leads to a folder that it lies in")
+        return None
 
 
 class FileTree:
     """A single file that is not an archive, such as a Parquet file."""
 
     num_readers = 1
+    root = ""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,190 +1,202 @@
 """Layout of images beside a table that names each file and its label."""
 
-import csv
-import io
-import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
-from typing import TypeAlias
 
 from pipeline.artefacts.source import SPLIT_NAMES
 from pipeline.errors import DataError
 from pipeline.source import layout
-from pipeline.source.containers import image_column
-from pipeline.source.files import READ_ERRORS, DamagedError, Entry, Skipped, Tree, read, reason
+from pipeline.source.files import DamagedError, Entry, Skipped, Tree
+from pipeline.source.label_columns import Find, LabelColumns, check_one_label, find_columns, settled
 from pipeline.source.layout import LabelledFile, Layout, UnfitError, class_name, extension, may_be_image
-
-MAX_TABLE_BYTES = 1 << 28
-"""Limit for a table. Its lines take about ten times as much memory; a million of them are 50 MB."""
-
-Line: TypeAlias = Mapping[str, object]
-"""Values of a line by column."""
+from pipeline.source.tables import FORMATS, read_table
 
 
 @dataclass(frozen=True)
-class _Table:
-    """Lines of a table, counted from `first` in messages, and its columns by role."""
+class TableKeys:
+    """The keys of `data` that concern tables."""
 
-    path: str
-    lines: list[Line]
-    first: int
-    columns: dict[str, str | None]
-
-    def text(self, line: Line, role: str) -> str:
-        """The value of a line in the column with this role; an empty text where it has none."""
-        column = self.columns[role]
-        value = line.get(column) if column else None
-        return "" if value is None or value != value else layout.printable(str(value)).strip()  # NaN counts as empty
+    table: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    classes: Sequence[str] = ()
+    drop_unlabelled: bool = False
 
 
-def listed_in_table(tree: Tree, chosen: str | None, columns: Mapping[str, str]) -> Layout | None:
-    """The images that the table `chosen` lists, or else the only table that lists any; `columns` is `data.columns`.
+def listed_in_table(tree: Tree, keys: TableKeys, by_folder: Mapping[str, LabelledFile]) -> Layout | None:
+    """The images that a table lists with labels; None where no table lists most of the images, or the folders say the same.
+
+    `by_folder` holds the images by path, where folders tell their classes.
 
     Raises:
-        DataError: The table that was chosen cannot be used, several list images, or one contradicts itself.
+        DataError: The table that the user named cannot be used, or one that lists most images does not tell their labels.
     """
-    if not layout.has_image_names(tree.listing.entries):
+    entries = tree.listing.entries
+    if not layout.has_image_names(entries):
         return None
-    files = _Files(tree.listing.entries)
-    tables, problems = [], []
-    for entry in tree.listing.entries:
-        if extension(entry.path) in layout.TABLES and chosen in (None, entry.path):
-            try:
-                lines, first = _lines(tree, entry)
-            except DamagedError as error:
-                problems.append(f"{entry.path} must be readable as a table; it is not: {error}.")
-                continue
-            table = _Table(entry.path, lines, first, layout.match_columns(list(lines[0]) if lines else [], columns))
-            if table.columns["path"] and table.columns["label"]:
-                tables.append(table)
-    if chosen is not None and not tables and not problems:
-        wanted = {role: columns.get(role) or " or ".join(layout.COLUMN_NAMES[role]) for role in ("path", "label")}
+    files = _Files(entries, tree.root)
+    layouts: dict[str, Layout] = {}
+    problem = None
+    for entry in entries:
+        if extension(entry.path) not in FORMATS or keys.table not in (None, entry.path):
+            continue
+        try:
+            found = _read(tree, entry, keys, files, by_folder)
+        except UnfitError as error:
+            problem = problem or error
+            continue
+        if found is not None:
+            layouts[entry.path] = found
+    if len(layouts) > 1:
+        raise DataError(f"data.table must name one of the tables that list images: {', '.join(sorted(layouts))}.")
+    if not layouts and problem is not None:
+        raise problem
+    if not layouts and keys.table is not None:
         raise DataError(
-            f"data.table must be a CSV, TSV, JSON Lines or Parquet file of the source with a column {wanted['path']} and a "
-            f"column {wanted['label']}; {chosen} is not. Name its columns with data.columns."
+            f"data.table must be a table of the source that names images and their labels ({', '.join(FORMATS)}); "
+            f"{keys.table} is not."
         )
-    matched = {}
-    for table in tables:
-        images, skipped = _listed(table, files)
-        if images:
-            matched[table.path] = (images, skipped)
-        else:
-            problems.append(
-                f"{table.path} must list files of data.source with their labels; none of the {len(table.lines):,} that it "
-                f"lists is there, such as {table.text(table.lines[0], 'path')!r}."
-            )
-    if len(matched) > 1:
-        raise DataError(f"data.table must name one of the tables that list images: {', '.join(sorted(matched))}.")
-    if problems and not matched:
-        raise UnfitError(problems[0])
-    if not matched:
+    return next(iter(layouts.values()), None)
+
+
+def _read(
+    tree: Tree, entry: Entry, keys: TableKeys, files: "_Files", by_folder: Mapping[str, LabelledFile]
+) -> Layout | None:
+    try:
+        table = read_table(tree, entry)
+    except DamagedError as error:
+        if keys.table is None and extension(entry.path) == "txt":
+            return None  # a text for people
+        raise DataError(
+            f"{entry.path} must be readable as a table; it is not: {str(error).rstrip('.')}. It may hold the labels: mend it, "
+            "move it out of data.source, or set data.layout, such as data.layout=folders."
+        ) from error
+    find = files.finder(entry.path)
+    columns = find_columns(table, find, files.num_images, keys.columns, by_folder, keys.table is not None)
+    if columns is None:
         return None
-    [(path, (images, skipped))] = matched.items()
+    images, skipped = _listed(table.path, columns, find, files, by_folder, keys)
     if len({image.label for image in images}) < 2:
-        raise UnfitError(f"{path} must list at least two classes; its images are all of {images[0].label!r}.")
+        raise UnfitError(f"{table.path} must list at least two classes; its images are all of {images[0].label!r}.")
     counts = Counter(image.split for image in images if image.split)
     splits = f" ({', '.join(f'{name} {number:,}' for name, number in sorted(counts.items()))})" if counts else ""
-    title = f"images listed in {path}, {layout.counted(images)}{splits or ', no test split'}"
-    return Layout("table", title, images, skipped)
+    title = f"images listed in {table.path} ({columns}), {layout.counted(images)}{splits or ', no test split'}"
+    return Layout("table", title, images, skipped, folders_tell=columns.folders_tell)
 
 
-def _listed(table: _Table, files: "_Files") -> tuple[list[LabelledFile], list[Skipped]]:
-    """The images of a source that a table lists; and the lines without a file, and files without a line."""
+def _listed(
+    name: str,
+    columns: LabelColumns,
+    find: Find,
+    files: "_Files",
+    by_folder: Mapping[str, LabelledFile],
+    keys: TableKeys,
+) -> tuple[list[LabelledFile], list[Skipped]]:
+    """The images that the table `name` lists; and the lines without a file, and files without a line."""
     images: dict[str, LabelledFile] = {}
-    skipped = {}
-    for number, line in enumerate(table.lines, start=table.first):
-        written = table.text(line, "path").replace("\\", "/").removeprefix("./")
-        path = files.find(written, table.path.rpartition("/")[0])
-        label = class_name(table.text(line, "label"))
+    skipped: dict[str, Skipped] = {}
+    unlabelled: dict[str, int] = {}
+    labels = settled([columns.label(row) for row in columns.rows], keys.classes)
+    for row, number, text in zip(columns.rows, columns.lines, labels, strict=True):
+        written = columns.text(row, "path")
+        path = find(written)
         if path is None:
-            missing = written or f"{table.path}, line {number}"
-            skipped[missing] = Skipped(missing, "missing", f"{table.path} lists it; there is no such file")
+            missing = written or f"{name}, line {number}"
+            skipped[missing] = Skipped(missing, "missing", f"{name} lists it; there is no such file")
             continue
+        label = by_folder[path].label if columns.folders_tell and path in by_folder else class_name(text)
         if not label:
-            skipped[path] = Skipped(path, "unlabelled", f"line {number} of {table.path} gives it no label")
+            unlabelled.setdefault(path, number)
             continue
-        split = table.text(line, "split").lower()
+        split = columns.split(row)
         if split and split not in SPLIT_NAMES:
-            raise DataError(f"{table.path} must have train, val or test as its splits; line {number} has {split!r}.")
-        image = LabelledFile(files.by_path[path], label, SPLIT_NAMES.get(split, ""), table.text(line, "group"))
+            raise DataError(f"{name} must have train, val or test as its splits; line {number} has {split!r}.")
+        image = LabelledFile(files.by_path[path], label, SPLIT_NAMES.get(split, ""), columns.text(row, "group"))
         first = images.setdefault(path, image)
         if first.label != label:
-            raise DataError(f"{table.path} must give each image one label; {path} has {first.label!r} and {label!r}.")
+            raise DataError(f"{name} must give each image one label; {path} has {first.label!r} and {label!r}.")
         if first != image:
             raise DataError(
-                f"{table.path} must give each image one split and group; line {number} gives {path} others than before."
+                f"{name} must give each image one split and group; line {number} gives {path} others than before."
             )
+    check_one_label(name, {image.label for image in images.values()})
+    unlabelled = {path: number for path, number in unlabelled.items() if path not in images}
+    if unlabelled and not keys.drop_unlabelled:
+        lines = ", ".join(f"{number:,}" for number in sorted(unlabelled.values())[:5])
+        raise DataError(
+            f"{name} must give each image a label; got {len(unlabelled):,} without one (in line {lines}"
+            f"{', …' if len(unlabelled) > 5 else ''}). Set data.drop_unlabelled=true to leave these images out; if NA, NaN or "
+            "null is a class, name it in data.classes."
+        )
+    for path, number in unlabelled.items():
+        skipped[path] = Skipped(path, "unlabelled", f"line {number} of {name} gives it no label")
     for path in files.by_path:
-        if path not in images and path not in skipped and path != table.path and may_be_image(path):
-            skipped[path] = Skipped(path, "unlisted", f"{table.path} does not list it")
+        if path in images or path in skipped or path == name or not may_be_image(path):
+            continue
+        if columns.folders_tell and path in by_folder:
+            images[path] = by_folder[path]
+        else:
+            skipped[path] = Skipped(path, "unlisted", f"{name} does not list it")
     in_order = [images[path] for path in files.by_path if path in images]  # as the source is best read
-    return in_order, [file for path, file in skipped.items() if path not in images]
+    return in_order, list(skipped.values())
 
 
 class _Files:
     """Finds the files of a source by the names that a table gives them."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry], root: str) -> None:
         self.by_path = {entry.path: entry for entry in entries}
+        self.num_images = sum(extension(path) in layout.PICTURES for path in self.by_path)
+        self._roots = tuple(f"{folder}/" for folder in {root, os.path.realpath(root)} if root)
 
-    def find(self, written: str, folder: str) -> str | None:
-        """The path of a file, or None.
+    def finder(self, table: str) -> Find:
+        """A function that finds the path of the file that a cell of `table` names.
 
-        `written` is relative to `folder`, where the table lies, or to the source, with or without its extension; or it is a
-        name that only one file of the source has.
+        The name is relative to the folder of the table or to the source, or a path on this machine; in any case, and with any
+        extension of an image or none. Where only one file of the source has it, it may be a name alone, or a path of another
+        machine.
         """
-        paths = [f"{folder}/{written}".lstrip("/"), written]
-        exact = next((path for path in paths if path in self.by_path), None)
-        if exact is not None or not written:
-            return exact
-        if "/" in written:
-            paths = [f"/{path}" for path in paths]
-        return next((file for path in paths if (file := self._by_short_name.get(path)) is not None), None)
+        folder = table.rpartition("/")[0]
+        return lambda written: self._find(written.replace("\\", "/").removeprefix("./"), folder)
+
+    def _find(self, written: str, folder: str) -> str | None:
+        if not written:
+            return None
+        root = next((root for root in self._roots if written.startswith(root)), "")
+        written = written.removeprefix(root)
+        for path in (f"{folder}/{written}".lstrip("/"), written):
+            if path in self.by_path:
+                return path
+        parts = written.lower().split("/")
+        ends = [written.lower()]
+        if parts[0] == "" or parts[0].endswith(":"):  # a path of another machine: its longest end that is one file here
+            ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
+        for end in ends:
+            paths = [f"/{folder.lower()}/{end}".replace("//", "/"), f"/{end}"] if "/" in end else [end]
+            for path in (*paths, *map(_without_extension, paths)):
+                if (file := self._by_short_name.get(path)) is not None:
+                    return file
+        return None
 
     @cached_property
     def _by_short_name(self) -> dict[str, str | None]:
-        """Files by "/" and their path without its extension, and by their name with and without it; None: several."""
+        """Files by "/" and their path with and without its extension, and by their name likewise; lower case; None: several."""
         files: dict[str, str | None] = {}
         for path in self.by_path:
             if may_be_image(path):
-                name = PurePosixPath(path)
-                for short in {f"/{name.with_suffix('')}", name.name, name.stem}:
+                lower = path.lower()
+                name = lower.rpartition("/")[2]
+                for short in {f"/{lower}", f"/{_without_extension(lower)}", name, _without_extension(name)}:
                     files[short] = None if short in files else path
         return files
 
 
-def _lines(tree: Tree, entry: Entry) -> tuple[list[Line], int]:
-    """The lines of a table, and the number of the first one.
-
-    Raises:
-        DamagedError: The file cannot be read as one.
+def _without_extension(path: str) -> str:
     """
-    import pyarrow.parquet as pq
-
-    kind = extension(entry.path)
-    if entry.size > MAX_TABLE_BYTES:
-        raise DamagedError(f"it holds more than {MAX_TABLE_BYTES:,} bytes")
-    try:
-        if kind == "parquet":
-            with tree.open(entry) as file:
-                table = pq.ParquetFile(file)
-                lines = [] if image_column(table.schema_arrow, {}) else table.read().to_pylist()
-                return lines, 1
-        text = read(tree, entry, MAX_TABLE_BYTES).decode("utf-8-sig")
-        if kind == "jsonl":
-            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
-            if not all(isinstance(line, dict) for line in lines):
-                raise DamagedError("not each line is a JSON object")
-            return lines, 1
-        header = text.partition("\n")[0]
-        separator = "\t" if kind == "tsv" else max(",;", key=header.count)  # ";" where the comma is decimal
-        return list(csv.DictReader(io.StringIO(text), delimiter=separator)), 2
-    except DataError:
-        raise
-    except UnicodeDecodeError as error:
-        raise DamagedError(f"its text must be UTF-8 ({error.reason} at byte {error.start:,})") from error
-    except (csv.Error, *READ_ERRORS) as error:
-        raise DamagedError(reason(error)) from error
+    >>> _without_extension("a/1.png"), _without_extension("a/IMG_1.5"), _without_extension("a.b/1")
+    ('a/1', 'a/IMG_1.5', 'a.b/1')
+    """
+    kind = extension(path)
+    return path[: -len(kind) - 1] if kind in layout.PICTURES else path

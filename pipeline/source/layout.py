@@ -13,21 +13,32 @@ IMAGES = (
     "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "avif", "jp2", "j2k", "ppm", "pgm", "pbm",
     "pnm",
 )  # fmt: skip
-TABLES = ("csv", "tsv", "jsonl", "parquet")
+UNREAD = {
+    "heic": "a .heic file", "heif": "a .heif file", "dcm": "a .dcm file", "svg": "a drawing without pixels", 
+    "jxl": "a .jxl file",
+    "psd": "a .psd file", "exr": "an .exr file", "dng": "a camera's raw file", "cr2": "a camera's raw file",
+    "cr3": "a camera's raw file", "nef": "a camera's raw file", "arw": "a camera's raw file", "orf": "a camera's raw file",
+    "rw2": "a camera's raw file",
+}  # fmt: skip
+"""Pictures in formats that are not read: name extension, and what it is."""
+PICTURES = (*IMAGES, *UNREAD)
+"""Name extensions of pictures."""
 OTHERS = (
-    *TABLES, "txt", "md", "rst", "json", "yaml", "yml", "xml", "html", "htm", "pdf", "log", "py", "ipynb", "mat", "h5", "hdf5",
-    "npz", "npy", "zip", "tar", "gz", "rar", "7z", "db", "ini", "doc", "docx", "xls", "xlsx", "pkl", "pickle", "pt", "pth",
-    "mp4", "avi", "mov",
+    "csv", "tsv", "tab", "psv", "jsonl", "ndjson", "parquet", "ods", "txt", "md", "rst", "json", "yaml", "yml", "xml", "html",
+    "htm", "pdf", "log", "py", "ipynb", "mat", "h5", "hdf5", "npz", "npy", "zip", "tar", "gz", "rar", "7z", "db", "ini", "doc",
+    "docx", "xls", "xlsx", "pkl", "pickle", "pt", "pth", "mp4", "avi", "mov",
 )  # fmt: skip
 """Name extensions of files that are not images."""
 
 COLUMN_NAMES = {
     "path": ("path", "file", "filename", "file_name", "image", "image_path", "img", "filepath"),
-    "label": ("label", "class", "category", "target", "label_name", "class_name"),
+    "label": (
+        "label", "class", "category", "target", "label_name", "class_name", "labels", "diagnosis", "dx", "breed", "species",
+    ),
     "split": ("split", "subset", "partition", "set"),
-    "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id"),
-}
-"""Names of columns by their role, where `data.columns` gives none."""
+    "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "lesion_id"),
+}  # fmt: skip
+"""Names of columns by their role, in lower case, where `data.columns` gives none."""
 
 
 class UnfitError(DataError):
@@ -57,6 +68,7 @@ class Layout:
         archive: NumPy archive (`.npz`) that holds the arrays.
         columns: Columns of the Parquet files by their role.
         classes: Names of the classes, in the order of the labels, where the files tell them.
+        folders_tell: Whether a table tells splits or groups, and the folders the labels.
     """
 
     kind: str
@@ -67,6 +79,12 @@ class Layout:
     archive: str | None = None
     columns: dict[str, str | None] = field(default_factory=dict)
     classes: list[str] | None = None
+    folders_tell: bool = False
+
+    @property
+    def labels(self) -> set[str]:
+        """The classes of the images."""
+        return {image.label for image in self.images}
 
 
 def extension(path: str) -> str:
@@ -97,7 +115,7 @@ def is_image(tree: Tree, entry: Entry) -> bool:
 
 
 def has_image_names(entries: Sequence[Entry]) -> bool:
-    return any(extension(entry.path) in IMAGES for entry in entries)
+    return any(extension(entry.path) in PICTURES for entry in entries)
 
 
 def printable(text: str) -> str:
@@ -115,12 +133,18 @@ def counted(images: Sequence[LabelledFile]) -> str:
 
 
 def match_columns(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str | None]:
-    """The column among `names` for each role: the one that the user has given, or a usual name; None where there is none."""
+    """The column among `names` for each role: the one that the user has given, or a usual name; None where there is none.
+
+    Raises:
+        DataError: No column has a name that the user has given.
+    """
     by_lower_name = {name.lower().strip(): name for name in names if isinstance(name, str)}
     columns: dict[str, str | None] = {}
     for role, usual in COLUMN_NAMES.items():
-        if role in given:
-            columns[role] = given[role] if given[role] in names else None
-        else:
-            columns[role] = next((by_lower_name[name] for name in usual if name in by_lower_name), None)
+        if role in given and given[role] not in names:
+            raise DataError(
+                f"data.columns.{role} must name a column: {', '.join(map(str, names))}; got {given[role]!r}."
+            )
+        usual_column = next((by_lower_name[name] for name in usual if name in by_lower_name), None)
+        columns[role] = given.get(role, usual_column)
     return columns

@@ -40,7 +40,7 @@ def version(data: Folder, root: Path) -> str | None:
     if _on_web(source):
         return ""
     try:
-        with opened(source, data.storage_options, max_bytes(data)) as tree:
+        with opened(source, data.storage_options, max_bytes(data), data.follow_links) as tree:
             return digest(tree.listing.entries)
     except DataError:
         return None
@@ -69,10 +69,13 @@ def local_copy(source: str, root: Path, cache: Path, max_bytes: int) -> str:
 
 
 @contextmanager
-def opened(source: str, storage_options: Mapping[str, Any], max_bytes: int) -> Iterator[Tree]:
+def opened(
+    source: str, storage_options: Mapping[str, Any], max_bytes: int, follow_links: bool = False
+) -> Iterator[Tree]:
     """Open the files of a folder, an archive, a file or an address that fsspec knows, and close them at the block's end.
 
-    `max_bytes` is the limit for the content of an archive that must be unpacked to be listed.
+    `max_bytes` is the limit for the content of an archive that must be unpacked to be listed; `follow_links` is
+    `data.follow_links`, for a folder.
 
     Raises:
         DataError: The source does not exist, or cannot be read.
@@ -82,13 +85,13 @@ def opened(source: str, storage_options: Mapping[str, Any], max_bytes: int) -> I
         yield Bucket(source, storage_options)
         return
     with ExitStack() as stack:
-        yield _opened_path(Path(source).expanduser(), max_bytes, stack)
+        yield _opened_path(Path(source).expanduser(), max_bytes, follow_links, stack)
 
 
-def _opened_path(path: Path, max_bytes: int, stack: ExitStack) -> Tree:
+def _opened_path(path: Path, max_bytes: int, follow_links: bool, stack: ExitStack) -> Tree:
     try:
         if path.is_dir():
-            return FolderTree(path)
+            return FolderTree(path, follow_links)
         if not path.is_file():
             raise DataError(
                 f"data.source must be a folder, an archive or a file that is there; got {path}, which is not."
