@@ -46,10 +46,10 @@ def at_revision(rev: str, root: Path) -> Version:
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc.scm import SCMError
+    from dvc_data.index import DataIndexError
 
     files = DVCFileSystem(os.fspath(root), rev=rev)
     try:
-        exists = files.isdir(PREPARED)
         commit = files.repo.get_rev()
     except SCMError as error:
         raise ConfigError(
@@ -57,18 +57,18 @@ def at_revision(rev: str, root: Path) -> Version:
             "the commits."
         ) from None
     title = commit[:7] if commit.startswith(rev) else f"{rev} ({commit[:7]})"
-    if not exists:
-        raise DataError(
-            f"{title} must have prepared data; its dvc.lock has none of {PREPARED}. Name a commit that was made after "
-            "`dvc repro`."
-        )
     try:
-        return read(title, lambda path: files.open(f"{PREPARED}/{path}", "rb"))
-    except (OSError, DvcException) as error:
+        exists = files.isdir(PREPARED)
+        if exists:
+            return read(title, lambda path: files.open(f"{PREPARED}/{path}", "rb"))
+    except (OSError, DvcException, DataIndexError) as error:
         raise DataError(
             f"the prepared data of {title} must be in DVC's cache or in a remote; they are not ({error}). Run `dvc pull` at "
             "that commit where a remote has them; else check it out and run `dvc repro prepare`."
         ) from None
+    raise DataError(
+        f"{title} must have prepared data; its dvc.lock has none of {PREPARED}. Name a commit that was made after `dvc repro`."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -130,6 +130,9 @@ def test_a_revision_is_read_from_what_dvc_keeps_and_its_lack_is_told(tmp_path: P
         DataError, match=r"HEAD~1 \(.*\) must have prepared data; its dvc.lock has none of build/prepare"
     ):
         at_revision("HEAD~1", root)
+    run("git", "clone", "-q", str(root), str(tmp_path / "clone"))
+    with pytest.raises(DataError, match=r"prepared data of HEAD \(.*\) must be in DVC's cache .* Run `dvc pull`"):
+        at_revision("HEAD", tmp_path / "clone")
     shutil.rmtree(root / ".dvc" / "cache")
     with pytest.raises(DataError, match=r"prepared data of HEAD \(.*\) must be in DVC's cache .* Run `dvc pull`"):
         at_revision("HEAD", root)

@@ -271,3 +271,26 @@ def test_a_veto_is_free_to_name_transforms_from_params_yaml_and_the_command_line
     assert compose(CONF, params, []).augment.veto == {"HorizontalFlip": ["6", "ankle boot"]}
     assert compose(CONF, params, ["augment=standard"]).augment.veto == {}
     assert compose(CONF, params, ["augment.veto={Affine: [6, 9]}"]).augment.veto["Affine"] == [6, 9]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/home/müller/photos", "~/photos", "a#b", "a=b,c", "李明", 'quo"te', "it's", "with space", "100%", "a:b", "x (1)"],
+)
+def test_paths_arrive_as_they_are_typed(tmp_path: Path, source: str) -> None:
+    config = compose(CONF, write_params(tmp_path, {}), ["data=folder", f"data.source={source}"])
+    assert config.data.source == source
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.source=${oc.env:GOODFIT_NOT_SET}", r"^GOODFIT_NOT_SET must be set in the environment, as data"),
+        ("data.source='a", r"^data\.source='a must be in Hydra's grammar: .* stands in quotes: "),
+        ("model.width=[1,2", r"^model\.width=\[1,2 must be in Hydra's grammar: "),
+    ],
+)  # fmt: skip
+def test_what_hydra_cannot_read_is_told_in_one_sentence(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        compose(CONF, write_params(tmp_path, {}), [override])
+    assert len(str(error.value).splitlines()) == 1

@@ -257,3 +257,16 @@ def test_fashion_mnist_as_files_is_what_its_arrays_are(tmp_path: Path) -> None:
     for split in SPLITS:
         for array in ("images.npy", "labels.npy"):
             assert (tmp_path / "out" / split / array).read_bytes() == (tmp_path / "arrays" / split / array).read_bytes()
+
+
+def test_a_sweep_over_sources_prepares_each(project: Path) -> None:
+    for name, count in (("jung", 12), ("größer", 16)):
+        for label in "ab":
+            (project / name / label).mkdir(parents=True)
+            for number in range(count):
+                write_noise(project / name / label / f"{number}.png", seed=100 * number + len(label))
+    run = command_runner(project)
+    printed = run(
+        "pipeline.prepare", "-m", "data=folder", "data.source=jung,größer", "prepare.near_duplicates=false"
+    ).stdout
+    assert re.findall(r"^prepare: (\d+) images", printed, re.MULTILINE) == ["24", "32"]

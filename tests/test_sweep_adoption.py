@@ -108,3 +108,17 @@ def test_a_winner_is_adopted_by_a_params_yaml_that_has_changed_since(tmp_path: P
     write(params, {**PLAIN, "model": {"name": "convnet", "width": 64}, "regularization": {"l1": 0.1}})
     adopt(params, winner)
     assert decisive(chosen(params, [])) == decisive(winner)
+
+
+def test_a_winner_with_the_users_own_images_is_adopted(tmp_path: Path) -> None:
+    write(tmp_path / "params.yaml", PLAIN)
+    winner = chosen(tmp_path / "params.yaml", ["data=folder", "data.source=~/Fotos/müller", "model=resnet"])
+    assert adopt(tmp_path / "params.yaml", winner) is not None
+    assert decisive(chosen(tmp_path / "params.yaml", [])) == decisive(winner)
+
+
+def test_a_fold_is_not_adopted(tmp_path: Path) -> None:
+    write(tmp_path / "params.yaml", PLAIN)
+    folds = ["prepare.folds=5", "prepare.fold=2", "prepare.test_fraction=0", "train.max_epochs=9"]
+    command = adoption.command(CONF, tmp_path / "params.yaml", chosen(tmp_path / "params.yaml", folds))
+    assert command == "dvc exp run -S ++train.max_epochs=9"

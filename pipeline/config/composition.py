@@ -1,6 +1,8 @@
 """Composes the configuration with Hydra: `conf/` < `params.yaml` < command line."""
 
+import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,23 @@ def compose(conf: Path, params: Path, overrides: list[str]) -> Config:
     Raises:
         ConfigError: A key, an option or a value does not fit the schema.
     """
+    composed, not_given = _composed(conf, params, overrides)
+    for key in sorted(not_given):
+        raise missing(key)
+    return validate(composed)
+
+
+def values(conf: Path, params: Path, overrides: list[str]) -> dict[str, Any]:
+    """The values that `compose` would validate, also where one is missing that must be given.
+
+    Raises:
+        ConfigError: A group has no such option, or the overrides are not in Hydra's grammar.
+    """
+    return _composed(conf, params, overrides)[0]
+
+
+def _composed(conf: Path, params: Path, overrides: list[str]) -> tuple[dict[str, Any], set[str]]:
+    """The values, and the keys that are written as ???."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -35,12 +54,10 @@ def compose(conf: Path, params: Path, overrides: list[str]) -> Config:
     try:
         with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
             composed = hydra_compose("config", hydra_overrides(conf, params, overrides))
-        values = OmegaConf.to_container(composed, resolve=True)
+        container: Any = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"conf/ must compose with {params.name}; {' '.join(str(error).split())}") from None
-    for key in sorted(OmegaConf.missing_keys(composed)):  # written as ???
-        raise missing(key)
-    return validate(values)  # type: ignore[arg-type]
+    return container, set(OmegaConf.missing_keys(composed))
 
 
 def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[str]:
@@ -56,6 +73,7 @@ def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[s
             `params.yaml` has no `name`.
     """
     groups = option_names(conf)
+    command_line = [readable(override) for override in command_line]
     chosen = dict(override.split("=", 1) for override in command_line if "=" in override)
     for group, value in chosen.items():
         own = group in groups and not group.startswith("hydra/")  # plug-ins bring further options of Hydra's groups
@@ -106,6 +124,45 @@ def quote(value: Any) -> str:
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     text = re.sub(r"(\\+)$", r"\1\1", text)
     return f"'{text}'"
+
+
+def readable(override: str, is_sweep: bool = False) -> str:
+    """An override of the command line as Hydra reads it: quoted where its value is a text that the grammar does not take.
+
+    In a sweep, commas part the values.
+
+    >>> readable("data.source=~/Fotos/müller#1"), readable("data.source=a=1,b", is_sweep=True), readable("seed=1,2")
+    ("data.source='~/Fotos/müller#1'", "data.source='a=1','b'", 'seed=1,2')
+
+    Raises:
+        ConfigError: It cannot be quoted, or asks for a variable that the environment does not have.
+    """
+    for variable in re.findall(r"\$\{oc\.env:(\w+)\}", override):
+        if variable not in os.environ:
+            raise ConfigError(f"{variable} must be set in the environment, as {override} asks for it; it is not.")
+    problem = _problem(override)
+    if problem is None:
+        return override
+    key, _, value = override.partition("=")
+    texts = value.split(",") if is_sweep else [value]
+    quoted = f"{key}={','.join(quote(text) for text in texts)}"
+    if value and value[0] not in "'\"[{" and "${" not in value and _problem(quoted) is None:
+        return quoted
+    raise ConfigError(
+        f"{override} must be in Hydra's grammar: {problem}. A text with special signs stands in quotes: "
+        f"{shlex.quote(f'{key}={quote(value)}')}"
+    )
+
+
+def _problem(override: str) -> str | None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        return " ".join(str(error).split("\nSee https")[0].split())
+    return None
 
 
 def _from_params(params: Mapping[str, Any], groups: dict[str, list[str]], file: str) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,8 @@ from pipeline.config.schema import OPTIONS
 KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
 """Sections that a winner does not decide."""
 
-FOLDS = ("prepare.folds", "prepare.fold")
-"""Keys that a winner does not decide either: cross-validation chose it, and the next training takes all images again."""
+FOLDS = ("prepare.folds", "prepare.fold", "prepare.test_fraction")
+"""Keys that a winner of a cross-validation does not decide either: the next training takes all images and tests again."""
 
 
 def command(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str | None:
@@ -45,12 +45,13 @@ def applied(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str:
 def assignments(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> list[str]:
     """The arguments of `-S`, one after the other, that make `params_file` compose to `winner`."""
     written = validation.read_yaml(params_file)
-    now = composition.compose(conf, params_file, []).model_dump()
+    now = composition.values(conf, params_file, [])
     groups = [group for group in (*OPTIONS, "augment") if winner[group]["name"] != now[group]["name"]]
     chosen = [f"{group}={winner[group]['name']}" for group in groups]
     if chosen:
-        now = composition.compose(conf, params_file, chosen).model_dump()
+        now = composition.values(conf, params_file, chosen)
     changes = [f"++{choice}" for choice in chosen]
+    folds = FOLDS if winner["prepare"]["folds"] is not None else ()
     for section in winner:
         if section in KEPT:
             continue
@@ -62,7 +63,7 @@ def assignments(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> lis
             changes += [f"++{section}={{name:{winner[section]['name']}{pairs}}}"] if own else []
         else:
             differing = _differing(section, winner[section], now[section])
-            changes += [f"++{path}={composition.quote(value)}" for path, value in differing if path not in FOLDS]
+            changes += [f"++{path}={composition.quote(value)}" for path, value in differing if path not in folds]
     return changes
 
 

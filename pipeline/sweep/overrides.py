@@ -49,6 +49,17 @@ def check_launcher(overrides: list[str]) -> None:
             )
 
 
+def first_job(overrides: list[str]) -> list[str]:
+    """The overrides of a sweep's first job, without the intervals that a search draws from."""
+    jobs = []
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        if not override.is_sweep_override():
+            jobs.append(text)
+        elif override.is_discrete_sweep():
+            jobs += [f"{text.partition('=')[0]}={value}" for value in list(override.sweep_string_iterator())[:1]]
+    return jobs
+
+
 def count_jobs(overrides: list[str]) -> int:
     """Number of combinations that Hydra's basic sweeper makes of the values.
 

@@ -15,7 +15,7 @@ from pipeline.storage import processes
 from pipeline.sweep import records, study
 from pipeline.sweep.job import RunJob, Task
 from pipeline.sweep.launcher import JoblibLauncher
-from pipeline.sweep.overrides import by_origin, check_launcher, check_sweeper, count_jobs, parse
+from pipeline.sweep.overrides import by_origin, check_launcher, check_sweeper, count_jobs, first_job
 from pipeline.sweep.sweepers import ListedSweeper, OptunaSweeper
 
 _KEPT_VARIABLES = ("GOODFIT_", "MLFLOW_", "DVC_", "OMP_", "MKL_")
@@ -75,8 +75,7 @@ def make_plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob, r
     conf, file = folder / ".source" / "conf", folder / ".source" / "params.yaml"
     check_sweeper(overrides)
     check_launcher(overrides)
-    fixed = [override for override in overrides if not parse([override])[0].is_sweep_override()]
-    config = composition.compose(conf, file, fixed)
+    config = composition.compose(conf, file, first_job(overrides))
     from_file, given = by_origin(conf, file, overrides)
     own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={composition.quote(str(folder))}", "hydra.mode=MULTIRUN"]
     arguments = [*from_file, *given, *own]
