@@ -63,7 +63,7 @@ def bare(files: list[bytes], kind: Kind) -> None:
 
 def ours(files: list[bytes], kind: Kind, fit: str) -> None:
     for data in files:
-        fit_image(decode(data, MAX_PIXELS), kind.size, fit)
+        fit_image(decode(data, MAX_PIXELS).pixels, kind.size, fit)
 
 
 def seconds(work: Callable[..., None], *arguments: object) -> float:

@@ -20,7 +20,7 @@ from pipeline.artefacts.dataset import SPLITS, DatasetRecord
 from pipeline.config.schema_data import Prepare
 from pipeline.data import checks
 from pipeline.data.checks import Issue
-from pipeline.data.decoded_images import DecodedImages, decode_all, detect_channels
+from pipeline.data.decoded_images import DecodedImages, decode_at_white_level, detect_channels
 from pipeline.data.decoding_job import DecodingSettings
 from pipeline.data.grouping import keys_of
 from pipeline.data.near_duplicates import near_duplicates
@@ -72,14 +72,15 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     raw = read(source)
     channels = settings.channels or detect_channels(raw, settings.max_pixels)
     with running_on(settings.backend, "prepare.backend"):
-        decoding = DecodingSettings(settings.size, channels, settings.fit, settings.max_pixels)
-        decoded = decode_all(raw, decoding, cache, settings.workers)
+        level = None if settings.white_level == "auto" else float(settings.white_level)
+        decoding = DecodingSettings(settings.size, channels, settings.fit, settings.max_pixels, level)
+        decoded, level = decode_at_white_level(raw, decoding, cache, settings.workers)
 
     facts, marks, pairs = decoded.facts, decoded.marks(), _pairs(decoded, settings.near_duplicates)
     images = checks.ImageTable(
         names=raw.ids, labels=raw.labels, classes=raw.classes, given=raw.splits, shapes=facts.shape,
-        num_bytes=facts.num_bytes, spread=facts.spread, first=decoded.first_copies(marks), undecoded=facts.problems,
-        pairs=pairs,
+        num_bytes=facts.num_bytes, spread=facts.spread, peak=facts.peak, inverted=facts.inverted, white_level=level,
+        first=decoded.first_copies(marks), undecoded=facts.problems, pairs=pairs,
     )  # fmt: skip
     issues, stays = checks.settle(checks.find(images, settings), settings.on_issue.model_dump(), len(raw.labels))
     splits = _split(raw, settings, marks, pairs, np.flatnonzero(stays))
@@ -92,11 +93,13 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     _draw_issues(out / "issues.png", raw, decoded, issues)
     counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
     DatasetRecord(
-        name=raw.name, classes=raw.classes, size=settings.size, channels=channels, counts=counts, mean=pixels.mean(),
-        std=pixels.std(), source=raw.source, licence=raw.licence,
+        name=raw.name, classes=raw.classes, size=settings.size, channels=channels, white_level=level, counts=counts,
+        mean=pixels.mean(), std=pixels.std(), source=raw.source, licence=raw.licence,
         files={f"{split}/{file}": sha256(out / split / file) for split in SPLITS for file in _FILES},
     ).write(out)  # fmt: skip
     _draw_overview(out, raw)
+    if level is not None:
+        print(f"grey images of more than 8 bits: {level:,g} is white (prepare.white_level={settings.white_level})")
     sizes = ", ".join(f"{name} {sum(counts[name]):,}" for name in SPLITS)
     print(f"{raw.name}: {len(raw.classes)} classes, {settings.size}×{settings.size}×{channels}; images: {sizes}")
     if issues or raw.skipped:

@@ -25,7 +25,7 @@ def outcome(mutated: Mutated) -> tuple[str, str | None]:
     """Result of decoding one file, and the fault in it, if there is one."""
     begin = time.perf_counter()
     try:
-        pixels = decode(mutated.data, MAX_PIXELS)
+        pixels = decode(mutated.data, MAX_PIXELS).pixels
         came, wrong = "decoded", "it must be refused, and was decoded" if mutated.must_fail else None
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.size == 0:
             wrong = f"its pixels have the shape {pixels.shape}"

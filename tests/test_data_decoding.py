@@ -14,12 +14,18 @@ import pytest
 from PIL import Image, ImageFile, ImageOps, features
 
 from pipeline.data import decoding
-from pipeline.data.decoding import BOMB, UNREADABLE, BadImageError, Pixels, decode, with_channels
+from pipeline.data.decoding import BOMB, UNREADABLE, BadImageError, Pixels, with_channels
 
 MAX_PIXELS = 1_000_000
 WIDTH, HEIGHT = 48, 32
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+
+NO_WHITE = r"its pixels are 32-bit numbers, and nothing tells which is white; prepare\.white_level can"
+
+
+def decode(data: bytes, max_pixels: int, white_level: float | None = None) -> Pixels:
+    return decoding.decode(data, max_pixels, white_level).pixels
 
 
 def photograph() -> Image.Image:
@@ -170,6 +176,26 @@ def test_16_bit_grey_of_the_other_byte_order_is_scaled() -> None:
     assert decode(stored(image, "TIFF"), MAX_PIXELS)[..., 0].tolist() == [[0, 128, 255]]
 
 
+def test_the_level_of_white_decides_what_is_white() -> None:
+    twelve = stored(Image.fromarray(np.array([[0, 1024, 2048, 4095]], np.uint16)), "PNG")
+    assert decode(twelve, MAX_PIXELS, 4095)[..., 0].tolist() == [[0, 64, 128, 255]]
+    assert decoding.decode(twelve, MAX_PIXELS).peak == 4095 and not decoding.decode(twelve, MAX_PIXELS).inverted
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32, np.int16])
+def test_signed_and_32_bit_numbers_are_decoded_at_a_given_level_of_white(dtype: Any) -> None:
+    data = stored(Image.fromarray(np.array([[-3, 0, 500, 1000, 2000]], dtype)), "TIFF")
+    assert decode(data, MAX_PIXELS, 1000)[..., 0].tolist() == [[0, 0, 128, 255, 255]]
+
+
+def test_a_tiff_tells_its_level_of_white_and_whether_0_is_white() -> None:
+    image = Image.fromarray(np.array([[0, 2048, 4095]], np.uint16))
+    told = decoding.decode(stored(image, "TIFF", tiffinfo={281: 4095}), MAX_PIXELS)
+    assert told.pixels[..., 0].tolist() == [[0, 128, 255]] and told.peak == 0
+    turned = decoding.decode(stored(image, "TIFF", tiffinfo={281: 4095, 262: 0}), MAX_PIXELS)
+    assert turned.pixels[..., 0].tolist() == [[255, 127, 0]] and turned.inverted
+
+
 def test_16_bit_colour_is_scaled() -> None:
     values = np.array([[[0, 257, 32768], [65535, 32768, 25700]]], np.uint16)
     data = cv2.imencode(".png", values[..., ::-1])[1].tobytes()
@@ -299,8 +325,8 @@ def test_truncated_animation_is_refused_although_its_first_frame_is_whole() -> N
             stored(photograph(), "JPEG")[:-30],
             r"decoding it ends with: image file is truncated \(\d+ bytes not processed\)",
         ),
-        (stored(Image.new("F", (2, 2)), "TIFF"), r"its pixels are 32-bit numbers, and nothing tells which is white"),
-        (stored(Image.new("I", (2, 2)), "TIFF"), r"its pixels are 32-bit numbers, and nothing tells which is white"),
+        (stored(Image.new("F", (2, 2)), "TIFF"), NO_WHITE),
+        (stored(Image.new("I", (2, 2)), "TIFF"), NO_WHITE),
     ],
 )
 def test_evidence_says_what_is_wrong(data: bytes, words: str) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.data.decoding import BadImageError, Pixels
+from pipeline.data.decoding import BadImageError, Decoded
 from tests import fuzz
 from tests.mutations import KINDS, mutations
 
@@ -42,10 +42,10 @@ def test_thousands_of_mutated_files_take_bounded_memory(seed: int) -> None:
     ],
 )
 def test_fuzz_tells_what_went_wrong(answer: Exception | None, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(data: bytes, max_pixels: int) -> Pixels:
+    def decode(data: bytes, max_pixels: int) -> Decoded:
         if answer is not None:
             raise answer
-        return np.zeros((2, 2, 1), np.uint8)
+        return Decoded(np.zeros((2, 2, 1), np.uint8))
 
     monkeypatch.setattr(fuzz, "decode", decode)
     assert re.search(words, "\n".join(fuzz.findings(seed=0, count=len(KINDS))))

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pipeline import prepare as prepare_module
 from pipeline.artefacts.dataset import SPLITS, DatasetRecord
@@ -23,16 +24,18 @@ from pipeline.config.schema import Config
 from pipeline.config.schema_data import OnIssue, Prepare
 from pipeline.data import checks, decoding_job
 from pipeline.data.pixel_files import IDX_PARTS
+from pipeline.data.problems import UNDECODED
 from pipeline.errors import ConfigError, DataError
 from pipeline.prepare import main, prepare
 from pipeline.stage.job import Job
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, change_record, idx_files, write_raw
+from tests.test_data_decoding import stored
 
 SETTINGS = Prepare(
     size=8, channels=None, fit="pad", max_pixels=10_000, val_fraction=0.1, confirm_fraction=0.1, test_fraction=0.2,
     folds=None, fold=None, group=None, limit=None, random_labels=0.0, seed=0, near_duplicates=True, min_side=2,
-    max_aspect=5.0, min_per_class=3, max_imbalance=10.0,
-    on_issue=OnIssue(**dict(zip(OnIssue.model_fields, ["drop"] * 3 + ["keep"] * 11, strict=True))), workers=1, backend="loky",
+    max_aspect=5.0, min_per_class=3, max_imbalance=10.0, white_level="auto", workers=1, backend="loky",
+    on_issue=OnIssue(**{problem: "drop" if problem in UNDECODED else "keep" for problem in OnIssue.model_fields}),
 )  # fmt: skip
 
 
@@ -290,6 +293,32 @@ def test_bad_images_are_left_out_and_listed(packed: Path, tmp_path: Path, capsys
     assert "issues: 2 × unreadable (dropped), 1 × not_an_image (dropped), 1 × bomb (dropped)" in capsys.readouterr().out
 
 
+def twelve_bit(place: int, peak: int = 4095) -> bytes:
+    """A PNG of 16 bits whose values rise to `peak`."""
+    values = np.random.default_rng(place).integers(0, peak, (8, 8))
+    values[0, 0] = peak
+    return stored(Image.fromarray(values.astype(np.uint16)), "PNG")
+
+
+def test_the_level_of_white_is_that_of_all_images_together(packed: Path, tmp_path: Path) -> None:
+    rows = [(f"{label}/{place:02d}.png", label, twelve_bit(place)) for place, label in enumerate("ab" * 20)]
+    write_packed(packed, rows)
+    dataset = made(packed, tmp_path / "auto", near_duplicates=False)
+    assert dataset.white_level == 4095
+    images = np.load(tmp_path / "auto" / "train" / "images.npy")
+    assert (images.max(axis=(1, 2, 3)) == 255).all() and np.unique(images).size > 200
+    assert made(packed, tmp_path / "given", near_duplicates=False, white_level=8190).white_level == 8190
+    assert np.load(tmp_path / "given" / "train" / "images.npy").max() == 128
+
+
+def test_images_of_another_range_are_told(packed: Path, tmp_path: Path) -> None:
+    rows = [(f"{label}/{place:02d}.png", label, twelve_bit(place, 65535)) for place, label in enumerate("ab" * 20)]
+    turned = stored(Image.fromarray(np.full((8, 8), 9, np.uint16)), "TIFF", tiffinfo={262: 0})
+    write_packed(packed, [*rows, ("a/dark.png", "a", twelve_bit(99, 4000)), ("b/turned.tif", "b", turned)])
+    made(packed, tmp_path / "out", near_duplicates=False)
+    assert {("a/dark.png", "low_range", "kept"), ("b/turned.tif", "inverted", "kept")} <= set(issues(tmp_path / "out"))
+
+
 def test_problem_that_must_not_be_stops_the_preparation(packed: Path, tmp_path: Path) -> None:
     rows = [(f"{label}/{place:02d}.png", label, encoded(place)) for place, label in enumerate("ab" * 20)]
     write_packed(packed, [*rows, ("a/cut.png", "a", b"")])
@@ -372,11 +401,11 @@ def test_a_stopped_preparation_goes_on_where_it_was(
 ) -> None:
     decode, calls = decoding_job.decode, []
 
-    def stop_after_forty(data: bytes, max_pixels: int) -> Any:
+    def stop_after_forty(data: bytes, *arguments: Any) -> Any:
         calls.append(data)
         if len(calls) > 40:
             raise KeyboardInterrupt
-        return decode(data, max_pixels)
+        return decode(data, *arguments)
 
     monkeypatch.setattr(decoding_job, "decode", stop_after_forty)
     with pytest.raises(KeyboardInterrupt):

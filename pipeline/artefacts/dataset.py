@@ -14,6 +14,7 @@ class DatasetRecord(Artefact, file="dataset.json", stage="prepare"):
         classes: Names of the classes, in the order of the labels.
         size: Height and width of each image in pixels.
         channels: 1 for grey, 3 for red, green and blue.
+        white_level: Value that is white in grey images of more than 8 bits; None where no image needs one.
         counts: Number of images of each class, by split.
         mean: Mean of each channel over the training split, with values in [0, 1].
         std: Standard deviation of each channel, likewise.
@@ -26,6 +27,7 @@ class DatasetRecord(Artefact, file="dataset.json", stage="prepare"):
     classes: list[str]
     size: int
     channels: int
+    white_level: float | None = None
     counts: dict[str, list[int]]
     mean: list[float]
     std: list[float]

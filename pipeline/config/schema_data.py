@@ -74,6 +74,8 @@ class OnIssue(Section):
     tiny: DropKeepOrFail
     aspect: DropKeepOrFail
     blank: DropKeepOrFail
+    low_range: DropKeepOrFail
+    inverted: DropKeepOrFail
     duplicate: DropKeepOrFail
     near_duplicate: DropKeepOrFail
     conflicting_labels: DropKeepOrFail
@@ -89,6 +91,7 @@ class Prepare(Section):
     channels: int | None = Field(description="1 or 3 or null")
     fit: Literal["pad", "crop", "stretch"]
     max_pixels: Count
+    white_level: Literal["auto"] | Positive
     val_fraction: float = Field(gt=0, le=0.5)
     confirm_fraction: Fraction
     test_fraction: Fraction

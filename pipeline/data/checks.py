@@ -18,6 +18,9 @@ Mask = NDArray[np.bool_]
 BLANK_SPREAD = 1.0
 """Standard deviation, in grey levels of 255, below which an image counts as blank."""
 
+LOW_RANGE = 16
+"""The level of white divided by this is the largest value below which a picture counts as dark by a wrong level."""
+
 _SAMPLE = 5000
 _SHOWN = 5
 
@@ -34,6 +37,9 @@ class ImageTable:
         shapes: Height, width and channels; of shape (n, 3).
         num_bytes: Size of the encoded image; of shape (n,).
         spread: Standard deviation of the pixels; of shape (n,).
+        peak: Largest value of a grey image of more than 8 bits that does not tell which value is white; 0 for others.
+        inverted: 1 for such an image that stores white as 0.
+        white_level: Value that is white in these images; None where there are none.
         first: Index of the first image with the same pixels; of shape (n,).
         undecoded: Problem and evidence of the images that cannot be decoded, by index.
         pairs: Near duplicates; int64 of shape (m, 2), the smaller index first.
@@ -46,6 +52,9 @@ class ImageTable:
     shapes: NDArray[np.int32]
     num_bytes: NDArray[np.int64]
     spread: NDArray[np.float32]
+    peak: NDArray[np.float32]
+    inverted: NDArray[np.uint8]
+    white_level: float | None
     first: NDArray[np.int64]
     undecoded: Mapping[int, tuple[str, str]]
     pairs: NDArray[np.int64]
@@ -137,6 +146,12 @@ def _single(images: ImageTable, limits: Prepare) -> Iterator[Issue]:
     for row in np.flatnonzero(readable & (images.spread < BLANK_SPREAD)).tolist():
         evidence = f"its pixels differ by {images.spread[row]:.2f} of 255 (standard deviation)"
         yield Issue(images.names[row], "blank", evidence, row)
+    darkest = (images.white_level or 0) / LOW_RANGE
+    for row in np.flatnonzero(readable & (images.peak > 0) & (images.inverted == 0) & (images.peak < darkest)).tolist():
+        evidence = f"its largest value is {images.peak[row]:,g}, and {images.white_level:,g} is white"
+        yield Issue(images.names[row], "low_range", evidence, row)
+    for row in np.flatnonzero(readable & (images.inverted == 1)).tolist():
+        yield Issue(images.names[row], "inverted", "it stores white as 0", row)
 
 
 def _copies(images: ImageTable) -> Iterator[Issue]:

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from pipeline import image_formats
 from pipeline.data import decoding, decoding_job, near_duplicates, pixels
 from pipeline.data.decoding import BadImageError, decode
 from pipeline.data.decoding_job import FACTS, DecodingJob, DecodingSettings, keys_of_content, read_problems
+from pipeline.data.pixels import FULL_RANGE
 from pipeline.data.raw_dataset import RawDataset
 from pipeline.errors import DataError
 from pipeline.storage import atomic, lock
@@ -38,6 +39,9 @@ _WORKER_START_SECONDS = 2.0
 _SAMPLE = 1000
 """Number of images that tell whether the data are grey or in colour."""
 
+WHITE_LEVELS = (255, 1023, 4095, 16383, FULL_RANGE)
+"""Largest values of 8, 10, 12, 14 and 16 bits."""
+
 _PIECE = 4096
 """Number of images that are read at a time."""
 
@@ -50,6 +54,8 @@ class Facts:
         content: SHA-256 of the encoded bytes, or of the pixels where the source holds pixels; uint8 of shape (n, 32).
         shape: Height, width and channels; int32 of shape (n, 3).
         num_bytes: Size of the encoded image; int64 of shape (n,).
+        peak: Largest value of a grey image of more than 8 bits that does not tell which value is white; 0 for others.
+        inverted: 1 for such an image that stores white as 0.
         spread: Standard deviation of the pixels, of a subset in large images, in [0, 255]; float32 of shape (n,).
         signature: Thumbnail and size, from `pipeline.data.near_duplicates.signature`; uint8 of shape (n, length), mapped.
         problems: Problem and evidence of the images that cannot be decoded, by their index.
@@ -58,6 +64,8 @@ class Facts:
     content: Pixels
     shape: NDArray[np.int32]
     num_bytes: NDArray[np.int64]
+    peak: NDArray[np.float32]
+    inverted: NDArray[np.uint8]
     spread: NDArray[np.float32]
     signature: Pixels
     problems: dict[int, tuple[str, str]]
@@ -118,6 +126,29 @@ class DecodedImages:
         return first
 
 
+def decode_at_white_level(
+    raw: RawDataset, settings: DecodingSettings, cache: Path, workers: int | None
+) -> tuple[DecodedImages, float | None]:
+    """Decode all images, and find the level of white of grey ones with more than 8 bits, where `settings` has none.
+
+    It is the least of `WHITE_LEVELS` that no value of the dataset exceeds.
+
+    Returns:
+        The images, and the level of white; None where no image needs one.
+
+    Raises:
+        DataError: The disk is full.
+    """
+    decoded = decode_all(raw, settings, cache, workers)
+    peak = float(decoded.facts.peak.max(initial=0))
+    if peak == 0 or settings.white_level is not None:
+        return decoded, settings.white_level
+    level = next((level for level in WHITE_LEVELS if level >= peak), FULL_RANGE)
+    if level != FULL_RANGE:
+        decoded = decode_all(raw, replace(settings, white_level=level), cache, workers)
+    return decoded, level
+
+
 def detect_channels(raw: RawDataset, max_pixels: int) -> int:
     """Number of channels: 1 where all images of a sample are grey, else 3."""
     chosen = raw.blocks[:: max(1, len(raw.blocks) // 20)]
@@ -130,7 +161,7 @@ def detect_channels(raw: RawDataset, max_pixels: int) -> int:
             continue
         for data in images[:: max(1, len(images) // per_block)]:
             try:
-                if decode(data, max_pixels).shape[2] == 3:
+                if decode(data, max_pixels, FULL_RANGE).pixels.shape[2] == 3:
                     return 3
             except BadImageError:
                 continue

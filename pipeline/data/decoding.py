@@ -8,16 +8,17 @@ before any pixel is decoded.
 import os
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from pipeline.data.pixels import FULL_RANGE, eight_bits
 from pipeline.image_formats import JPEG, PNG, has_signature
 
 Pixels = NDArray[np.uint8]
@@ -41,6 +42,8 @@ FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 SEGMENTS = {0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
 TILE_WIDTH, TILE_LENGTH = 322, 323
+PHOTOMETRIC, MAX_SAMPLE_VALUE, SAMPLE_FORMAT = 262, 281, 339
+"""Tags of TIFF (revision 6.0, section 8): whether 0 is white, the largest value in use, and the type of the values."""
 
 _IHDR = struct.Struct(">4sIIBB7xI4s").unpack_from  # and the head of the next chunk
 _CHUNK = struct.Struct(">I4s").unpack_from
@@ -62,17 +65,30 @@ class BadImageError(Exception):
         return f"{self.problem}: {self.evidence}"
 
 
-def decode(data: bytes, max_pixels: int) -> Pixels:
+class Decoded(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 of shape (height, width, channels): 1 channel for a grey image, otherwise red, green and blue.
+        peak: Largest value in a grey file of more than 8 bits that does not tell which value is white; 0 for other files.
+        inverted: Whether such a file stores white as 0.
+    """
+
+    pixels: Pixels
+    peak: float = 0
+    inverted: bool = False
+
+
+def decode(data: bytes, max_pixels: int, white_level: float | None = None) -> Decoded:
     """Decode an image file, or its first frame or page, and turn it upright.
 
-    Transparent pixels become white; 16 bits are scaled to 8. An image with a palette of greys alone is grey.
+    Transparent pixels become white. An image with a palette of greys alone is grey. Values of more than 8 bits are scaled so
+    that the level of white becomes 255; values above it too.
 
     Args:
         data: Content of the file.
         max_pixels: Limit for height × width, checked before decoding. Memory is at most about 25 bytes for each pixel.
-
-    Returns:
-        uint8 of shape (height, width, channels): 1 channel for a grey image, otherwise red, green and blue.
+        white_level: Value that is white in grey files of more than 8 bits; None: what the file tells, or else 65,535.
 
     Raises:
         BadImageError: The file is empty, truncated, damaged, too large, or not an image.
@@ -88,8 +104,8 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
         except cv2.error:
             pixels = None
         if pixels is not None:
-            return pixels if pixels.ndim == 3 else pixels[:, :, None]  # type: ignore[return-value]
-    return _decode_with_pillow(data, max_pixels)
+            return Decoded(pixels if pixels.ndim == 3 else pixels[:, :, None])  # type: ignore[arg-type]
+    return _decode_with_pillow(data, max_pixels, white_level)
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -176,7 +192,7 @@ def _check_scans(data: bytes, num_pixels: int, max_pixels: int) -> None:
         raise BadImageError(BOMB, f"its {num_pixels:,} pixels come in {num_scans:,} scans")
 
 
-def _decode_with_pillow(data: bytes, max_pixels: int) -> Pixels:
+def _decode_with_pillow(data: bytes, max_pixels: int, white_level: float | None) -> Decoded:
     if not data:
         raise BadImageError(UNREADABLE, "it is empty")
     with warnings.catch_warnings():
@@ -185,8 +201,9 @@ def _decode_with_pillow(data: bytes, max_pixels: int) -> Pixels:
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 _check_size(*image.size, max_pixels)
                 _check_storage(image, data, max_pixels)
+                tags = dict(getattr(image, "tag_v2", {}))
                 image.load()
-                return _pixels(image)
+                return _decoded(image, tags, white_level)
         except BadImageError:
             raise
         except UnidentifiedImageError as error:
@@ -237,27 +254,33 @@ def _unidentified(data: bytes) -> BadImageError:
     return BadImageError(NOT_AN_IMAGE, f"it begins with {data[:16]!r}, as no known image format does")
 
 
-def _pixels(image: Image.Image) -> Pixels:
-    """The pixels of an image that Pillow has loaded: uint8 of shape (height, width, 1 or 3)."""
+def _decoded(image: Image.Image, tags: Mapping[int, Any], white_level: float | None) -> Decoded:
+    """The pixels of an image that Pillow has loaded; `tags` are those of a TIFF file."""
     if image.mode == "I" and image.format == "PPM":
-        image = image.convert("I;16")
-    if image.mode in ("I", "F"):
-        raise BadImageError(UNREADABLE, "its pixels are 32-bit numbers, and nothing tells which is white")
+        image, white_level = image.convert("I;16"), FULL_RANGE  # the file tells its range, and Pillow has scaled it
+    if image.mode in ("I", "F") and white_level is None:
+        bits = "signed 16-bit" if tags.get(SAMPLE_FORMAT) == (2,) and tags.get(258) == (16,) else "32-bit"
+        evidence = f"its pixels are {bits} numbers, and nothing tells which is white; prepare.white_level can"
+        raise BadImageError(UNREADABLE, evidence)
     with suppress(Exception):  # damaged EXIF turns nothing, as in OpenCV
         ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        wide *= 255
-        wide += 32895  # so that it rounds, as in libpng's png_set_scale_16
-        wide >>= 16
-        return wide.astype(np.uint8)[:, :, None]
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _scaled(np.asarray(image), tags, white_level)
     mode = "L" if _is_grey(image) else "RGB"
     if image.has_transparency_data:
         layer = _converted(image, "LA" if mode == "L" else "RGBA")
         image = Image.new(mode, layer.size, "white")
         image.paste(layer.convert(mode), mask=layer.getchannel("A"))
     pixels = np.array(_converted(image, mode))
-    return pixels if mode == "RGB" else pixels[:, :, None]
+    return Decoded(pixels if mode == "RGB" else pixels[:, :, None])
+
+
+def _scaled(values: NDArray[Any], tags: Mapping[int, Any], white_level: float | None) -> Decoded:
+    told = tags.get(MAX_SAMPLE_VALUE, (None,))[0]
+    white = white_level or told or FULL_RANGE
+    inverted = tags.get(PHOTOMETRIC) == 0
+    scaled = eight_bits(white - np.clip(values.astype(np.float64), 0, white) if inverted else values, white)
+    return Decoded(scaled[:, :, None], 0.0 if told else float(values.max()), inverted)
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -25,7 +25,7 @@ _SPREAD_SIDE = 64
 
 FACTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "content": ("uint8", (32,)), "shape": ("int32", (3,)), "num_bytes": ("int64", ()), "spread": ("float32", ()),
-    "signature": ("uint8", (near_duplicates.SIGNATURE_BYTES,)),
+    "peak": ("float32", ()), "inverted": ("uint8", ()), "signature": ("uint8", (near_duplicates.SIGNATURE_BYTES,)),
 }  # fmt: skip
 """Type and shape of each measurement of an image; see `pipeline.data.decoded_images.Facts`."""
 
@@ -38,6 +38,7 @@ class DecodingSettings:
     channels: int
     fit: str
     max_pixels: int
+    white_level: float | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ def _decode_one(image: bytes | Pixels, settings: DecodingSettings, facts: dict[s
     Raises:
         BadImageError: The image cannot be decoded.
     """
-    pixels = image if isinstance(image, np.ndarray) else decode(image, settings.max_pixels)
+    if isinstance(image, np.ndarray):
+        pixels = image
+    else:
+        pixels, facts["peak"][0], facts["inverted"][0] = decode(image, settings.max_pixels, settings.white_level)
     facts["num_bytes"][0] = pixels.nbytes if isinstance(image, np.ndarray) else len(image)
     facts["shape"][0] = pixels.shape
     step = max(1, min(pixels.shape[:2]) // _SPREAD_SIDE)

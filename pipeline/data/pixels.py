@@ -1,9 +1,29 @@
 """Brings images to one size, and computes the mean and the standard deviation of their pixels."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.uint8]
+
+FULL_RANGE = 65535
+"""Largest value of 16 bits."""
+
+
+def eight_bits(values: NDArray[Any], white: float) -> Images:
+    """Scale values so that `white` becomes 255; values below 0 become 0, values above `white` 255.
+
+    >>> eight_bits(np.array([-5, 0, 2048, 4095, 9999]), 4095).tolist()
+    [0, 0, 128, 255, 255]
+    """
+    if white != FULL_RANGE or values.dtype != np.uint16:
+        return np.floor(np.clip(values.astype(np.float64), 0, white) * (255 / white) + 0.5).astype(np.uint8)
+    wide = values.astype(np.uint32)
+    wide *= 255
+    wide += 32895  # so that it rounds, as in libpng's png_set_scale_16
+    wide >>= 16
+    return wide.astype(np.uint8)
 
 
 def fit_image(image: Images, size: int, fit: str) -> Images:

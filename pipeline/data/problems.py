@@ -7,6 +7,8 @@ OF_IMAGES = {
     "tiny": "a side shorter than prepare.min_side",
     "aspect": "one side longer than prepare.max_aspect times the other",
     "blank": "one colour, or nearly so",
+    "low_range": "a picture of more than 8 bits without a value above a sixteenth of the level of white",
+    "inverted": "a picture that stores white as 0, and was turned round",
     "duplicate": "the same pixels as an image before it",
     "near_duplicate": "nearly the same picture as an image before it",
     "conflicting_labels": "the same picture, or nearly, under two labels",
