@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.artefacts.job import JobRecord
 from pipeline.sweep import records
+from pipeline.sweep.plan import make_plan
 from tests.conftest import command_runner
 from tests.sweep_probe import copy_probe, statuses, sweep_folder, trace, wait_until
 from tests.test_train import started
@@ -39,6 +40,38 @@ def test_jobs_side_by_side_share_the_cores_and_print_whole_lines(project: Path) 
     cores = len(os.sched_getaffinity(0))
     assert {path.read_text() for path in folder.glob("*/threads")} == {str(max(1, cores // 2))}
     assert len({pid for _, _, pid in trace(project)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ["8 8", "2 2"]),
+        ({"OMP_NUM_THREADS": "3"}, ["3 3", "3 3"]),
+        ({"MKL_NUM_THREADS": "3"}, ["3 3", "3 3"]),
+        ({"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "5"}, ["3 5", "3 5"]),
+    ],
+)
+def test_each_batch_of_a_command_shares_the_cores_anew_unless_the_user_gives_a_number_of_threads(
+    project: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: list[str]
+) -> None:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
+    (project / ".source").mkdir()
+    for name in ("conf", "params.yaml"):
+        (project / name).rename(project / ".source" / name)
+    threads = []
+    for jobs in ([("seed=1",)], [(f"seed={seed}",) for seed in range(1, 6)]):
+        records.write_jobs(project, jobs)
+        overrides = [JOBLIB, "hydra.launcher.n_jobs=4", "hydra/sweeper=listed"]
+        plan = make_plan("probe", project, overrides, lambda *_: None)
+        with plan.workers():
+            threads.append(" ".join(os.environ[name] for name in names))
+        assert {name: os.environ[name] for name in names if name in os.environ} == given
+    assert threads == expected
 
 
 def test_a_sweep_whose_process_was_killed_ends_its_jobs_and_is_resumed_to_the_same_table(project: Path) -> None:

@@ -19,6 +19,8 @@ from pipeline.sweep.overrides import by_origin, check_launcher, check_sweeper, c
 from pipeline.sweep.sweepers import ListedSweeper, OptunaSweeper
 
 _KEPT_VARIABLES = ("GOODFIT_", "MLFLOW_", "DVC_", "OMP_", "MKL_")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables from which numpy and torch read the number of threads; torch heeds the second one before the first."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,17 @@ class Plan:
     options: Mapping[str, Any]
     log_folder: Path | None
 
-    def workers(self) -> AbstractContextManager[None]:
-        """Within the block, the cluster that runs the jobs is there.
+    @contextmanager
+    def workers(self) -> Iterator[None]:
+        """Within the block, the cluster that runs the jobs is there, and processes that start get the jobs' number of threads.
 
         Raises:
             ConfigError: Its package is not installed, or it does not answer.
         """
+        with _threads(self.task.environment), self._cluster():
+            yield
+
+    def _cluster(self) -> AbstractContextManager[None]:
         if self.backend is None:
             return nullcontext()
         return processes.running_on(self.backend, "hydra.launcher.backend", options=self.options, show_output=True)
@@ -146,11 +153,28 @@ def _num_threads(launcher: Any, num_jobs: int) -> int | None:
 
 
 def _environment(num_threads: int | None) -> dict[str, str]:
-    """This process's variables that jobs elsewhere take over; torch and numpy read the number of threads from them."""
+    """This process's variables that jobs elsewhere take over, with the user's number of threads, else with `num_threads`."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
     if num_threads is not None:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = os.environ.get(name) or str(num_threads)
-    return {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
+        by_user = [kept[name] for name in _THREADS if kept.get(name)]
+        for name in _THREADS:
+            kept[name] = kept.get(name) or (by_user[0] if by_user else str(num_threads))
+    return kept
+
+
+@contextmanager
+def _threads(environment: Mapping[str, str]) -> Iterator[None]:
+    """Within the block, this process has the number of threads of `environment`, which the next sweep in it must not see."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update({name: environment[name] for name in _THREADS if name in environment})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _check_installed(launcher: Any) -> None:
