@@ -243,7 +243,7 @@ def test_a_key_that_hydra_cannot_express_is_refused(tmp_path: Path) -> None:
 def test_params_yaml_that_is_not_yaml_is_named(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("model: [")
-    with pytest.raises(ConfigError, match=r"params\.yaml must be YAML; "):
+    with pytest.raises(ConfigError, match=r"params\.yaml, line 2, must be YAML; "):
         compose(CONF, path, [])
     path.write_text("- a list")
     with pytest.raises(ConfigError, match=r"params\.yaml must hold a mapping of keys to values; got \['a list'\]"):

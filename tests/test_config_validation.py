@@ -40,3 +40,19 @@ def test_an_option_that_does_not_exist_is_refused(model: object) -> None:
         ConfigError, match=r"model\.name must be one of lenet, .*; got 'lenett'\. Did you mean 'lenet'\?"
     ):
         validation.validate(values | {"model": model})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"a: 1\n\tb: 2\n", r"file\.yaml, line 2, must be YAML; found"),
+        (b"a: [1\n", r"file\.yaml, line 2, must be YAML; did not find expected"),
+        (b"a: 1\nb: \xff\n", r"file\.yaml, line 2, must be UTF-8; invalid start byte at byte 8\.$"),
+        (b"a:\n  b: 1\n  b: 2\n", r"file\.yaml must have each key once; b stands in line 2 and in line 3\.$"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "file.yaml").write_bytes(text)
+    for read in (validation.check_yaml, validation.read_yaml):
+        with pytest.raises(ConfigError, match=message):
+            read(tmp_path / "file.yaml")

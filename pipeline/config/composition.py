@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config.schema import FREE_MAPS, Config
 from pipeline.config.section import missing, nearest
-from pipeline.config.validation import read_yaml, validate
+from pipeline.config.validation import check_yaml, read_yaml, validate
 from pipeline.errors import ConfigError
 
 LISTED = (
@@ -72,6 +72,8 @@ def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[s
         ConfigError: `params.yaml` or the command line names an option that `conf/` does not have, or a group of
             `params.yaml` has no `name`.
     """
+    for file in conf.rglob("*.yaml"):
+        check_yaml(file)
     groups = option_names(conf)
     command_line = [readable(override) for override in command_line]
     chosen = dict(override.split("=", 1) for override in command_line if "=" in override)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -12,6 +13,8 @@ from ruamel.yaml.error import YAMLError
 from pipeline.config.schema import Config
 from pipeline.config.section import explain
 from pipeline.errors import ConfigError
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def validate(values: Mapping[str, Any]) -> Config:
@@ -47,6 +50,36 @@ def as_yaml(config: Config) -> str:
     return buffer.getvalue()
 
 
+def check_yaml(path: Path) -> None:
+    """Look at a YAML file before another program reads it, whose error would not be a sentence.
+
+    Raises:
+        ConfigError: The file is not UTF-8 or not YAML, or has a key twice.
+    """
+    data = path.read_bytes()
+    try:
+        root = yaml.compose(data.decode(), _LOADER)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}, line {line}, must be UTF-8; {error.reason} at byte {error.start:,}.") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}, line {line}, must be YAML; {error.problem}.") from None
+    nodes = [root]
+    for node in nodes:
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            first: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if first.setdefault(str(key.value), line) != line:
+                    raise ConfigError(
+                        f"{path} must have each key once; {key.value} stands in line {first[key.value]} and in line {line}."
+                    )
+                nodes.append(value)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML 1.2 file (`1e-4` is a number there, as for DVC).
 
@@ -58,6 +91,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist. `dvc repro` writes it, or `git checkout {path.name}`.") from None
     except (YAMLError, UnicodeDecodeError) as error:
+        check_yaml(path)
         raise ConfigError(f"{path} must be YAML; {' '.join(str(error).split())}.") from None
     if content is None:
         return {}

@@ -10,8 +10,8 @@ from types import FrameType
 from pipeline.errors import UserError
 from pipeline.storage import atomic
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""Signals that ask a process to stop."""
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that ask a process to stop. SIGHUP comes when a terminal is closed or a connection ends."""
 
 received: list[int] = []
 """Signals that have asked this process to stop."""
@@ -19,8 +19,14 @@ received: list[int] = []
 
 def listen() -> None:
     """Make signals to stop raise `KeyboardInterrupt`, so that what runs cleans up."""
-    for number in STOPPING:
+    for number in handled():
         signal.signal(number, stop)
+
+
+def handled() -> list[int]:
+    """The signals to stop that this process heeds: SIGHUP not where it is ignored, as under nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in STOPPING if not (ignored and number == signal.SIGHUP)]
 
 
 def stop(number: int, frame: FrameType | None) -> None:

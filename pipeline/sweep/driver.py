@@ -186,7 +186,7 @@ def _stop_jobs_first(folder: Path) -> None:
         _end_jobs(folder)
         signals.stop(number, frame)
 
-    for number in signals.STOPPING:
+    for number in signals.handled():
         signal.signal(number, handle)
 
 
