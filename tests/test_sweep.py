@@ -218,7 +218,7 @@ def test_a_project_may_lie_in_a_folder_with_any_name(tmp_path: Path) -> None:
             ("-m", "++hydra.sweeper.params={seed: '1,2'}"),
             r"hydra\.sweeper\.params must belong to a sweeper that searches; got it without one\. Add hydra/sweeper=optuna",
         ),
-        (("-m", "seed=1,2", "model.dropout=interval("), r"must be in Hydra's grammar: "),
+        (("-m", "seed=1,2", "model.dropout=interval("), r"model\.dropout=interval\( must be in Hydra's grammar: "),
         (
             ("-m", "seed=1,2", "hydra/launcher=ray_local"),
             r"hydra/launcher must be joblib for jobs on Ray; got ray_local\. Use hydra/launcher=joblib "

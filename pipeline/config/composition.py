@@ -20,6 +20,10 @@ LISTED = (
 
 _KEY = re.compile(r"[A-Za-z_][\w/-]*")
 _NAMES = re.compile(r"[\w,-]+")
+_STRUCTURE = re.compile(
+    r"""['"\[{]|(choice|range|interval|glob|sort|shuffle|tag|extend_list|int|float|str|bool|json_str)\("""
+)
+"""Beginnings of values that are meant to be more than a text: quoted ones, lists, mappings and Hydra's functions."""
 
 
 def compose(conf: Path, params: Path, overrides: list[str]) -> Config:
@@ -148,7 +152,7 @@ def readable(override: str, is_sweep: bool = False) -> str:
     key, _, value = override.partition("=")
     texts = value.split(",") if is_sweep else [value]
     quoted = f"{key}={','.join(quote(text) for text in texts)}"
-    if value and value[0] not in "'\"[{" and "${" not in value and _problem(quoted) is None:
+    if value and not _STRUCTURE.match(value) and "${" not in value and _problem(quoted) is None:
         return quoted
     raise ConfigError(
         f"{override} must be in Hydra's grammar: {problem}. A text with special signs stands in quotes: "
