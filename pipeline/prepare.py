@@ -22,7 +22,8 @@ from pipeline.data import checks
 from pipeline.data.checks import Issue
 from pipeline.data.decoded_images import DecodedImages, decode_at_white_level, detect_channels
 from pipeline.data.decoding_job import DecodingSettings
-from pipeline.data.grouping import keys_of
+from pipeline.data.grouping import keys_of, names_matched
+from pipeline.data.grouping import summary as groups_summary
 from pipeline.data.near_duplicates import near_duplicates
 from pipeline.data.pixels import PixelCounts
 from pipeline.data.problems import UNDECODED
@@ -77,13 +78,17 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
         decoded, level = decode_at_white_level(raw, decoding, cache, settings.workers)
 
     facts, marks, pairs = decoded.facts, decoded.marks(), _pairs(decoded, settings.near_duplicates)
+    named = raw.groups if settings.group is None else names_matched(settings.group, raw.ids)
+    keys = keys_of(marks, pairs, named)
+    if any(named):
+        print(f"prepare: {groups_summary(named, raw.ids)}")
     images = checks.ImageTable(
         names=raw.ids, labels=raw.labels, classes=raw.classes, given=raw.splits, shapes=facts.shape,
         num_bytes=facts.num_bytes, spread=facts.spread, peak=facts.peak, inverted=facts.inverted, white_level=level,
-        first=decoded.first_copies(marks), undecoded=facts.problems, pairs=pairs,
+        first=decoded.first_copies(marks), undecoded=facts.problems, pairs=pairs, keys=keys,
     )  # fmt: skip
     issues, stays = checks.settle(checks.find(images, settings), settings.on_issue.model_dump(), len(raw.labels))
-    splits = _split(raw, settings, marks, pairs, np.flatnonzero(stays))
+    splits = _split(raw, settings, marks, keys, np.flatnonzero(stays))
 
     pixels = PixelCounts(channels)
     for name in SPLITS:
@@ -117,12 +122,11 @@ def _pairs(decoded: DecodedImages, wanted: bool) -> NDArray[np.int64]:
 
 
 def _split(
-    raw: RawDataset, settings: Prepare, marks: NDArray[np.bytes_], pairs: NDArray[np.int64], rows: NDArray[np.int64]
+    raw: RawDataset, settings: Prepare, marks: NDArray[np.bytes_], keys: NDArray[np.bytes_], rows: NDArray[np.int64]
 ) -> dict[str, Split]:
     """Assign the images of `rows` to splits."""
     names = np.array([raw.ids[row].encode() for row in rows.tolist()])
     rows = rows[np.lexsort((names, raw.labels[rows], marks[rows]))]
-    keys = keys_of(marks, pairs, raw.groups, raw.ids, settings.group)
     fractions = Fractions(settings.test_fraction, settings.confirm_fraction, settings.val_fraction)
     labels = raw.labels[rows]
     folds = settings.folds, settings.fold or 0

@@ -29,6 +29,7 @@ def table(number: int = 20, **changed: Any) -> ImageTable:
         "first": np.arange(number),
         "undecoded": {},
         "pairs": np.zeros((0, 2), np.int64),
+        "keys": np.array([str(place).encode() for place in range(number)]),
     }
     return ImageTable(**(values | changed))
 
@@ -117,6 +118,14 @@ def test_rare_class_and_imbalance_are_told() -> None:
         ("class b", "rare_class", "2 images"),
         ("all classes", "imbalance", "38 of 'a', 2 of 'b'"),
     ]
+
+
+def test_a_group_far_larger_than_the_others_is_told() -> None:
+    keys = np.array([b"scan" if place < 6 else str(place).encode() for place in range(20)])
+    told = [("a/000.png", "large_group", "6 images that stay in one split together, 30% of all")]
+    assert found(table(keys=keys)) == told
+    even = np.array([str(place // 5).encode() for place in range(20)])
+    assert found(table(keys=even)) == [], "groups of equal size are as they should be"
 
 
 def test_class_in_one_split_only_is_told() -> None:

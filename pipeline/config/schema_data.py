@@ -83,6 +83,7 @@ class OnIssue(Section):
     rare_class: KeepOrFail
     imbalance: KeepOrFail
     one_split: KeepOrFail
+    large_group: KeepOrFail
     shortcut: KeepOrFail
 
 

@@ -18,6 +18,9 @@ Mask = NDArray[np.bool_]
 BLANK_SPREAD = 1.0
 """Standard deviation, in grey levels of 255, below which an image counts as blank."""
 
+LARGE_SHARE, LARGE_FACTOR = 0.02, 5
+"""Share of the images, and multiple of the median group, above which a group is told: one split would be that group."""
+
 LOW_RANGE = 16
 """The level of white divided by this is the largest value below which a picture counts as dark by a wrong level."""
 
@@ -43,6 +46,7 @@ class ImageTable:
         first: Index of the first image with the same pixels; of shape (n,).
         undecoded: Problem and evidence of the images that cannot be decoded, by index.
         pairs: Near duplicates; int64 of shape (m, 2), the smaller index first.
+        keys: Key of each image, equal for images that stay in one split together; of shape (n,).
     """
 
     names: Sequence[str]
@@ -58,6 +62,7 @@ class ImageTable:
     first: NDArray[np.int64]
     undecoded: Mapping[int, tuple[str, str]]
     pairs: NDArray[np.int64]
+    keys: NDArray[np.bytes_]
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Issue:
 def find(images: ImageTable, limits: Prepare) -> list[Issue]:
     """Find all problems, in the order of `PROBLEMS`."""
     of_images = chain(_undecoded(images), _single(images, limits), _copies(images), _near(images))
-    issues = dict.fromkeys(chain(of_images, _classes(images, limits), _shortcuts(images)))
+    issues = dict.fromkeys(chain(of_images, _classes(images, limits), _groups(images), _shortcuts(images)))
     order = {problem: index for index, problem in enumerate(PROBLEMS)}
     return sorted(issues, key=lambda issue: order[issue.problem])
 
@@ -205,6 +210,16 @@ def _classes(images: ImageTable, limits: Prepare) -> Iterator[Issue]:
             given = sorted(set(images.given[readable & (images.labels == label)].tolist()))
             if len(given) == 1:
                 yield Issue(f"class {name}", "one_split", f"all of its images are in {given[0] or 'no named split'}")
+
+
+def _groups(images: ImageTable) -> Iterator[Issue]:
+    rows = np.flatnonzero(_readable(images))
+    _, first, counts = np.unique(images.keys[rows], return_index=True, return_counts=True)
+    large = (counts > LARGE_SHARE * len(rows)) & (counts > LARGE_FACTOR * np.median(counts))
+    for group in np.flatnonzero(large).tolist():
+        row = int(rows[first[group]])
+        evidence = f"{counts[group]:,} images that stay in one split together, {counts[group] / len(rows):.0%} of all"
+        yield Issue(images.names[row], "large_group", evidence, row)
 
 
 def _shortcuts(images: ImageTable) -> Iterator[Issue]:

@@ -1,6 +1,7 @@
 """Groups images that must stay in one split: copies, near duplicates, and those of one named group."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,26 +10,17 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError
 
 
-def keys_of(
-    marks: NDArray[np.bytes_], pairs: NDArray[np.int64], named: Sequence[str], ids: Sequence[str], pattern: str | None
-) -> NDArray[np.bytes_]:
+def keys_of(marks: NDArray[np.bytes_], pairs: NDArray[np.int64], named: Sequence[str]) -> NDArray[np.bytes_]:
     """A key for each image, equal for images of one group. It depends on the images of the group alone.
 
     Args:
         marks: Digest of each image's signature; of shape (n,).
         pairs: Near duplicates; int64 of shape (m, 2).
-        named: Name of each image's group in the source, such as a patient; an empty text where there is none.
-        ids: Ids of the images, in which `pattern` is searched.
-        pattern: Regular expression whose first group, or else whole match, names the group; None: `named` counts.
-
-    Raises:
-        ConfigError: The pattern is not a regular expression, or matches no id.
+        named: Name of each image's group, such as a patient; an empty text where there is none.
     """
-    if pattern is not None:
-        named = _matched(pattern, ids)
     texts = np.array([f"group {name}".encode() if name else b"" for name in named])
     has_name = texts != b""
-    component = connected(np.concatenate([pairs, _equal(marks), _equal(texts)[has_name]]), len(ids))
+    component = connected(np.concatenate([pairs, _equal(marks), _equal(texts)[has_name]]), len(named))
     keys = np.where(has_name, texts, marks)
     order = np.lexsort((keys, ~has_name, component))  # within each component: named ones first, then the smallest
     heads, begins = np.unique(component[order], return_index=True)
@@ -58,7 +50,32 @@ def _equal(texts: NDArray[np.bytes_]) -> NDArray[np.int64]:
     return np.stack([first[number], np.arange(len(texts))], axis=1)
 
 
-def _matched(pattern: str, ids: Sequence[str]) -> list[str]:
+def summary(named: Sequence[str], ids: Sequence[str]) -> str:
+    """Number of named groups, the largest with its first images, and the images without one.
+
+    >>> summary(["p1", "p1", "p2", ""], ["1.png", "2.png", "3.png", "4.png"])
+    '2 groups, the largest p1 with 2 images (1.png, 2.png); 1 image has none (4.png)'
+    """
+    counts = Counter(name for name in named if name)
+    largest, size = counts.most_common(1)[0]
+    text = f"{len(counts):,} groups, the largest {largest} with {size:,} images ({_first(largest, named, ids)})"
+    without = len(named) - counts.total()
+    if without:
+        text += f"; {without:,} {'image has' if without == 1 else 'images have'} none ({_first('', named, ids)})"
+    return text
+
+
+def _first(group: str, named: Sequence[str], ids: Sequence[str]) -> str:
+    members = [image for image, name in zip(ids, named, strict=True) if name == group]
+    return ", ".join(members[:3]) + (", …" if len(members) > 3 else "")
+
+
+def names_matched(pattern: str, ids: Sequence[str]) -> list[str]:
+    """The name of each image's group: the first group of a regular expression in its id, or else the whole match.
+
+    Raises:
+        ConfigError: The pattern is not a regular expression, or matches no id.
+    """
     try:
         expression = re.compile(pattern)
     except re.error as error:

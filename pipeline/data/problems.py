@@ -18,6 +18,7 @@ OF_DATASET = {
     "rare_class": "a class with fewer than prepare.min_per_class images",
     "imbalance": "classes whose sizes differ by more than prepare.max_imbalance times",
     "one_split": "a class that the source has in one split only",
+    "large_group": "a group, or a chain of near duplicates, far larger than the others, which one split takes whole",
     "shortcut": "the size of an image or its name alone tells its class",
 }
 PROBLEMS = {**OF_IMAGES, **OF_DATASET}
