@@ -124,6 +124,44 @@ def test_images_of_one_key_stay_together(dataset: tuple[Labels, list[str]], size
         assert len({split for split, other in zip(splits, keys, strict=True) if other == key}) == 1
 
 
+def large_groups(seed: int, num_classes: int = 3) -> tuple[Labels, list[str]]:
+    """Labels and keys of classes that consist of groups of 1 to 60 images, the largest a tenth of its class or more."""
+    generator = np.random.default_rng(seed)
+    labels: list[int] = []
+    keys: list[str] = []
+    for label in range(num_classes):
+        for group, size in enumerate([60, *generator.integers(1, 20, 45).tolist()]):
+            labels += [label] * size
+            keys += [f"{seed} {label} {group}"] * size
+    return np.array(labels), keys
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_large_groups_leave_the_shares_of_each_class_near_the_fractions(seed: int) -> None:
+    labels, keys = large_groups(seed)
+    splits = shared(labels, ["a", "b", "c"], Fractions(test=0.15, confirm=0.1, val=0.1), seed, keys=keys)
+    wanted = {"test": 0.15, "confirm": 0.85 * 0.1, "val": 0.85 * 0.1}
+    for split, fraction in wanted.items():
+        for label in range(3):
+            share = np.mean(splits[labels == label] == split)
+            assert abs(share - fraction) <= 0.02 + 0.005, (split, label, share)
+
+
+def test_one_image_in_a_hundred_more_moves_few_of_large_groups() -> None:
+    moved = []
+    for seed in range(20):
+        labels, keys = large_groups(seed, num_classes=6)
+        more = len(labels) // 100
+        generator = np.random.default_rng(seed)
+        later_labels = np.concatenate([labels, generator.integers(0, 6, more)])
+        later_keys = [*keys, *(f"new {place}" for place in range(more))]
+        fractions, classes = Fractions(test=0.15, confirm=0.1, val=0.1), list("abcdef")
+        before = shared(labels, classes, fractions, seed, keys=keys)
+        after = shared(later_labels, classes, fractions, seed, keys=later_keys)
+        moved.append(np.mean(before != after[: len(labels)]))
+    assert np.mean(moved) <= 0.03, moved
+
+
 def test_given_splits_are_kept_and_get_no_others() -> None:
     given = np.repeat(["train", "val", "test"], [200, 50, 50])
     labels = np.arange(300) % 2

@@ -12,6 +12,9 @@ from pipeline.seeds import derive_seed
 
 Indices = NDArray[np.int64]
 
+LARGE_GROUP = 0.02
+"""Share of a class's images. Where a group is larger, drawing groups one by one would miss the share of a split by as much."""
+
 
 @dataclass(frozen=True)
 class Fractions:
@@ -36,7 +39,9 @@ def assign(
 
     A number in [0, 1) that is drawn from an image's key alone decides. So images with the same key stay together, new images
     move no old one, and neither labels nor other images matter; only a class that a split would lack gets the image with
-    the nearest number there. The share of a split is therefore near its fraction, not equal to it.
+    the nearest number there. The share of a split is therefore near its fraction, not equal to it. Where a group holds more
+    than 2 % of a class, that class's groups are taken in the order of their numbers until its fraction is reached, without
+    those that would exceed it by 2 points: new images may then move old groups.
     Changing `val` leaves `test` and `confirm` as they are, changing `confirm` leaves `test`.
 
     Args:
@@ -92,6 +97,8 @@ class _Groups:
     """Number of each image's group."""
     members: list[Indices]
     """For each class, the groups with an image of it."""
+    counts: list[Indices]
+    """For each class, the number of its images in each of `members`."""
 
     @classmethod
     def of(
@@ -103,8 +110,9 @@ class _Groups:
         label = np.zeros(len(names), dtype=np.int64)
         label[pairs[0][order]] = pairs[1][order]
         by_class = np.argsort(pairs[1], kind="stable")
-        members = np.split(pairs[0][by_class], np.searchsorted(pairs[1][by_class], np.arange(1, num_classes)))
-        return cls(names, label, size, number, members)
+        ends = np.searchsorted(pairs[1][by_class], np.arange(1, num_classes))
+        members = np.split(pairs[0][by_class], ends)
+        return cls(names, label, size, number, members, np.split(counts[by_class], ends))
 
 
 def _check_classes(labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str]) -> None:
@@ -155,13 +163,34 @@ def _draw(groups: _Groups, chosen: NDArray[np.str_], split: str, fraction: float
     numbers = _numbers(groups.keys, seed, split)
     free = chosen == "train"
     drawn = free & (numbers < fraction)
-    for members in groups.members:
-        mine = members[free[members]]
-        mine = mine[np.argsort(numbers[mine], kind="stable")]
+    for label, (members, counts) in enumerate(zip(groups.members, groups.counts, strict=True)):
+        mine, sizes = members[free[members]], counts[free[members]]
+        order = np.argsort(numbers[mine], kind="stable")
+        mine, sizes = mine[order], sizes[order]
+        if sizes.max(initial=0) > max(1, LARGE_GROUP * sizes.sum()):
+            of_class = groups.label[mine] == label
+            drawn[mine[of_class]] = _filling(sizes[of_class], fraction)
         most = max(1, len(mine) - keep)
         drawn[mine[:1]] |= not drawn[mine].any()
         drawn[mine[drawn[mine]][most:]] = False
     chosen[drawn] = split
+
+
+def _filling(sizes: Indices, fraction: float) -> NDArray[np.bool_]:
+    """Take groups in their order until they are a fraction of all images, without those that would overfill it.
+
+    >>> _filling(np.array([1, 60, 8, 30, 1]), 0.1).tolist()
+    [True, False, True, False, True]
+    """
+    wanted, most = fraction * sizes.sum(), (fraction + LARGE_GROUP) * sizes.sum()
+    taken, num_images = np.zeros(len(sizes), np.bool_), 0
+    for index, size in enumerate(sizes.tolist()):
+        if num_images < wanted and num_images + size <= most:
+            taken[index] = True
+            num_images += size
+    if len(sizes) and not taken.any():
+        taken[sizes.argmin()] = True
+    return taken
 
 
 def _numbers(keys: NDArray[np.bytes_], seed: int, stream: str) -> NDArray[np.float64]:
