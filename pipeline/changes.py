@@ -58,8 +58,7 @@ def at_revision(rev: str, root: Path) -> Version:
         ) from None
     title = commit[:7] if commit.startswith(rev) else f"{rev} ({commit[:7]})"
     try:
-        exists = files.isdir(PREPARED)
-        if exists:
+        if files.isdir(PREPARED):
             return read(title, lambda path: files.open(f"{PREPARED}/{path}", "rb"))
     except (OSError, DvcException, DataIndexError) as error:
         raise DataError(

@@ -21,6 +21,9 @@ READ_ERRORS = (
 )  # fmt: skip
 """Errors of the standard library for a file or a member of an archive that cannot be read."""
 
+LEADS_OUT = "it leads out of the source"
+"""Beginning of the evidence against a link that is not followed."""
+
 HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
 
 
@@ -180,7 +183,7 @@ class FolderTree:
         if not is_folder and not os.path.isfile(target):
             return Skipped(path, "link", "it leads to no file")
         if not self._follow_links and not Path(target).is_relative_to(self._real):
-            return Skipped(path, "linked_folder" if is_folder else "link", f"it leads out of the source, to {target}")
+            return Skipped(path, "linked_folder" if is_folder else "link", f"{LEADS_OUT}, to {target}")
         above = [str(self._real / path), str(self._real), *linked]
         if is_folder and any(Path(folder).is_relative_to(target) for folder in above):
             return Skipped(path, "link", "it leads to a folder that it lies in")

@@ -41,6 +41,7 @@ class LabelColumns:
         names: Names of the columns; "1", "2", … where the table has no header.
         rows: A list of cells for each row.
         lines: Number of each row in the file.
+        files: Path of the file that each row names; None where there is no such file.
         roles: Index by role: `path`, and where the table has them `label`, `split` and `group`.
         one_hot: Columns of which each stands for a class, in place of one with labels.
         folders_tell: Whether the folders tell the labels, and the table only splits and groups.
@@ -49,6 +50,7 @@ class LabelColumns:
     names: list[str]
     rows: list[list[str]]
     lines: list[int]
+    files: list[str | None]
     roles: dict[str, int]
     one_hot: list[int] = field(default_factory=list)
     folders_tell: bool = False
@@ -109,7 +111,8 @@ def find_columns(
     path = names.index(given["path"]) if given.get("path") in names else _path_column(names, rows, find)
     if path is None:
         return None
-    named = {file: row for row in rows if (file := find(row[path]))}
+    files = [find(row[path]) for row in rows]
+    named = {file: row for file, row in zip(files, rows, strict=True) if file}
     usual = names[path].lower() in NAMES["path"] and bool(_usual(names, "label"))
     most = len(named) >= MOST * min(num_images, len(rows))
     if not (most or usual or chosen or "path" in given):
@@ -131,15 +134,15 @@ def find_columns(
         if index is not None:
             roles[role] = index
     if "label" in given:
-        return LabelColumns(names, rows, lines, {**roles, "label": names.index(given["label"])})
+        return LabelColumns(names, rows, lines, files, {**roles, "label": names.index(given["label"])})
     others = [index for index in range(len(names)) if index not in roles.values() and index not in table.nested]
     if not chosen and _agrees_with_folders(named, others, by_folder):
-        return LabelColumns(names, rows, lines, roles, folders_tell=True) if len(roles) > 1 else None
+        return LabelColumns(names, rows, lines, files, roles, folders_tell=True) if len(roles) > 1 else None
     one_hot = _one_hot(table.path, names, rows, lines, others)
     if one_hot:
-        return LabelColumns(names, rows, lines, roles, one_hot)
+        return LabelColumns(names, rows, lines, files, roles, one_hot)
     label = _label_column(table, names, rows, others, path, bool(by_folder), find)
-    return None if label is None else LabelColumns(names, rows, lines, {**roles, "label": label})
+    return None if label is None else LabelColumns(names, rows, lines, files, {**roles, "label": label})
 
 
 def _usual(names: Sequence[str], role: str) -> list[int]:
@@ -218,11 +221,11 @@ def _label_column(
             f"{listed}. Choose one, such as data.columns={{label: {names[candidates[0]]}}}"
             + (", or data.layout=folders, which takes the folders for the classes." if has_folders else ".")
         )
-    constant = next((index for index in usual if len(values[index]) == 1), None)
-    if constant is not None and not has_folders:
-        return constant  # the caller tells that one class is none
     if has_folders:
         return None
+    constant = next((index for index in usual if len(values[index]) == 1), None)
+    if constant is not None:
+        return constant  # the caller tells that one class is none
     others = ", ".join(f"{names[index] or index + 1} ({_first_values(values[index])})" for index in columns)
     raise UnfitError(
         f"{table.path} names the images in its column {names[path]}; it must have a column with their labels too, whose values "

@@ -77,7 +77,7 @@ def _read(
     columns = find_columns(table, find, files.num_images, keys.columns, by_folder, keys.table is not None)
     if columns is None:
         return None
-    images, skipped = _listed(table.path, columns, find, files, by_folder, keys)
+    images, skipped = _listed(table.path, columns, files, by_folder, keys)
     if len({image.label for image in images}) < 2:
         raise UnfitError(f"{table.path} must list at least two classes; its images are all of {images[0].label!r}.")
     counts = Counter(image.split for image in images if image.split)
@@ -87,23 +87,16 @@ def _read(
 
 
 def _listed(
-    name: str,
-    columns: LabelColumns,
-    find: Find,
-    files: "_Files",
-    by_folder: Mapping[str, LabelledFile],
-    keys: TableKeys,
+    name: str, columns: LabelColumns, files: "_Files", by_folder: Mapping[str, LabelledFile], keys: TableKeys
 ) -> tuple[list[LabelledFile], list[Skipped]]:
     """The images that the table `name` lists; and the lines without a file, and files without a line."""
     images: dict[str, LabelledFile] = {}
     skipped: dict[str, Skipped] = {}
     unlabelled: dict[str, int] = {}
     labels = settled([columns.label(row) for row in columns.rows], keys.classes)
-    for row, number, text in zip(columns.rows, columns.lines, labels, strict=True):
-        written = columns.text(row, "path")
-        path = find(written)
+    for row, number, path, text in zip(columns.rows, columns.lines, columns.files, labels, strict=True):
         if path is None:
-            missing = written or f"{name}, line {number}"
+            missing = columns.text(row, "path") or f"{name}, line {number}"
             skipped[missing] = Skipped(missing, "missing", f"{name} lists it; there is no such file")
             continue
         label = by_folder[path].label if columns.folders_tell and path in by_folder else class_name(text)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.artefacts.source import LEFT_OUT
 from pipeline.errors import DataError
-from pipeline.source.files import Skipped, Tree
+from pipeline.source.files import LEADS_OUT, Skipped, Tree
 from pipeline.source.layout import PICTURES, UNREAD, LabelledFile, extension
 
 MIN_FILES = 5
@@ -22,9 +22,7 @@ def check_links(tree: Tree, most: float) -> None:
     Raises:
         DataError: It has such links.
     """
-    links = [
-        file for file in tree.listing.skipped if file.problem in ("link", "linked_folder") and "out of" in file.evidence
-    ]
+    links = [file for file in tree.listing.skipped if file.evidence.startswith(LEADS_OUT)]
     folders = [file for file in links if file.problem == "linked_folder"]
     if folders or len(links) > most * (len(links) + len(tree.listing.entries)):
         first = (folders or links)[0]
