@@ -48,7 +48,8 @@ def train(make_prepared: Callable[..., Path], make_augmented: Callable[..., Path
         batches = ImageBatches(prepared, augmented, batch_size=16, seed=seed, **loading)
         working = tmp_path / folder
         working.mkdir(exist_ok=True)
-        return train_epochs(module, batches, working, seed=seed, accelerator="cpu", **{"max_epochs": 5, **settings})
+        settings = {"max_epochs": 5, "accelerator": "cpu", **settings}
+        return train_epochs(module, batches, working, seed=seed, **settings)
 
     return run
 
@@ -108,6 +109,23 @@ def test_a_training_with_every_remedy_goes_on_bit_for_bit(train: Train) -> None:
         with pytest.raises(Crash):
             train("crashed", on_row=crash_after(epoch), **EVERYTHING)
     assert_same(undisturbed, train("crashed", **EVERYTHING))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [{}, EVERYTHING, EVERYTHING | {"precision": "bf16-mixed"}], ids=["plain", "all", "bf16"])
+def test_a_training_on_a_gpu_goes_on_bit_for_bit(train: Train, settings: dict[str, Any]) -> None:
+    undisturbed = train("undisturbed", accelerator="gpu", **settings)
+    assert_same(undisturbed, train("again", accelerator="gpu", **settings))
+    for epoch in (1, 3):
+        with pytest.raises(Crash):
+            train("crashed", accelerator="gpu", on_row=crash_after(epoch), **settings)
+    assert_same(undisturbed, train("crashed", accelerator="gpu", **settings))
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_as_the_cpu_does_but_for_rounding(train: Train) -> None:
+    cpu, gpu = (train(name, accelerator=name, max_epochs=1).rows[0] for name in ("cpu", "gpu"))
+    assert gpu[history.VAL_LOSS] == pytest.approx(cpu[history.VAL_LOSS], rel=0.05)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
