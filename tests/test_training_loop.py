@@ -103,12 +103,13 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-def test_a_training_with_every_remedy_goes_on_bit_for_bit(train: Train) -> None:
-    undisturbed = train("undisturbed", **EVERYTHING)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_training_with_every_remedy_goes_on_bit_for_bit(train: Train, precision: str) -> None:
+    undisturbed = train("undisturbed", precision=precision, **EVERYTHING)
     for epoch in (1, 3):
         with pytest.raises(Crash):
-            train("crashed", on_row=crash_after(epoch), **EVERYTHING)
-    assert_same(undisturbed, train("crashed", **EVERYTHING))
+            train("crashed", precision=precision, on_row=crash_after(epoch), **EVERYTHING)
+    assert_same(undisturbed, train("crashed", precision=precision, **EVERYTHING))
 
 
 @pytest.mark.gpu

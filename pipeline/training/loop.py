@@ -75,6 +75,8 @@ def train_epochs(
             trainer = pl.Trainer(
                 accelerator=accelerator,
                 precision=precision,
+                # Without it, kernels of the GPU add up in any order, and a training that goes on ends elsewhere.
+                deterministic="warn" if accelerator != "cpu" and torch.cuda.is_available() else None,
                 **parallel.trainer_settings(),
                 max_epochs=max_epochs,
                 callbacks=[
@@ -135,6 +137,8 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
             # What is logged has been reduced over all processes.
             warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+            # It is not used because train.accelerator says so.
+            warnings.filterwarnings("ignore", message="GPU available but not used.*")
             # The strides of filters with one input channel have two spellings.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             # torch 2.13 has another name for it, which older ones do not know.

@@ -161,7 +161,9 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         total_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer = build_optimizer(self.parameters(), self.optimizer_settings, self.lr)
+        # Lightning cannot clip the gradients of a fused optimiser in mixed precision.
+        fused = not (self.trainer.gradient_clip_val and "mixed" in str(self.trainer.precision))
+        optimizer = build_optimizer(self.parameters(), self.optimizer_settings, self.lr, fused=fused)
         scheduler = build_scheduler(optimizer, total_steps, self.scheduler_settings)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
