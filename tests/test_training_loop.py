@@ -113,7 +113,9 @@ def test_a_training_with_every_remedy_goes_on_bit_for_bit(train: Train, precisio
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("settings", [{}, EVERYTHING, EVERYTHING | {"precision": "bf16-mixed"}], ids=["plain", "all", "bf16"])
+@pytest.mark.parametrize(
+    "settings", [{}, EVERYTHING, EVERYTHING | {"precision": "bf16-mixed"}], ids=["plain", "all", "bf16"]
+)
 def test_a_training_on_a_gpu_goes_on_bit_for_bit(train: Train, settings: dict[str, Any]) -> None:
     undisturbed = train("undisturbed", accelerator="gpu", **settings)
     assert_same(undisturbed, train("again", accelerator="gpu", **settings))

@@ -12,9 +12,7 @@ ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
 """Factors of the learning rate before the warm-up and after the last step."""
 
 
-def build_optimizer(
-    parameters: Any, settings: SGD | AdamW, lr: float, *, fused: bool = True
-) -> torch.optim.Optimizer:
+def build_optimizer(parameters: Any, settings: SGD | AdamW, lr: float, *, fused: bool = True) -> torch.optim.Optimizer:
     """The optimiser of `settings`; its own weight decay stays off, as decay is applied apart, alike for all optimisers.
 
     `fused` lets AdamW update all weights in one pass, which is faster.
