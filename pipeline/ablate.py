@@ -152,8 +152,8 @@ def _test_accuracies(plan: Plan, trainings: Trainings, seeds: Sequence[int]) -> 
         overrides = plan.deployed(seed)
         folder, prepared = trainings.folder_of(overrides), trainings.prepared(overrides)
         with atomic.folder(trainings.folder / "test" / f"{plan.name}-{seed}") as out:
-            metrics = evaluate(training=folder, prepared=prepared, batch_size=512, out=out)
-        accuracies.append(metrics.test_accuracy)
+            evaluation = evaluate(training=folder, prepared=prepared, batch_size=512, out=out)
+        accuracies.append(evaluation.scores.accuracy.value)
     return accuracies
 
 

@@ -1,8 +1,9 @@
 """Diagnose whether a training fits: a verdict with its evidence, and what to change.
 
 Reads:   build/train/ and build/prepare/; as a command also other trainings, runs in MLflow, and histories of other tools
-Writes:  build/diagnose/: `diagnosis.json` (verdict, evidence with 95 % intervals, prescriptions as overrides) and `curve.png`
-         (the curves with the evidence marked); as a command nothing but what `--out` names
+Writes:  build/diagnose/: `diagnosis.json` (verdict, evidence with 95 % intervals, prescriptions as overrides, concerns),
+         `metrics.json` (what `dvc exp show` compares) and `curve.png` (the curves with the evidence marked); as a command
+         nothing but what `--out` names
 Command: python -m pipeline.diagnose                                     the training in build/train
          python -m pipeline.diagnose --training multirun/train/…/3       another one
          python -m pipeline.diagnose --run 3f2a…                         a run in MLflow, or every training of a sweep there
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.config import composition
@@ -57,7 +59,7 @@ def main(job: Job) -> None:
 
 
 def write(folder: Path, course: Course, record: DiagnosisRecord) -> None:
-    """Write `diagnosis.json` and `curve.png`."""
+    """Write `diagnosis.json`, `metrics.json` and `curve.png`."""
     from pipeline.plotting.diagnosis import curve
 
     record.write(folder)
@@ -92,6 +94,7 @@ def _track(job: Job, training: Path, record: DiagnosisRecord) -> None:
         "goodfit.verdict": record.verdict,
         "goodfit.flags": ",".join(record.flags),
         "goodfit.prescriptions": overrides,
+        "goodfit.concerns": ",".join(concern.name for concern in record.concerns),
     }
     send_results(job, training, "diagnose", metrics, tags)
 
@@ -111,8 +114,9 @@ def _diagnosed(options: argparse.Namespace, config: Config) -> Iterator[Diagnose
 
 def _diagnose_training(training: Path, thresholds: Thresholds, reference: float | None) -> Diagnosed:
     run = RunRecord.read(training, KEY)
-    course = course_of(training, input_folder(run, "prepare"), reference)
-    return "", course, examine(course, thresholds, run.config, run.id)
+    prepared = input_folder(run, "prepare")
+    course = course_of(training, prepared, reference)
+    return "", course, examine(course, thresholds, run.config, DatasetRecord.read(prepared), run.id)
 
 
 def _diagnose_runs(options: argparse.Namespace, config: Config, thresholds: Thresholds) -> Iterator[Diagnosed]:
@@ -194,7 +198,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fail-on", metavar="VERDICT,…", help=f"exit with {FAILED} on these verdicts: {', '.join(VERDICTS)}"
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for diagnosis.json and curve.png")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder for diagnosis.json, metrics.json and curve.png"
+    )
     parser.add_argument("overrides", nargs="*", help="key=value, such as diagnose.thresholds.gap=0.03")
     return parser
 

@@ -8,9 +8,11 @@ Command: python -m pipeline.prepare
 """
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from pipeline.data.pixels import PixelCounts
 from pipeline.data.problems import UNDECODED
 from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.data.splits import Fractions, assign, limited, with_noise
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.plotting.captions import as_written
 from pipeline.plotting.overview import overview
 from pipeline.stage.job import Job
@@ -87,8 +89,14 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
         num_bytes=facts.num_bytes, spread=facts.spread, peak=facts.peak, inverted=facts.inverted, white_level=level,
         first=decoded.first_copies(marks), undecoded=facts.problems, pairs=pairs, keys=keys,
     )  # fmt: skip
-    issues, stays = checks.settle(checks.find(images, settings), settings.on_issue.model_dump(), len(raw.labels))
+    issues = checks.find(images, settings)
+    with _kept_for_people(cache, raw, decoded, issues):
+        issues, stays = checks.settle(issues, settings.on_issue.model_dump(), len(raw.labels))
     splits = _split(raw, settings, marks, keys, np.flatnonzero(stays))
+    counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
+    issues += checks.shifts(counts, raw.classes)
+    with _kept_for_people(cache, raw, decoded, issues):
+        issues, _ = checks.settle(issues, settings.on_issue.model_dump(), len(raw.labels))
 
     pixels = PixelCounts(channels)
     for name in SPLITS:
@@ -96,7 +104,6 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
         _write_split(out / name, raw, decoded, splits[name], pixels if name == "train" else None)
     _write_issues(out / "issues.csv", raw, issues)
     _draw_issues(out / "issues.png", raw, decoded, issues)
-    counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
     DatasetRecord(
         name=raw.name, classes=raw.classes, size=settings.size, channels=channels, white_level=level, counts=counts,
         mean=pixels.mean(), std=pixels.std(), source=raw.source, licence=raw.licence,
@@ -177,6 +184,17 @@ def _write_ids(path: Path, raw: RawDataset, decoded: DecodedImages, rows: NDArra
                 "height": shape[:, 0],
             }
             file.write_table(pa.table(columns, schema))
+
+
+@contextmanager
+def _kept_for_people(cache: Path, raw: RawDataset, decoded: DecodedImages, issues: Sequence[Issue]) -> Iterator[None]:
+    """Leaves the list of issues and their pictures in `cache` if the block stops the stage, whose own folder vanishes."""
+    try:
+        yield
+    except DataError as error:
+        _write_issues(cache / "issues.csv", raw, [replace(issue, action="not settled") for issue in issues])
+        _draw_issues(cache / "issues.png", raw, decoded, issues)
+        raise DataError(f"{error} {os.path.relpath(cache / 'issues.csv')} lists all of them.") from None
 
 
 def _write_issues(path: Path, raw: RawDataset, issues: Sequence[Issue]) -> None:

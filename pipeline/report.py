@@ -75,7 +75,7 @@ def main(job: Job) -> None:
     )  # fmt: skip
     page = "build/report/index.html" if job.out.parent.name == "build" else "index.html in the folder named below"
     text = (
-        f"{summary.fit_line(inputs)}\n{summary.test_line(inputs)}\n"
+        f"{summary.fit_line(inputs)}\n{summary.accuracy_line(inputs)}\n"
         f"Look at {page}, compare runs with `mlflow ui`, or try:\n    {summary.next_command(inputs)}\n"
     )
     atomic.write_text(job.out / "summary.txt", text)

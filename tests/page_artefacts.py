@@ -144,7 +144,7 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
 
 def _diagnose(folder: Path, training: Path, prepared: Path) -> None:
     run, course = RunRecord.read(training), course_of(training, prepared, 0.9)
-    examine(course, Thresholds(), run.config, run.id).write(folder)
+    examine(course, Thresholds(), run.config, DatasetRecord.read(prepared), run.id).write(folder)
     _picture(folder / "curve.png")
 
 

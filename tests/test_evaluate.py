@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from pipeline import model
-from pipeline.artefacts.metrics import MetricsRecord
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.evaluation import EvaluationRecord
 from pipeline.errors import DataError
 from pipeline.evaluate import about_classes, evaluate
 from pipeline.metrics import history
 from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
+from pipeline.stage import lineage
 from tests.page_artefacts import BEST_EPOCH, CLASSES, COUNTS, NETWORK, make_all, rows
 
 
@@ -66,13 +68,20 @@ def test_metrics_of_the_test_split_agree_with_the_predictions(evaluation: Path) 
     assert metrics["test/loss"] == pytest.approx(-np.log(right).mean())
 
 
-def test_fit_metrics_are_those_of_the_best_epoch(evaluation: Path) -> None:
-    metrics = json.loads((evaluation / "metrics.json").read_text())
+def test_details_hold_the_losses_and_accuracies_of_the_best_epoch(evaluation: Path) -> None:
+    details = EvaluationRecord.read(evaluation)
     best = rows()[BEST_EPOCH - 1]
-    for key in (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS):
-        assert metrics[key] == best[key]
-    assert metrics["gap"] == best[history.CLEAN_ACCURACY] - best[history.VAL_ACCURACY] == 0.0625
-    assert (metrics["gap_low"], metrics["gap_high"]) == newcombe(21, 24, 20, 24)
+    keys = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
+    assert details.kept_epoch == {key: best[key] for key in keys}
+    assert details.gap.value == best[history.CLEAN_ACCURACY] - best[history.VAL_ACCURACY] == 0.0625
+    assert (details.gap.low, details.gap.high) == newcombe(21, 24, 20, 24)
+
+
+def test_dvc_compares_five_numbers(evaluation: Path) -> None:
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    names = ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "loss")
+    assert list(metrics) == [f"test/{name}" for name in names]
+    assert metrics.items() <= EvaluationRecord.read(evaluation).by_name().items()
 
 
 def test_tables_count_every_test_image(evaluation: Path) -> None:
@@ -96,24 +105,24 @@ def test_a_class_without_test_images_is_left_out_of_means_over_classes(made: dic
     prepared = Path(shutil.copytree(made["prepared"], tmp_path / "prepared"))
     labels = np.load(prepared / "test" / "labels.npy") // 2  # 20 images of the first class, 10 of the second, none else
     np.save(prepared / "test" / "labels.npy", labels)
-    metrics = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
+    record = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
     predicted = expected_probabilities(made).argmax(axis=1)
     found = [int(((labels == label) & (predicted == label)).sum()) for label in (0, 1)]
-    assert metrics.test_balanced_accuracy == pytest.approx((found[0] / 20 + found[1] / 10) / 2)
-    interval = metrics.test_balanced_accuracy_low, metrics.test_balanced_accuracy_high
-    assert interval == mean_of_proportions(found, [20, 10])
-    assert all(np.isfinite(value) for value in metrics.by_name().values())
-    assert about_classes(CLASSES, [20, 10, 0], metrics) == [
-        f"Balanced accuracy {metrics.test_balanced_accuracy:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]: "
+    balanced = record.scores.balanced_accuracy
+    assert balanced.value == pytest.approx((found[0] / 20 + found[1] / 10) / 2)
+    assert (balanced.low, balanced.high) == mean_of_proportions(found, [20, 10])
+    assert all(np.isfinite(value) for value in record.by_name().values())
+    assert about_classes(CLASSES, [20, 10, 0], record) == [
+        f"Balanced accuracy {balanced.value:.3f} [{balanced.low:.3f}, {balanced.high:.3f}]: "
         "the mean over classes of 10 to 20 test images.",
         "Without test images, and so left out of means over classes: <b>bold & sharp</b>.",
     ]
 
 
 def test_nothing_is_said_of_classes_of_about_equal_size(evaluation: Path) -> None:
-    metrics = MetricsRecord.read(evaluation)
-    assert about_classes(CLASSES, [14, 10, 12], metrics) == []
-    assert len(about_classes(CLASSES, [15, 10, 12], metrics)) == 1
+    record = EvaluationRecord.read(evaluation)
+    assert about_classes(CLASSES, [14, 10, 12], record) == []
+    assert len(about_classes(CLASSES, [15, 10, 12], record)) == 1
 
 
 def test_pictures_are_written(evaluation: Path) -> None:
@@ -123,15 +132,15 @@ def test_pictures_are_written(evaluation: Path) -> None:
 
 def test_batch_size_changes_nothing(made: dict[str, Path], tmp_path: Path) -> None:
     again = evaluate(training=made["training"], prepared=made["prepared"], batch_size=1000, out=tmp_path)
-    assert again.by_name() == pytest.approx(json.loads((made["evaluation"] / "metrics.json").read_text()), abs=1e-6)
+    assert again.by_name() == pytest.approx(EvaluationRecord.read(made["evaluation"]).by_name(), abs=1e-6)
 
 
 def test_only_the_test_split_is_read(made: dict[str, Path], tmp_path: Path) -> None:
     prepared = Path(shutil.copytree(made["prepared"], tmp_path / "prepared"))
     for split in ("train", "val", "confirm"):
         shutil.rmtree(prepared / split)
-    metrics = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
-    assert metrics.test_accuracy > 0
+    record = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
+    assert record.split == "test" and record.scores.accuracy.value > 0
 
 
 def refuse(training: Path, prepared: Path, out: Path, message: str) -> None:
@@ -173,9 +182,15 @@ def test_folder_without_a_training_is_refused(made: dict[str, Path], tmp_path: P
     refuse(tmp_path, made["prepared"], tmp_path, "evaluate.training must be a folder that train finished; got")
 
 
-def test_empty_test_split_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
+def test_without_a_test_split_validation_is_measured(made: dict[str, Path], tmp_path: Path) -> None:
     prepared = Path(shutil.copytree(made["prepared"], tmp_path / "prepared"))
-    for name in ("images", "labels"):
-        path = prepared / "test" / f"{name}.npy"
-        np.save(path, np.load(path)[:0])
-    refuse(made["training"], prepared, tmp_path, "the test split must hold at least one image; got none")
+    dataset = DatasetRecord.read(prepared)
+    dataset.model_copy(update={"counts": {**dataset.counts, "test": [0, 0, 0]}}).write(prepared)
+    run = json.loads((made["training"] / "run.json").read_text())
+    training = Path(shutil.copytree(made["training"], tmp_path / "training"))
+    fingerprint = lineage.content("prepare", prepared)
+    (training / "run.json").write_text(json.dumps({**run, "prepare_fingerprint": fingerprint}))
+    record = evaluate(training=training, prepared=prepared, batch_size=16, out=tmp_path)
+    assert record.split == "val" and record.by_name() == {}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {}
+    assert pq.read_table(tmp_path / "predictions.parquet").num_rows == COUNTS["val"]

@@ -28,10 +28,12 @@ def test_fit_line_tells_the_verdict_its_evidence_and_why_it_stopped(inputs: Repo
     assert line.endswith("stopped at epoch 6 of 15 because val/loss had not improved for 2 epochs.")
 
 
-def test_test_line_tells_the_interval_and_the_number_of_images(inputs: ReportInputs) -> None:
-    metrics = inputs.metrics
-    interval = f"[{metrics.test_accuracy_low:.3f}, {metrics.test_accuracy_high:.3f}]"
-    assert summary.test_line(inputs) == f"Test accuracy: {metrics.test_accuracy:.3f} {interval} on 30 images."
+def test_the_line_of_the_accuracy_tells_the_interval_and_the_number_of_images(inputs: ReportInputs) -> None:
+    accuracy = inputs.evaluation.scores.accuracy
+    text = f"{accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}]"
+    assert summary.accuracy_line(inputs) == f"Test accuracy: {text} on 30 images."
+    without = replace(inputs, evaluation=inputs.evaluation.model_copy(update={"split": "val"}))
+    assert summary.accuracy_line(without) == f"Validation accuracy: {text} on 30 images."
 
 
 def changed(signals: SignalsRecord, **changes: Any) -> SignalsRecord:

@@ -1,5 +1,6 @@
 """The pipeline as a DVC user meets it: what runs again, experiments, caches, bad input."""
 
+import csv
 import json
 import os
 import re
@@ -80,7 +81,9 @@ def test_experiments_belong_together(ready: Path) -> None:
     assert "width: 4" in (ready / "params.yaml").read_text()
     shown = run("dvc", "exp", "show", "--csv").stdout
     assert "first" in shown and "second" in shown and "test/accuracy" in shown
-    assert "model" in run("dvc", "params", "diff", "HEAD").stdout
+    (header, *_) = csv.reader(run("dvc", "metrics", "show", "--md").stdout.splitlines(), delimiter="|")
+    assert len([name for name in header if name.strip() and name.strip() != "Path"]) == 10
+    assert "model" in run("dvc", "params", "diff", "--targets", "params.yaml", "--", "HEAD").stdout
     assert "test/accuracy" in run("dvc", "metrics", "diff", "HEAD").stdout
     assert "index.html" in run("dvc", "plots", "show").stdout
     assert all(stage in run("dvc", "dag").stdout for stage in STAGES)

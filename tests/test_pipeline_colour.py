@@ -113,11 +113,11 @@ def test_networks_learn_colours_and_the_page_shows_them(
         folder.mkdir()
     train.main(job)
     prepared, augmented = project.root / "prepare", project.root / "augment"
-    metrics = evaluate(training=training, prepared=prepared, batch_size=16, out=evaluation, tta="flip_shift")
-    assert metrics.test_accuracy > 0.3, "three times as often right as by chance"
+    evaluated = evaluate(training=training, prepared=prepared, batch_size=16, out=evaluation, tta="flip_shift")
+    assert evaluated.scores.accuracy.value > 0.3, "three times as often right as by chance"
     course = course_of(training, prepared, None)
     run_id = json.loads((training / "run.json").read_text())["id"]
-    write(tmp_path / "diagnosis", course, examine(course, Thresholds(), None, run_id))
+    write(tmp_path / "diagnosis", course, examine(course, Thresholds(), None, None, run_id))
     report(
         out=tmp_path / "report",
         training=training,

@@ -76,10 +76,11 @@ def packed(tmp_path: Path) -> Path:
     )
 
 
-def write_packed(folder: Path, rows: list[tuple[str, str, bytes]]) -> Path:
+def write_packed(folder: Path, rows: list[tuple[str, str, bytes]], splits: list[str] | None = None) -> Path:
     folder.mkdir(exist_ok=True)
     image = pa.array([{"bytes": data, "path": path} for path, _, data in rows])
     columns = {"path": [path for path, _, _ in rows], "label": [label for _, label, _ in rows], "image": image}
+    columns |= {} if splits is None else {"split": splits}
     pq.write_table(pa.table(columns), folder / "images-00.parquet", row_group_size=16)
     digest = hashlib.sha256((folder / "images-00.parquet").read_bytes()).hexdigest()
     SourceRecord(
@@ -440,3 +441,25 @@ def test_folds_without_a_choice_are_told(packed: Path, tmp_path: Path) -> None:
         ConfigError, match=r"prepare\.fold must be .* 0\.\.2, as prepare\.folds=3; got None\. .*fold=0,1,2 -m"
     ):
         made(packed, tmp_path / "out", folds=3)
+
+
+def test_a_stage_that_issues_stop_leaves_their_list(packed: Path, tmp_path: Path) -> None:
+    on_issue = SETTINGS.on_issue.model_copy(update={"rare_class": "fail"})
+    with pytest.raises(DataError, match=r"must be free of rare_class.*cache/issues\.csv lists all of them"):
+        made(packed, tmp_path / "out", on_issue=on_issue, min_per_class=100)
+    found = issues(tmp_path / "cache")
+    assert [row for row in found if row[1] == "rare_class"] == [
+        (f"class {name}", "rare_class", "not settled") for name in ("ant", "bee", "cow")
+    ]
+
+
+def test_a_split_with_other_class_shares_is_told(tmp_path: Path) -> None:
+    labels = [("train", ("ant", "bee")[place % 2]) for place in range(120)]
+    labels += [("test", "ant" if place < 2 else "bee") for place in range(40)]
+    rows = [(f"{split}/{label}/{place}.png", label, encoded(place)) for place, (split, label) in enumerate(labels)]
+    made(write_packed(tmp_path / "packed", rows, [split for split, _ in labels]), tmp_path / "out")
+    with (tmp_path / "out/issues.csv").open(newline="") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["problem"] == "split_shift"]
+    assert re.match(
+        r"(95\.0|5\.0)% of test and \d\d\.\d% of train, a difference that chance gives with p = ", row["evidence"]
+    )

@@ -257,7 +257,8 @@ def test_uncommitted_changes_are_told(folders: dict[str, Path], tmp_path: Path) 
 
 def test_evaluation_of_another_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    spoil(mine["evaluation"] / "metrics.json", **{"val/loss": 0.1})
+    kept = json.loads((mine["evaluation"] / "details.json").read_text())["kept_epoch"]
+    spoil(mine["evaluation"] / "details.json", kept_epoch={**kept, "val/loss": 0.1})
     with pytest.raises(
         DataError, match=r"report.evaluation must be an evaluation of the training in .*; got .*evaluation"
     ):
@@ -273,7 +274,7 @@ def test_diagnosis_of_another_training_is_refused(folders: dict[str, Path], tmp_
 
 def test_folder_without_an_evaluation_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    (mine["evaluation"] / "metrics.json").unlink()
+    (mine["evaluation"] / "details.json").unlink()
     with pytest.raises(DataError, match=r"report.evaluation must be a folder that evaluate finished; got"):
         report(out=tmp_path, **mine)
 

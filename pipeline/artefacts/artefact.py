@@ -16,6 +16,22 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
 
+class Interval(Record):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """The number and its interval with three decimals.
+
+        >>> str(Interval(value=0.5, low=0.25, high=0.75))
+        '0.500 [0.250, 0.750]'
+        """
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
 class Artefact(Record):
     """A record in a file of its own, which one stage writes and others read.
 
@@ -23,17 +39,15 @@ class Artefact(Record):
         FILE: Name of the file in the stage's folder.
         STAGE: Name of the stage that writes it.
         VERSION: Number that grows when the fields change.
-        SHOWS_VERSION: Whether the file holds its version. Metrics of DVC do not: each key is a column of `dvc exp show`.
     """
 
     FILE: ClassVar[str]
     STAGE: ClassVar[str]
     VERSION: ClassVar[int] = 1
-    SHOWS_VERSION: ClassVar[bool]
 
-    def __init_subclass__(cls, file: str = "", stage: str = "", shows_version: bool = True) -> None:
+    def __init_subclass__(cls, file: str = "", stage: str = "") -> None:
         if file:
-            cls.FILE, cls.STAGE, cls.SHOWS_VERSION = file, stage, shows_version
+            cls.FILE, cls.STAGE = file, stage
 
     @classmethod
     def read(cls, folder: Path, key: str | None = None) -> Self:
@@ -64,14 +78,13 @@ class Artefact(Record):
         """
         content = json.loads(text)
         version = content.pop("version", None) if isinstance(content, dict) else None
-        if cls.SHOWS_VERSION and version != cls.VERSION:
+        if version != cls.VERSION:
             raise ValueError(f"its version must be {cls.VERSION}; got {version!r}")
         return cls.model_validate_json(json.dumps(content))
 
     def to_json(self) -> str:
         """The content of the file."""
-        version = {"version": self.VERSION} if self.SHOWS_VERSION else {}
-        content = version | self.model_dump(by_alias=True)
+        content = {"version": self.VERSION, **self.model_dump()}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def write(self, folder: Path) -> None:

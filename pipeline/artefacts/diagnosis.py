@@ -1,14 +1,11 @@
-"""`diagnosis.json`: the verdict on a training, its evidence, and what to change."""
+"""`diagnosis.json`: the verdict on a training, its evidence, and what to change; `metrics.json`: what people compare of it."""
 
-from pipeline.artefacts.artefact import Artefact, Record
+import json
+from pathlib import Path
+from typing import ClassVar
 
-
-class Interval(Record):
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+from pipeline.artefacts.artefact import Artefact, Interval, Record
+from pipeline.storage import atomic
 
 
 class Prescribed(Record):
@@ -19,7 +16,23 @@ class Prescribed(Record):
     strengths: list[str]
 
 
-class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose", shows_version=False):
+class Concern(Record):
+    """A finding beside the verdict that should worry a reader.
+
+    Attributes:
+        name: Name of the kind of finding.
+        evidence: Clause with the numbers that show it.
+        interval: The number that tells most, with its interval.
+        step: What to do about it, as a clause.
+    """
+
+    name: str
+    evidence: str
+    interval: Interval
+    step: str
+
+
+class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose"):
     """A diagnosis as it is stored.
 
     Attributes:
@@ -37,7 +50,10 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose", shows_v
         not_judged: Rules that could not be judged.
         settled_by: Measurement that would settle an inconclusive verdict; empty otherwise.
         prescriptions: Changes to try, the most promising first.
+        concerns: Findings beside the verdict, which do not change it.
     """
+
+    FEW: ClassVar[str] = "metrics.json"
 
     training: str | None
     verdict: str
@@ -53,6 +69,16 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose", shows_v
     not_judged: list[str]
     settled_by: str
     prescriptions: list[Prescribed]
+    concerns: list[Concern] = []
+
+    def write(self, folder: Path) -> None:
+        """Write both files into `folder`. Each key of `metrics.json` is a column of `dvc exp show`."""
+        super().write(folder)
+        few: dict[str, str | float] = {"verdict": self.verdict, "concerns": len(self.concerns)}
+        for name in ("train_accuracy", "val_accuracy", "gap"):
+            if name in self.evidence:
+                few[name] = self.interval(name).value
+        atomic.write_text(folder / self.FEW, json.dumps(few, indent=2) + "\n")
 
     def interval(self, name: str) -> Interval:
         """A measured value that has an interval, such as `gap`.

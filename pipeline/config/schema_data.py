@@ -84,6 +84,7 @@ class OnIssue(Section):
     imbalance: KeepOrFail
     one_split: KeepOrFail
     large_group: KeepOrFail
+    split_shift: KeepOrFail
     shortcut: KeepOrFail
 
 

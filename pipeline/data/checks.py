@@ -12,6 +12,7 @@ from pipeline.config.schema_data import Prepare
 from pipeline.data.problems import OF_IMAGES, PROBLEMS
 from pipeline.data.shortcuts import shortcuts
 from pipeline.errors import DataError
+from pipeline.metrics.split_shift import split_shifts
 
 Mask = NDArray[np.bool_]
 
@@ -92,6 +93,19 @@ def find(images: ImageTable, limits: Prepare) -> list[Issue]:
     issues = dict.fromkeys(chain(of_images, _classes(images, limits), _groups(images), _shortcuts(images)))
     order = {problem: index for index, problem in enumerate(PROBLEMS)}
     return sorted(issues, key=lambda issue: order[issue.problem])
+
+
+def shifts(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) -> list[Issue]:
+    """The splits in which classes have other shares than in training, from the number of images of each class by split."""
+    return [
+        Issue(
+            f"class {classes[shift.label]}",
+            "split_shift",
+            f"{shift.share:.1%} of {shift.split} and {shift.train_share:.1%} of train, a difference that chance gives with "
+            f"p = {shift.p:.1g}",
+        )
+        for shift in split_shifts(counts)
+    ]
 
 
 def settle(issues: Sequence[Issue], on_issue: Mapping[str, str], num_images: int) -> tuple[list[Issue], Mask]:

@@ -19,6 +19,7 @@ OF_DATASET = {
     "imbalance": "classes whose sizes differ by more than prepare.max_imbalance times",
     "one_split": "a class that the source has in one split only",
     "large_group": "a group, or a chain of near duplicates, far larger than the others, which one split takes whole",
+    "split_shift": "a split in which classes have other shares than in training, beyond chance",
     "shortcut": "the size of an image or its name alone tells its class",
 }
 PROBLEMS = {**OF_IMAGES, **OF_DATASET}

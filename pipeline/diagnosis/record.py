@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from pipeline.artefacts.diagnosis import DiagnosisRecord, Interval, Prescribed
+from pipeline.artefacts.artefact import Interval
+from pipeline.artefacts.diagnosis import Concern, DiagnosisRecord, Prescribed
 from pipeline.diagnosis import rules
 from pipeline.diagnosis.measurements import Estimate
 from pipeline.diagnosis.prescriptions import Prescription
@@ -46,13 +47,17 @@ FLAGS = {
 
 
 def as_record(
-    diagnosis: Diagnosis, prescriptions: Sequence[Prescription], training: str | None = None
+    diagnosis: Diagnosis,
+    prescriptions: Sequence[Prescription],
+    concerns: Sequence[Concern] = (),
+    training: str | None = None,
 ) -> DiagnosisRecord:
     """The content of `diagnosis.json`.
 
     Args:
         diagnosis: Verdict and evidence.
         prescriptions: Changes to try, the most promising first.
+        concerns: Findings beside the verdict.
         training: Our own id of the weights; None for the training of another tool.
     """
     evidence: dict[str, Interval | float | None] = {
@@ -77,6 +82,7 @@ def as_record(
             Prescribed(remedy=change.remedy, override=change.override, strengths=list(change.strengths))
             for change in prescriptions
         ],
+        concerns=list(concerns),
     )
 
 
@@ -85,6 +91,7 @@ def as_lines(record: DiagnosisRecord) -> list[str]:
     lines = [record.sentence, f"  {record.meaning}"]
     lines += [f"  Because {cause}." for cause in record.causes]
     lines += [f"  Note: {text}." for text in record.flags.values()]
+    lines += [f"  Concern: {concern.evidence} ({concern.name}). Next: {concern.step}." for concern in record.concerns]
     if record.settled_by:
         lines.append(f"  It would be settled by {record.settled_by}.")
     lines.append(f"  Confidence {record.confidence:.2f}; the nearest threshold is that of {record.nearest}.")

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, CourseError, Thresholds, diagnose, prescribe
+from pipeline.diagnosis.concerns import concerns
 from pipeline.diagnosis.loading import read_course
 from pipeline.diagnosis.record import as_record
 from pipeline.errors import ConfigError, DataError
@@ -18,18 +20,21 @@ KEY = "diagnose.training"
 
 
 def examine(
-    course: Course, thresholds: Thresholds, settings: Mapping[str, Any] | None, training: str | None = None
-) -> DiagnosisRecord:
+    course: Course, thresholds: Thresholds, settings: Mapping[str, Any] | None, dataset: DatasetRecord | None = None,
+    training: str | None = None,
+) -> DiagnosisRecord:  # fmt: skip
     """Diagnose a course and prescribe what may cure it.
 
     Args:
         course: Course of the training.
         thresholds: Thresholds of the rules.
         settings: Configuration of the training; None for the training of another tool.
+        dataset: Record of the prepared images; None where they are not at hand, which leaves out the concerns about them.
         training: Our own id of the weights; None for the training of another tool.
     """
     diagnosis = diagnose(course, thresholds)
-    return as_record(diagnosis, prescribe(diagnosis, settings), training)
+    found = [] if dataset is None else concerns(dataset)
+    return as_record(diagnosis, prescribe(diagnosis, settings), found, training)
 
 
 def course_of(training: Path, prepared: Path, reference: float | None, **known: Any) -> Course:

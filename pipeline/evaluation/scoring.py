@@ -1,15 +1,16 @@
-"""Scores a training on the test split."""
+"""Scores a training on images that it has not seen."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.dataset import DatasetRecord
-from pipeline.artefacts.metrics import MetricsRecord
+from pipeline.artefacts.evaluation import EvaluationRecord, Scores
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.signals import SignalsRecord
-from pipeline.errors import DataError
 from pipeline.evaluation.accuracy import KEY, best_weights
 from pipeline.metrics import history, scores
 from pipeline.metrics.intervals import newcombe, wilson
@@ -23,8 +24,8 @@ CLASS_COLUMNS = (
 )  # fmt: skip
 
 
-def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta: str = "none") -> MetricsRecord:
-    """Score a training on the test split, write the output of the evaluate stage, and give the scores.
+def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta: str = "none") -> EvaluationRecord:
+    """Score a training on the test split, or for want of one on validation; write the output of the stage, and give the scores.
 
     Args:
         training: Output of the train stage.
@@ -34,30 +35,27 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
         tta: Views of each test image to average over: `none`, `flip` or `flip_shift`.
 
     Raises:
-        DataError: The training or its weights are missing, damaged or not of this dataset, or the test split is empty.
+        DataError: The training or its weights are missing, damaged or not of this dataset.
     """
     from pipeline import model
     from pipeline.plotting import figures
 
     run = RunRecord.read(training, KEY)
     check_input(run, "prepare", prepared, KEY)
-    classes = DatasetRecord.read(prepared).classes
+    dataset = DatasetRecord.read(prepared)
+    classes = dataset.classes
     network = best_weights(training, run, classes)
-    images = np.load(prepared / "test" / "images.npy", mmap_mode="r")
-    labels = np.load(prepared / "test" / "labels.npy")
-    if len(labels) == 0:
-        raise DataError(
-            f"the test split must hold at least one image; got none in {str(prepared)!r}. Set prepare.test_fraction above "
-            "0, or add images to the source's own test split."
-        )
+    split = "test" if any(dataset.counts["test"]) else "val"
+    images = np.load(prepared / split / "images.npy", mmap_mode="r")
+    labels = np.load(prepared / split / "labels.npy")
     probabilities = model.probabilities(network, images, tta=tta, batch_size=batch_size)
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(labels)), predicted]
 
-    metrics = MetricsRecord(**_test_metrics(labels, probabilities), **_fit_metrics(training, run))
-    metrics.write(out)
+    record = EvaluationRecord(split=split, scores=_scores(labels, probabilities), **_fit(training, run))
+    record.write(out)
     matrix = scores.confusion(labels, probabilities)
-    _write_predictions(out / "predictions.parquet", prepared / "test" / "ids.parquet", labels, predicted, probabilities)
+    _write_predictions(out / "predictions.parquet", prepared / split / "ids.parquet", labels, predicted, probabilities)
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
     write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
     per_class = zip(classes, scores.per_class(labels, probabilities), strict=True)
@@ -67,24 +65,21 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     shown = figures.mistakes(images[worst], labels[worst], predicted[worst], confidence[worst], classes)
     atomic.write_bytes(out / "mistakes.png", shown)
     atomic.write_bytes(out / "confusion.png", figures.confusion(matrix, classes))
-    return metrics
+    return record
 
 
-def _test_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, float]:
+def _scores(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Scores:
     low, high = wilson(int((labels == probabilities.argmax(axis=1)).sum()), len(labels))
     balanced_low, balanced_high = scores.balanced_accuracy_interval(labels, probabilities)
-    return {
-        scores.TEST_ACCURACY: scores.accuracy(labels, probabilities),
-        scores.TEST_ACCURACY_LOW: low,
-        scores.TEST_ACCURACY_HIGH: high,
-        scores.TEST_BALANCED: scores.balanced_accuracy(labels, probabilities),
-        scores.TEST_BALANCED_LOW: balanced_low,
-        scores.TEST_BALANCED_HIGH: balanced_high,
-        scores.TEST_PRECISION_MACRO: scores.precision_macro(labels, probabilities),
-        scores.TEST_F1_MACRO: scores.f1_macro(labels, probabilities),
-        scores.TEST_LOSS: scores.negative_log_likelihood(labels, probabilities),
-        scores.TEST_ECE: scores.expected_calibration_error(labels, probabilities),
-    }
+    balanced = scores.balanced_accuracy(labels, probabilities)
+    return Scores(
+        accuracy=Interval(value=scores.accuracy(labels, probabilities), low=low, high=high),
+        balanced_accuracy=Interval(value=balanced, low=balanced_low, high=balanced_high),
+        precision_macro=scores.precision_macro(labels, probabilities),
+        f1_macro=scores.f1_macro(labels, probabilities),
+        loss=scores.negative_log_likelihood(labels, probabilities),
+        ece=scores.expected_calibration_error(labels, probabilities),
+    )
 
 
 def _class_row(score: scores.ClassScore) -> tuple[float, ...]:
@@ -93,8 +88,8 @@ def _class_row(score: scores.ClassScore) -> tuple[float, ...]:
     return (score.count, *recall, score.predicted, *precision, score.f1)
 
 
-def _fit_metrics(training: Path, run: RunRecord) -> dict[str, float]:
-    """Scores of the epoch whose weights were kept, and the gap between training and validation accuracy.
+def _fit(training: Path, run: RunRecord) -> dict[str, Any]:
+    """The fields of the record about the epoch whose weights were kept, and the gap between training and validation accuracy.
 
     The gap's 95 % interval is that of a difference of two proportions (Newcombe 1998, method 10).
     """
@@ -105,13 +100,13 @@ def _fit_metrics(training: Path, run: RunRecord) -> dict[str, float]:
     clean, val = best[history.CLEAN_ACCURACY], best[history.VAL_ACCURACY]
     low, high = newcombe(round(clean * num_probe), num_probe, round(val * num_val), num_val)
     kept = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
-    return {key: best[key] for key in kept} | {"gap": clean - val, "gap_low": low, "gap_high": high}
+    return {"kept_epoch": {key: best[key] for key in kept}, "gap": Interval(value=clean - val, low=low, high=high)}
 
 
 def _write_predictions(
     path: Path, ids: Path, labels: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[np.float32]
 ) -> None:
-    """Write a row for each image, named by the ids of `ids`, in the order of the test split."""
+    """Write a row for each image, named by the ids of `ids`, in their order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

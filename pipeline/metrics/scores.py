@@ -13,12 +13,6 @@ from numpy.typing import NDArray
 from pipeline.metrics.history import CALIBRATION_BINS
 from pipeline.metrics.intervals import mean_of_proportions, wilson
 
-TEST_ACCURACY, TEST_ACCURACY_LOW, TEST_ACCURACY_HIGH = "test/accuracy", "test/accuracy_low", "test/accuracy_high"
-TEST_BALANCED, TEST_BALANCED_LOW, TEST_BALANCED_HIGH = (f"test/balanced_accuracy{end}" for end in ("", "_low", "_high"))
-TEST_PRECISION_MACRO, TEST_F1_MACRO = "test/precision_macro", "test/f1_macro"
-TEST_LOSS, TEST_ECE = "test/loss", "test/ece"
-"""Keys of `metrics.json`, in MLflow too."""
-
 IMBALANCED = 1.5
 """Ratio of the largest to the smallest class from which accuracy tells little about the small classes."""
 

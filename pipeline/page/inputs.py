@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
-from pipeline.artefacts.metrics import MetricsRecord
+from pipeline.artefacts.evaluation import EvaluationRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.artefacts.source import LEFT_OUT
@@ -26,12 +26,12 @@ NUM_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Recall and precision of one class on the test split, in [0, 1], with 95 % intervals.
+    """Recall and precision of one class in the evaluation, in [0, 1], with 95 % intervals.
 
     Attributes:
         name: Name of the class.
-        count: Number of its test images.
-        predicted: Number of test images that were predicted as this class.
+        count: Number of its images.
+        predicted: Number of images that were predicted as this class.
         recall: Share of its images that were predicted as this class.
         precision: Share of the predictions of this class that are right.
         f1: Harmonic mean of recall and precision.
@@ -81,8 +81,8 @@ class ReportInputs:
         signals: Measures from before the training.
         dataset: Record of the prepared images.
         augmentation: Record of the augmentation.
-        metrics: Scores of the evaluation.
-        matrix: Counts of test images by true class (row) and predicted class (column).
+        evaluation: Record of the evaluation.
+        matrix: Counts of its images by true class (row) and predicted class (column).
         per_class: Scores of each class, in the order of the labels.
         diagnosis: Record of the diagnosis.
         weights: Weights of each layer that penalties act on.
@@ -98,7 +98,7 @@ class ReportInputs:
     signals: SignalsRecord
     dataset: DatasetRecord
     augmentation: AugmentRecord
-    metrics: MetricsRecord
+    evaluation: EvaluationRecord
     matrix: list[list[int]]
     per_class: list[ClassScores]
     diagnosis: DiagnosisRecord
@@ -108,8 +108,8 @@ class ReportInputs:
     pictures: Mapping[str, bytes]
 
     @property
-    def num_test(self) -> int:
-        """The number of test images."""
+    def num_evaluated(self) -> int:
+        """The number of images of the evaluation."""
         return sum(map(sum, self.matrix))
 
 
@@ -124,10 +124,8 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
     check_input(run, "augment", augmented, TRAINING_KEY)
     rows = history.read_csv(training / "history.csv")
     best = next(row for row in rows if row["epoch"] == run.best_epoch)
-    metrics = MetricsRecord.read(evaluation, EVALUATION_KEY)
-    scores = metrics.by_name()
-    measured = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
-    if any(scores[key] != best[key] for key in measured):
+    measured = EvaluationRecord.read(evaluation, EVALUATION_KEY)
+    if any(value != best[key] for key, value in measured.kept_epoch.items()):
         raise DataError(
             f"{EVALUATION_KEY} must be an evaluation of the training in {str(training)!r}; got {str(evaluation)!r}, made of "
             f"another one. Run: python -m pipeline.evaluate evaluate.training={training}"
@@ -148,7 +146,7 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
     files |= {"issues": prepared / "issues.png"} if (prepared / "issues.png").exists() else {}
     return ReportInputs(
         run=run, rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
-        augmentation=AugmentRecord.read(augmented), metrics=metrics,
+        augmentation=AugmentRecord.read(augmented), evaluation=measured,
         matrix=_matrix(evaluation / "confusion.csv", dataset.classes),
         per_class=[_class_scores(row) for row in _rows(evaluation / "per_class.csv")], diagnosis=verdict,
         weights=[_layer_weights(row) for row in _rows(training / "weights.csv")],

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.run import Saving
 from pipeline.metrics import early_stopping, history
 from pipeline.model import Layer
@@ -99,14 +100,16 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         pictures["lr_range"] = figures.lr_range(inputs.lr_range, run.lr)
     return fill(
         "report.html",
-        model=run.config["model"]["name"], run=run, metrics=inputs.metrics, signals=inputs.signals,
+        model=run.config["model"]["name"], run=run,
+        evaluation=inputs.evaluation, scores=inputs.evaluation.scores, split=SPLIT_TITLES[inputs.evaluation.split],
+        signals=inputs.signals,
         dataset=inputs.dataset, splits=list(inputs.dataset.counts), problems=inputs.problems,
         augmentation=inputs.augmentation, augmentation_line=_augmentation_line(inputs.augmentation),
         diagnosis=inputs.diagnosis, fit_line=summary.fit_line(inputs), experiment=summary.experiment,
         saved=_saved(run.early_stopping),
         monitor=monitor, stops=_stops_in_hindsight(inputs, monitor),
         zeros={weights.layer: weights.zeros for weights in inputs.weights if weights.zeros},
-        num_test=inputs.num_test, sketches=SKETCHES, legend=LEGEND, charts=drawn,
+        num_evaluated=inputs.num_evaluated, sketches=SKETCHES, legend=LEGEND, charts=drawn,
         geometry=charts.GEOMETRY,
         script_data=charts.for_script(inputs.rows, drawn),
         history=inputs.rows,

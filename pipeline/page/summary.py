@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
+from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.page.inputs import ReportInputs
@@ -26,11 +27,10 @@ def fit_line(inputs: ReportInputs) -> str:
     )
 
 
-def test_line(inputs: ReportInputs) -> str:
-    """The accuracy on the test split with its 95 % interval."""
-    metrics = inputs.metrics
-    interval = f"[{metrics.test_accuracy_low:.3f}, {metrics.test_accuracy_high:.3f}]"
-    return f"Test accuracy: {metrics.test_accuracy:.3f} {interval} on {inputs.num_test:,} images."
+def accuracy_line(inputs: ReportInputs) -> str:
+    """The accuracy on the test split, or for want of one on validation, with its 95 % interval."""
+    split = SPLIT_TITLES[inputs.evaluation.split].capitalize()
+    return f"{split} accuracy: {inputs.evaluation.scores.accuracy} on {inputs.num_evaluated:,} images."
 
 
 def checks(signals: SignalsRecord) -> list[Check]:

@@ -104,7 +104,7 @@ def mistakes(
     """
     if len(images) == 0:
         figure = Figure(figsize=(5, 1))
-        figure.text(0.5, 0.5, "No test image was classified wrongly.", ha="center", va="center", color=INK)
+        figure.text(0.5, 0.5, "No image was classified wrongly.", ha="center", va="center", color=INK)
         return as_png(figure)
     columns = min(len(images), _MISTAKE_COLUMNS)
     rows = -(-len(images) // columns)

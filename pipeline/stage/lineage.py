@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
-from pipeline.artefacts.metrics import MetricsRecord
+from pipeline.artefacts.evaluation import EvaluationRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.source import SourceRecord
 from pipeline.config import validation
@@ -42,7 +42,7 @@ ROOT = Path(os.environ.get("DVC_ROOT") or PROJECT)
 CACHE = ROOT / "build" / "cache"
 CACHE_GIGABYTES = 20
 
-_RECORDS = (SourceRecord, DatasetRecord, AugmentRecord, RunRecord, MetricsRecord, DiagnosisRecord)
+_RECORDS = (SourceRecord, DatasetRecord, AugmentRecord, RunRecord, EvaluationRecord, DiagnosisRecord)
 RECORDS = {record.STAGE: record.FILE for record in _RECORDS}
 """Name of the record in each stage's folder, which tells what the folder holds."""
 

@@ -1,0 +1,71 @@
+"""`details.json`: scores of the images that training has not seen, and `metrics.json`: the few of them that people compare."""
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.artefacts.artefact import Artefact, Interval, Record
+from pipeline.storage import atomic
+
+SPLIT_TITLES = {"test": "test", "val": "validation"}
+"""Splits that an evaluation can be of, as people call them."""
+
+
+class Scores(Record):
+    """Scores of the weights that were kept, on one split.
+
+    Accuracies, precision, F1 and the calibration error lie in [0, 1]; the loss is a cross-entropy in nats.
+
+    Attributes:
+        accuracy: Share of the images that were classified rightly.
+        balanced_accuracy: Mean of the recall over the classes.
+        precision_macro: Mean of the precision over the classes.
+        f1_macro: Mean over the classes of the harmonic mean of recall and precision.
+        loss: Cross-entropy.
+        ece: Expected calibration error.
+    """
+
+    accuracy: Interval
+    balanced_accuracy: Interval
+    precision_macro: float
+    f1_macro: float
+    loss: float
+    ece: float
+
+
+class EvaluationRecord(Artefact, file="details.json", stage="evaluate"):
+    """An evaluation as it is stored.
+
+    Attributes:
+        split: `test`; `val` for data without a test split.
+        scores: Scores on that split.
+        kept_epoch: Losses and accuracies of the epoch whose weights were kept, by column of the history.
+        gap: Accuracy on the clean training probe less that on the validation split, at that epoch.
+    """
+
+    FEW: ClassVar[str] = "metrics.json"
+
+    split: str
+    scores: Scores
+    kept_epoch: dict[str, float]
+    gap: Interval
+
+    def by_name(self) -> dict[str, float]:
+        """The scores on the test split as MLflow names them; none for an evaluation of another split."""
+        if self.split != "test":
+            return {}
+        values: dict[str, float] = {}
+        for name, score in self.scores:
+            if isinstance(score, Interval):
+                values |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+            else:
+                values[name] = score
+        return {f"test/{name}": value for name, value in values.items()}
+
+    def write(self, folder: Path) -> None:
+        """Write both files into `folder`. Each key of `metrics.json` is a column of `dvc exp show`."""
+        super().write(folder)
+        scores = self.by_name()
+        names = [f"test/{name}" for name in ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "loss")]
+        few = {name: scores[name] for name in names if name in scores}
+        atomic.write_text(folder / self.FEW, json.dumps(few, indent=2) + "\n")
