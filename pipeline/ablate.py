@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Sequence
 
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.config.schema import Config
 from pipeline.diagnosis import diagnose
 from pipeline.errors import ConfigError
@@ -30,6 +31,7 @@ from pipeline.lab.treatment import majority
 from pipeline.metrics import ablation, paired
 from pipeline.metrics.ablation import Arm
 from pipeline.page import ablation as page
+from pipeline.stage import lineage
 from pipeline.stage.entry import run_job
 from pipeline.storage import atomic
 from pipeline.sweep import records
@@ -44,12 +46,17 @@ def compare(session: Session) -> None:
     """Train every arm with every seed, and write the comparison into the folder of the session.
 
     Raises:
-        ConfigError: An arm does not fit the baseline, or the budget is too small for two seeds.
+        ConfigError: There is no test split, an arm does not fit the baseline, or the budget is too small for two seeds.
         UserError: A training did not finish.
     """
     trainings, config = session.trainings, session.compose([])
     tuned = tuning.read(config.ablate.tuned)
     planned = plans(tuning.arms(config.ablate, tuned), session.compose, config.ablate.only)
+    if not any(DatasetRecord.read(lineage.locate("prepare", config)).counts["test"]):
+        raise ConfigError(
+            f"prepare.test_fraction must be > 0, as an ablation ends with the test split; got {config.prepare.test_fraction:g}. "
+            "Raise it, or compare on validation: --tune."
+        )
     seeds = _seeds(trainings, planned, config)
     trainings.run(plan.training(seed) for seed in seeds for plan in planned)
     arms = [_arm(plan, trainings, seeds) for plan in planned]

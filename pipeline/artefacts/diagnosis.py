@@ -69,7 +69,7 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose"):
     not_judged: list[str]
     settled_by: str
     prescriptions: list[Prescribed]
-    concerns: list[Concern] = []
+    concerns: list[Concern]
 
     def write(self, folder: Path) -> None:
         """Write both files into `folder`. Each key of `metrics.json` is a column of `dvc exp show`."""
