@@ -17,6 +17,7 @@ setup: .venv/ready  ## Make the environment in .venv (PYTHON=python3.12 to choos
 	@scripts/setup.sh
 
 run: setup  ## The whole pipeline on the data and the model of params.yaml; only what changed runs
+	@scripts/repository.sh
 	@mkdir -p build && touch build/.began && dvc repro
 	@[ build/report/summary.txt -nt build/.began ] || cat build/report/summary.txt
 

@@ -54,7 +54,8 @@ def compare(session: Session) -> None:
     planned = plans(tuning.arms(config.ablate, tuned), session.compose, config.ablate.only)
     if not any(DatasetRecord.read(lineage.locate("prepare", config)).counts["test"]):
         raise ConfigError(
-            f"prepare.test_fraction must be > 0, as an ablation ends with the test split; got {config.prepare.test_fraction:g}. "
+            f"prepare.test_fraction must be > 0, as an ablation ends with the test split; got "
+            f"{config.prepare.test_fraction:g}. "
             "Raise it, or compare on validation: --tune."
         )
     seeds = _seeds(trainings, planned, config)
