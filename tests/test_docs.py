@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from pipeline.config import validation
 from pipeline.config.composition import compose
@@ -151,6 +153,22 @@ def test_every_experiment_sets_keys_that_params_yaml_lists() -> None:
     for key in (override.partition("=")[0] for override in chosen):
         assert key.removeprefix("++") in known_keys()
         assert key.startswith("++") or key in listed, f"`-S {key}=…` needs ++, as params.yaml does not list the key"
+
+
+def test_every_experiment_can_be_run_twice(tmp_path: Path) -> None:
+    for words in documented_commands():
+        overrides = [after for word, after in pairwise(words) if word == "-S"]
+        params = Path(shutil.copy2(ROOT / "params.yaml", tmp_path))
+        once, twice = (typed(params, overrides) for _ in range(2))
+        assert once == twice
+        if overrides and "data.source=photos" not in overrides:
+            compose(ROOT / "conf", params, [])
+
+
+def typed(params: Path, overrides: list[str]) -> str:
+    """The file after `dvc exp run -S …`."""
+    apply_overrides(str(params), overrides)
+    return params.read_text(encoding="utf-8")
 
 
 def test_every_key_in_the_guide_to_data_exists() -> None:

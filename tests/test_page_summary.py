@@ -1,16 +1,21 @@
 """The sentences of the report."""
 
+import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from pipeline.artefacts.diagnosis import Prescribed
 from pipeline.artefacts.signals import SignalsRecord
+from pipeline.config import composition
 from pipeline.evaluate import evaluate
 from pipeline.page import summary
 from pipeline.page.inputs import ReportInputs, read
+from tests.conftest import ROOT
 from tests.page_artefacts import make_all
 
 
@@ -68,9 +73,9 @@ def test_commands_go_back_to_the_commit_and_repeat_what_was_typed(inputs: Report
 @pytest.mark.parametrize(
     ("name", "epochs", "command"),
     [
-        ("convnet", 6, "dvc exp run -S model.name=lenet"),
-        ("lenet", 6, "dvc exp run -S model.name=convnet"),
-        ("lenet", 15, "dvc exp run -S train.max_epochs=30"),
+        ("convnet", 6, "dvc exp run -S ++model=lenet"),
+        ("lenet", 6, "dvc exp run -S ++model=convnet"),
+        ("lenet", 15, "dvc exp run -S ++train.max_epochs=30"),
     ],
 )
 def test_next_command_asks_for_more_epochs_only_where_they_ran_out(
@@ -81,7 +86,34 @@ def test_next_command_asks_for_more_epochs_only_where_they_ran_out(
     assert summary.next_command(replace(inputs, run=run)) == command
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        *(
+            "augment=standard",
+            "augment.strength=1.5",
+            "regularization.l2=0.1",
+            "model.dropout=0.5",
+            "model.normalization=group",
+        ),
+        *("optimizer.lr=auto", "scheduler.warmup_fraction=0.1", "prepare.size=48", "train.gradient_clip_norm=1"),
+        *("train.early_stopping={patience: 3, restore_best: true}", "train.max_epochs=40", "model=resnet"),
+    ],
+)
+def test_a_printed_command_can_be_typed_twice(override: str, tmp_path: Path) -> None:
+    params = Path(shutil.copy2(ROOT / "params.yaml", tmp_path))
+    params.write_text(params.read_text().replace("name: lenet", "name: convnet"))
+    *command, option, argument = shlex.split(summary.experiment(override))
+    assert (command, option) == (["dvc", "exp", "run"], "-S")
+    apply_overrides(str(params), [argument])
+    once = params.read_text()
+    apply_overrides(str(params), [argument])
+    assert params.read_text() == once
+    wanted = composition.compose(ROOT / "conf", ROOT / "params.yaml", ["model=convnet", override])
+    assert composition.compose(ROOT / "conf", params, []) == wanted
+
+
 def test_next_command_is_what_was_prescribed(inputs: ReportInputs) -> None:
     first = Prescribed(remedy="stop early", override="train.early_stopping={patience: 3}", strengths=[])
     prescribed = replace(inputs, diagnosis=inputs.diagnosis.model_copy(update={"prescriptions": [first]}))
-    assert summary.next_command(prescribed) == "dvc exp run -S 'train.early_stopping={patience: 3}'"
+    assert summary.next_command(prescribed) == "dvc exp run -S '++train.early_stopping={patience: 3}'"

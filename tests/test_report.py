@@ -310,5 +310,5 @@ def test_closing_lines_say_how_it_fits_and_where_to_look(
     first, second, third, fourth = capsys.readouterr().out.splitlines()
     assert first.startswith("Inconclusive: training 0.875") and second.startswith("Test accuracy: 0.")
     assert third == "Look at build/report/index.html, compare runs with `mlflow ui`, or try:"
-    assert fourth == "    dvc exp run -S model.name=lenet"
+    assert fourth == "    dvc exp run -S ++model=lenet"
     assert (out / "index.html").exists()

@@ -59,8 +59,8 @@ def commands(run: RunRecord) -> list[str]:
 
 
 def experiment(override: str) -> str:
-    """The command that tries a prescription."""
-    return f"dvc exp run -S {shlex.quote(override)}"
+    """The command that tries an override, whether `params.yaml` lists its key or not."""
+    return f"dvc exp run -S {shlex.quote(f'++{override}')}"
 
 
 def next_command(inputs: ReportInputs) -> str:
@@ -69,6 +69,6 @@ def next_command(inputs: ReportInputs) -> str:
     if prescriptions:
         return experiment(prescriptions[0].override)
     if run.epochs == run.config["train"]["max_epochs"]:
-        return f"dvc exp run -S train.max_epochs={2 * run.epochs}"
+        return experiment(f"train.max_epochs={2 * run.epochs}")
     other = "lenet" if run.config["model"]["name"] == "convnet" else "convnet"
-    return f"dvc exp run -S model.name={other}"
+    return experiment(f"model={other}")
