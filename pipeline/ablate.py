@@ -52,7 +52,8 @@ def compare(session: Session) -> None:
     trainings, config = session.trainings, session.compose([])
     tuned = tuning.read(config.ablate.tuned)
     planned = plans(tuning.arms(config.ablate, tuned), session.compose, config.ablate.only)
-    if not any(DatasetRecord.read(lineage.locate("prepare", config)).counts["test"]):
+    dataset = _dataset(config)
+    if not any(dataset.counts["test"]):
         raise ConfigError(
             f"prepare.test_fraction must be > 0, as an ablation ends with the test split; got "
             f"{config.prepare.test_fraction:g}. "
@@ -69,7 +70,7 @@ def compare(session: Session) -> None:
     finalists = (planned[0], planned[best])
     tested = [_test_accuracies(plan, trainings, seeds) for plan in finalists]
     results = page.AblationResults(
-        dataset=trainings.dataset(planned[0].training(FIRST_SEED)), config=config.model_dump(), baseline=baseline,
+        dataset=dataset, config=config.model_dump(), baseline=baseline,
         effects=effects, champion=planned[best].name, tested=paired.difference(tested[1], tested[0]) if best else None,
         test_accuracies={plan.name: sum(values) / len(values) for plan, values in zip(finalists, tested, strict=True)},
         doses=tuned.doses, chosen=tuned.chosen, command=session.command_line(), num_trained=len(trainings.requested),
@@ -101,13 +102,18 @@ def tune(session: Session) -> None:
     arms |= {key: _arm(plan, trainings, seeds) for key, plan in zip(strengths, planned, strict=True)}
     tuned = tuning.choose(arms, config.train.monitor)
     command = session.command_line(without=(TUNE,), also=[f"ablate.tuned={os.path.relpath(session.folder)}"])
-    title, monitor = f"{config.model.name} on {config.data.name}", config.train.monitor
+    title, monitor = f"{config.model.name} on {_dataset(config).name}", config.train.monitor
     html = page.render_tuning(tuned.doses, tuned.chosen, monitor=monitor, command=command, title=title)
     session.write({"index.html": html, tuning.RESULT: tuning.to_json(tuned)})
     for arm, override in tuned.chosen.items():
         print(f"{arm.replace('_', ' ')}: {override}")
     session.print_location("index.html")
     print(f"to measure what these are worth:\n    {command}")
+
+
+def _dataset(config: Config) -> DatasetRecord:
+    """The images of the baseline."""
+    return DatasetRecord.read(lineage.locate("prepare", config))
 
 
 def _seeds(trainings: Trainings, planned: Sequence[Plan], config: Config) -> Sequence[int]:

@@ -16,6 +16,7 @@ Command: python -m pipeline.cure experiment=overfit_small                 cure a
 
 from collections.abc import Sequence
 
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.lab import conclusion, output
@@ -37,6 +38,7 @@ def finish(session: Session, loop: CureLoop) -> None:
     patch, params = conclusion.patch(session, loop)
     suspects = conclusion.suspects(session.trainings, rounds)
     results = page.CureResults(
+        dataset=DatasetRecord.read(lineage.locate("prepare", loop.config)).name,
         rounds=rounds, config=loop.config.model_dump(), headline=output.headline(rounds),
         worth_of_data=output.worth_of_data(rounds), patch=patch, command=session.command_line(),
         suspects="" if suspects is None else suspects.sentence(),

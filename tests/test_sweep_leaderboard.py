@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.metrics import history
 from pipeline.sweep import leaderboard
+from pipeline.sweep.summary import print_table
 from pipeline.sweep.records import JobResult
 
 
@@ -95,3 +96,18 @@ def test_the_csv_has_a_column_for_each_varied_key_and_reads_back_bit_for_bit() -
 def test_a_sweep_without_a_finished_job_has_no_winner() -> None:
     assert leaderboard.rank([job(0, "seed=1", status="stopped")], history.VAL_LOSS) == []
     assert leaderboard.settings([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("varied", "words"),
+    [
+        (["seed=1", "seed=2"], "over seeds"),
+        (["prepare.fold=0", "prepare.fold=1"], "over folds"),
+        (["seed=1 prepare.fold=0", "seed=2 prepare.fold=1"], "over seeds and folds"),
+    ],
+)
+def test_the_heading_says_what_the_means_are_over(
+    varied: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_table([job(number, *text.split(), loss=0.5) for number, text in enumerate(varied)], history.VAL_LOSS)
+    assert f"mean ± sample standard deviation {words}" in " ".join(capsys.readouterr().out.split())

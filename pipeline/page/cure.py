@@ -18,6 +18,7 @@ class CureResults:
     """The content of the page.
 
     Attributes:
+        dataset: Name of the images.
         rounds: Record of the cure.
         config: Configuration of the user.
         headline: Adopted changes, and the reason why the cure ended.
@@ -29,6 +30,7 @@ class CureResults:
         curves: Histories before and after, seed by seed; empty where nothing was adopted or a training diverged.
     """
 
+    dataset: str
     rounds: RoundsRecord
     config: Mapping[str, Any]
     headline: str

@@ -8,8 +8,8 @@ from pipeline.metrics import history
 from pipeline.storage import tables
 from pipeline.sweep.records import JobResult
 
-REPEATED = ("seed", "prepare.fold")
-"""Keys that tell repetitions of one setting apart."""
+REPEATED = {"seed": "seeds", "prepare.fold": "folds"}
+"""Keys that tell repetitions of one setting apart, and what people call their values."""
 
 METRICS = (history.VAL_LOSS, history.VAL_ACCURACY, history.CLEAN_LOSS, history.CLEAN_ACCURACY)
 

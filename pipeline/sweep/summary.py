@@ -19,13 +19,14 @@ from pipeline.sweep.records import JobResult
 def print_table(jobs: Sequence[JobResult], monitor: str) -> None:
     """Print the ranking, best first: the overrides of each entry, and its metrics at its best epoch.
 
-    Jobs that differ in their seed alone are one row with mean ± sample standard deviation.
+    Jobs that differ in their seed or fold alone are one row with mean ± sample standard deviation.
     """
     entries = leaderboard.rank(jobs, monitor)
     grouped = any(len(entry.jobs) > 1 for entry in entries)
     shown = list(dict.fromkeys((monitor, history.VAL_LOSS, history.VAL_ACCURACY, history.CLEAN_ACCURACY)))
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    how = "; mean ± sample standard deviation over seeds" if grouped else ""
+    over = " and ".join(leaderboard.REPEATED[key] for key in leaderboard.REPEATED if key in leaderboard.settings(jobs))
+    how = f"; mean ± sample standard deviation over {over}" if over else ""
     title = f"{len(jobs)} jobs, sorted by {monitor} at the best epoch{how}"
     table = terminal.table(title)
     table.add_column("jobs" if grouped else "job", justify="right", overflow="fold", max_width=12)
