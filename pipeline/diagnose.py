@@ -36,6 +36,7 @@ from pipeline.stage import lineage, signals
 from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
 from pipeline.storage import atomic
+from pipeline.terminal import printable
 
 KEY = "diagnose.training"
 RESULT = "diagnosis.json"
@@ -54,7 +55,7 @@ def main(job: Job) -> None:
     training = Path(settings.training) if settings.training else job.locate("train")
     _, course, record = _diagnose_training(training, chosen_thresholds(job.config), settings.reference)
     write(job.out, course, record)
-    print("\n".join(as_lines(record)))
+    print(printable("\n".join(as_lines(record))))
     _track(job, training, record)
 
 
@@ -75,7 +76,7 @@ def command(arguments: Sequence[str]) -> int:
     config = composition.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", overrides)
     failed = False
     for name, course, record in _diagnosed(options, config):
-        print("\n".join([*([f"{name}:"] if name else []), *as_lines(record)]))
+        print(printable("\n".join([*([f"{name}:"] if name else []), *as_lines(record)])))
         failed |= record.verdict in failing
         if options.out is not None:
             write(options.out / name if name else options.out, course, record)

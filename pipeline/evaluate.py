@@ -19,6 +19,7 @@ from pipeline.evaluation.scoring import evaluate
 from pipeline.metrics import history, scores
 from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
+from pipeline.terminal import printable
 
 
 def main(job: Job) -> None:
@@ -40,7 +41,7 @@ def main(job: Job) -> None:
     )
     dataset = DatasetRecord.read(prepared)
     for line in about_classes(dataset.classes, dataset.counts[record.split], record):
-        print(line)
+        print(printable(line))
     gap = {"gap": record.gap.value, "gap_low": record.gap.low, "gap_high": record.gap.high}
     send_results(job, training, "evaluate", record.by_name() | gap)
 

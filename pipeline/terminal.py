@@ -1,5 +1,6 @@
-"""Builds the tables that commands print: one style, and one width where the output is no terminal."""
+"""Prints safely: tables of one style, and names of files and classes that may hold anything."""
 
+import re
 import sys
 
 from rich import box
@@ -8,6 +9,19 @@ from rich.table import Table
 
 WIDTH_COLUMNS = 160
 """Width of a table in a file or a pipe, in characters."""
+
+
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that a terminal takes for commands, or that turn the direction of writing; line feeds and tabs are not among them."""
+
+
+def printable(text: str) -> str:
+    r"""Replace what a terminal would take for a command by its escape.
+
+    >>> print(printable("a\x1b[2Jb ü 猫"))
+    a\x1b[2Jb ü 猫
+    """
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def console() -> Console:

@@ -60,12 +60,12 @@ def render(old: Version, new: Version, counts: Counts, changes: Changes) -> str:
 def print_table(old: Version, new: Version, counts: Counts, changes: Changes) -> None:
     """Print the classes whose numbers differ, and the number of images of each kind of change, with the first names."""
     console = terminal.console()
-    console.print(Text(_printable(f"{new.dataset}: images in {old.title} → images in {new.title}")))
+    console.print(Text(terminal.printable(f"{new.dataset}: images in {old.title} → images in {new.title}")))
     table = terminal.table(texts=("class",), numbers=(*counts.splits, "all"))
     table.columns[0].max_width = MOST_CHARACTERS
     changed = [(name, pairs) for name, pairs in counts.classes.items() if _differs(pairs)]
     for name, pairs in changed[:MOST_CLASSES]:
-        table.add_row(Text(_printable(name)), *map(_written, pairs))
+        table.add_row(Text(terminal.printable(name)), *map(_written, pairs))
     if len(changed) > MOST_CLASSES:
         table.add_row(f"… {len(changed) - MOST_CLASSES} more")
     table.add_row("all classes", *map(_written, counts.total))
@@ -73,7 +73,7 @@ def print_table(old: Version, new: Version, counts: Counts, changes: Changes) ->
     for kind, images in vars(changes).items():
         examples = "; ".join(f"{_name(image)}: {_change(image)}" for image in images[:NUM_NAMES])
         examples = f": {examples}{'; …' if len(images) > NUM_NAMES else ''}" if images else ""
-        console.print(Text(_printable(f"{kind} {len(images):,}{examples}")))
+        console.print(Text(terminal.printable(f"{kind} {len(images):,}{examples}")))
 
 
 def _kind(name: str, meaning: str, version: Version, changed: Sequence[Image] | Sequence[tuple[Image, Image]]) -> Kind:
@@ -110,12 +110,3 @@ def _written(pair: Pair) -> str:
     """
     before, after = pair
     return f"{after:,}" if before == after else f"{before:,} → {after:,}"
-
-
-def _printable(text: str) -> str:
-    """Replace what a terminal would take for a command: names of files may hold anything.
-
-    >>> _printable("a" + chr(27) + "[2Jb")
-    'a�[2Jb'
-    """
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -17,6 +17,7 @@ from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
 from pipeline.metrics import history
 from pipeline.stage.inputs import check_input
+from pipeline.storage.tables import harmless
 
 TRAINING_KEY, EVALUATION_KEY, DIAGNOSIS_KEY = "report.training", "report.evaluation", "report.diagnosis"
 
@@ -137,6 +138,7 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
             f"another one. Run: python -m pipeline.diagnose --training {training} --out FOLDER"
         )
     dataset = DatasetRecord.read(prepared)
+    named = {str(harmless(name)): name for name in dataset.classes}
     files = {
         "overview": prepared / "overview.png",
         "preview": augmented / "preview.png",
@@ -147,8 +149,8 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
     return ReportInputs(
         run=run, rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
         augmentation=AugmentRecord.read(augmented), evaluation=measured,
-        matrix=_matrix(evaluation / "confusion.csv", dataset.classes),
-        per_class=[_class_scores(row) for row in _rows(evaluation / "per_class.csv")], diagnosis=verdict,
+        matrix=_matrix(evaluation / "confusion.csv", list(named)),
+        per_class=[_class_scores(row, named) for row in _rows(evaluation / "per_class.csv")], diagnosis=verdict,
         weights=[_layer_weights(row) for row in _rows(training / "weights.csv")],
         lr_range=_lr_range(training / "lr_range.csv") if run.config["optimizer"]["lr"] == "auto" else [],
         problems=problems(_rows(prepared / "issues.csv")),
@@ -178,9 +180,9 @@ def _matrix(path: Path, classes: list[str]) -> list[list[int]]:
     return [[counts[actual, predicted] for predicted in classes] for actual in classes]
 
 
-def _class_scores(row: Mapping[str, str]) -> ClassScores:
+def _class_scores(row: Mapping[str, str], named: Mapping[str, str]) -> ClassScores:
     return ClassScores(
-        name=row["class"], count=int(row["count"]), predicted=int(row["predicted"]), f1=float(row["f1"]),
+        name=named[row["class"]], count=int(row["count"]), predicted=int(row["predicted"]), f1=float(row["f1"]),
         recall=float(row["recall"]), recall_low=float(row["recall_low"]), recall_high=float(row["recall_high"]),
         precision=float(row["precision"]), precision_low=float(row["precision_low"]),
         precision_high=float(row["precision_high"]),

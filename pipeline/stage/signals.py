@@ -9,6 +9,7 @@ from types import FrameType
 
 from pipeline.errors import UserError
 from pipeline.storage import atomic
+from pipeline.terminal import printable
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that ask a process to stop. SIGHUP comes when a terminal is closed or a connection ends."""
@@ -57,7 +58,7 @@ def messages() -> Iterator[None]:
 def show(error: Exception) -> None:
     """Print an error: as its message if a user can mend it, else with its traceback."""
     if isinstance(error, UserError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
     elif isinstance(error, OSError) and error.errno in atomic.NO_ROOM:
         place = error.filename or "the disk"
         free = "Free some, or lower augment.copies or prepare.limit."

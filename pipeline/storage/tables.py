@@ -1,4 +1,8 @@
-"""Writes tables as CSV: UTF-8, lines that end with a line feed, and floats that read back bit for bit."""
+"""Writes tables as CSV: UTF-8, lines that end with a line feed, and floats that read back bit for bit.
+
+Names of files and classes may hold anything. A text that a spreadsheet would take for a formula gets an apostrophe before it,
+and what a terminal would take for a command is escaped.
+"""
 
 import csv
 import io
@@ -6,6 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.storage import atomic
+from pipeline.terminal import printable
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings that spreadsheets take for a formula (OWASP, "CSV injection")."""
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -15,8 +23,28 @@ def to_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     'name,share\n"a, b",0.1\nc,\n'
     """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    csv.writer(text, lineterminator="\n").writerows([columns, *(map(harmless, row) for row in rows)])
     return text.getvalue()
+
+
+def harmless(value: object) -> object:
+    r"""A cell as it stands in the file.
+
+    >>> harmless("=HYPERLINK(0)"), harmless("-0.5"), harmless("a\x1b[2Jb"), harmless(-0.5), harmless(None)
+    ("'=HYPERLINK(0)", '-0.5', 'a\\x1b[2Jb', -0.5, None)
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
