@@ -32,7 +32,7 @@ from pipeline.data.problems import UNDECODED
 from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.data.splits import Fractions, assign, limited, with_noise
 from pipeline.errors import ConfigError, DataError
-from pipeline.plotting.captions import as_written
+from pipeline.plotting.captions import as_written, without_font
 from pipeline.plotting.overview import overview
 from pipeline.stage.job import Job
 from pipeline.storage.arrays import write_array
@@ -110,6 +110,12 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
         files={f"{split}/{file}": sha256(out / split / file) for split in SPLITS for file in _FILES},
     ).write(out)  # fmt: skip
     _draw_overview(out, raw)
+    if boxes := without_font(raw.classes):
+        print(
+            f"no installed font has {''.join(boxes[:10])}{'…' if len(boxes) > 10 else ''} of the class names: pictures show "
+            "boxes, the page's tables the names. Debian's fonts-noto-cjk has Chinese, Japanese and Korean, "
+            "pip install -e '.[fonts]' Japanese and most of Chinese."
+        )
     if level is not None:
         print(f"grey images of more than 8 bits: {level:,g} is white (prepare.white_level={settings.white_level})")
     sizes = ", ".join(f"{name} {sum(counts[name]):,}" for name in SPLITS)

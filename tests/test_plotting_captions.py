@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.plotting import figures
-from pipeline.plotting.captions import as_written, caption
+from pipeline.plotting import captions, figures
+from pipeline.plotting.captions import as_written, caption, without_font
 from pipeline.plotting.overview import overview
 
 NAMES = ["猫と犬の写真" * 10, "Żółć " * 40, r"$\frac{", "🐱", "x" * 255, "a_b^c"]
@@ -28,3 +28,12 @@ def test_pictures_take_any_names_without_a_warning(picture: str, tmp_path: Path)
     else:
         with as_written():
             overview(images, labels, NAMES, "$x").savefig(tmp_path / "overview.png")
+
+
+def test_names_in_chinese_japanese_and_arabic_have_their_letters() -> None:
+    assert without_font(["猫と犬", "學校", "قطة صغيرة", "חתול", "Żółć"]) == []
+
+
+def test_letters_without_a_font_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions, "_family", lambda: ["DejaVu Sans"])
+    assert without_font(["猫 cat", "犬猫"]) == ["犬", "猫"]

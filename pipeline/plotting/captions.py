@@ -1,15 +1,18 @@
 """Writes class names into figures: cut to a width, and in any script."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from rich.cells import cell_len, chop_cells
 
 FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans",
     "PingFang SC", "Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "Noto Sans Devanagari", "Noto Sans Thai",
-    "Arial Unicode MS",
+    "Arial Unicode MS", "IPAexGothic",
 )  # fmt: skip
 """Fonts with the scripts that Matplotlib's own font lacks; it has Latin, Greek, Cyrillic, Arabic and Hebrew letters."""
 
@@ -27,13 +30,36 @@ def caption(name: str, columns: int) -> str:
 def as_written() -> Iterator[None]:
     """Draw text as it is written: with any installed font that has its letters, and without formulas between dollar signs.
 
-    A letter that no font has becomes a box, without a warning. Also works as a decorator.
+    A letter that no font has becomes a box, which `without_font` tells beforehand. Also works as a decorator.
     """
     import matplotlib
-    from matplotlib import font_manager
 
-    installed = set(font_manager.get_font_names())
-    family = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
-    with matplotlib.rc_context({"text.parse_math": False, "font.family": family}), warnings.catch_warnings():
+    settings = {"text.parse_math": False, "font.family": _family()}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from")
         yield
+
+
+def without_font(names: Iterable[str]) -> list[str]:
+    """The letters of `names` that no installed font has, sorted.
+
+    >>> without_font(["cat", "Żółć", "قطة"])
+    []
+    """
+    from matplotlib import font_manager
+
+    fonts = [font_manager.get_font(font_manager.findfont(name)) for name in _family()]
+    letters = sorted({letter for name in names for letter in name if not letter.isspace()})
+    return [letter for letter in letters if not any(font.get_char_index(ord(letter)) for font in fonts)]
+
+
+@cache
+def _family() -> list[str]:
+    """Names of the installed fonts to draw with; the one of the extra `fonts` is made known to Matplotlib first."""
+    from matplotlib import font_manager
+
+    package = find_spec("matplotlib_fontja")  # found, not imported: it would change all of Matplotlib's settings
+    for file in Path(package.origin or "").parent.glob("fonts/*.ttf") if package else ():
+        font_manager.fontManager.addfont(file)
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in FONTS if name in installed)]
