@@ -12,7 +12,7 @@ WIDTH_COLUMNS = 160
 
 
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Characters that a terminal takes for commands, or that turn the direction of writing; line feeds and tabs are not among them."""
+"""Characters that a terminal takes for commands, or that turn the direction of writing, but line feeds and tabs."""
 
 
 def printable(text: str) -> str:

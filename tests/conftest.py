@@ -117,6 +117,7 @@ def copy_project(folder: Path) -> None:
     run = command_runner(folder)
     run("git", "init", "-q", ".")
     run("dvc", "init", "-q")
+    shutil.copy2(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
     run("git", "config", "user.name", "Test")
     run("git", "config", "user.email", "test@example.org")
     run("git", "add", "-A")

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.metrics import history
 from pipeline.sweep import leaderboard
-from pipeline.sweep.summary import print_table
 from pipeline.sweep.records import JobResult
+from pipeline.sweep.summary import print_table
 
 
 def job(number: int, *overrides: str, loss: float | None = None, status: str = "finished") -> JobResult:
