@@ -2,7 +2,9 @@
 
 JPEG = b"\xff\xd8\xff"
 PNG = b"\x89PNG\r\n\x1a\n"
-SIGNATURES = (JPEG, PNG, b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+BIG_TIFF = (b"II+\0", b"MM\0+")
+TIFF = (b"II*\0", b"MM\0*", *BIG_TIFF)
+SIGNATURES = (JPEG, PNG, b"GIF8", *TIFF, b"\0\0\0\x0cjP  ")
 
 WEAK_SIGNATURES = (b"BM", b"P5\n", b"P6\n")
 """Signatures of BMP and PNM, so short that a text may begin with one too."""

@@ -25,6 +25,7 @@ def table(number: int = 20, **changed: Any) -> ImageTable:
         "spread": np.full(number, 50.0, np.float32),
         "peak": np.zeros(number, np.float32),
         "inverted": np.zeros(number, np.uint8),
+        "white_drawing": np.zeros(number, np.uint8),
         "white_level": None,
         "first": np.arange(number),
         "undecoded": {},

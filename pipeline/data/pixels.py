@@ -1,6 +1,6 @@
 """Brings images to one size, and computes the mean and the standard deviation of their pixels."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,27 @@ Images = NDArray[np.uint8]
 
 FULL_RANGE = 65535
 """Largest value of 16 bits."""
+
+EDGE = "edge"
+"""Fill that repeats the pixels of an image's border."""
+
+
+class Decoded(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 of shape (height, width, channels): 1 channel for a grey image, otherwise red, green and blue.
+        peak: Largest value in a file of more than 8 bits that does not tell which value is white; 0 for other files.
+        inverted: Whether the file stores white as 0.
+        background: Grey level that transparent pixels became; None for an image without any.
+        white_drawing: Whether they became black, since the image is a white drawing that would vanish on white.
+    """
+
+    pixels: Images
+    peak: float = 0
+    inverted: bool = False
+    background: int | None = None
+    white_drawing: bool = False
 
 
 def eight_bits(values: NDArray[Any], white: float) -> Images:
@@ -26,14 +47,27 @@ def eight_bits(values: NDArray[Any], white: float) -> Images:
     return wide.astype(np.uint8)
 
 
-def fit_image(image: Images, size: int, fit: str) -> Images:
+def median_of_border(image: Images) -> Images:
+    """The median of each channel over the outermost pixels; the lower one of two.
+
+    >>> median_of_border(np.array([[[9], [9]], [[9], [0]]], np.uint8)).tolist()
+    [9]
+    """
+    border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
+    middle = (len(border) - 1) // 2
+    return np.partition(border, middle, axis=0)[middle]
+
+
+def fit_image(image: Images, size: int, fit: str, fill: int | str = 0) -> Images:
     """Bring an image to `size` × `size` pixels.
 
     Args:
         image: uint8 of shape (height, width, channels).
         size: Height and width in pixels afterwards.
-        fit: `pad` shrinks a larger image and centres it in zeros; `crop` resizes the largest square in its middle;
+        fit: `pad` shrinks a larger image and centres it in a frame; `crop` resizes the largest square in its middle;
             `stretch` resizes it without its proportions.
+        fill: Frame of `pad`: a grey level, `auto` for the median colour of the image's border, or `edge`, which repeats the
+            border's pixels.
 
     Returns:
         uint8 of shape (size, size, channels).
@@ -45,7 +79,13 @@ def fit_image(image: Images, size: int, fit: str) -> Images:
         scale = min(1.0, size / max(height, width))
         height, width = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (size - height) // 2, (size - width) // 2
-        padded = np.zeros((size, size, channels), dtype=np.uint8)
+        if (height, width) == (size, size):
+            return _resized(image, height, width)
+        if fill == EDGE:
+            sides = ((top, size - height - top), (left, size - width - left), (0, 0))
+            return np.pad(_resized(image, height, width), sides, mode="edge")
+        padded = np.empty((size, size, channels), dtype=np.uint8)
+        padded[:] = fill if isinstance(fill, int) else median_of_border(image)
         padded[top : top + height, left : left + width] = _resized(image, height, width)
         return padded
     if fit == "crop":
