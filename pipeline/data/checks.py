@@ -231,10 +231,8 @@ def _shortcuts(images: ImageTable) -> Iterator[Issue]:
     rows = rows[:: max(1, len(rows) // _SAMPLE)]
     measurements = {
         "the file's size in bytes": images.num_bytes[rows],
-        "the width in pixels": images.shapes[rows, 1],
-        "the height in pixels": images.shapes[rows, 0],
         "colour or grey": images.shapes[rows, 2],
     }
     names = [images.names[row] for row in rows.tolist()]
-    for evidence in shortcuts(names, images.labels[rows], images.classes, measurements):
+    for evidence in shortcuts(names, images.labels[rows], images.classes, images.shapes[rows, :2], measurements):
         yield Issue("all images", "shortcut", evidence)
