@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.data.decoded_images import MODULES
 from pipeline.data.pixels import Images, fit_image
 from pipeline.data.preparation import Preprocessing, prepared
 from pipeline.data.raw_dataset import read
@@ -17,6 +18,7 @@ from tests.idx_files import idx_files, write_raw
 from tests.test_data_decoding import stored
 from tests.test_data_wide_samples import written
 from tests.test_prepare import issues, made, write_packed
+from tests.test_project import ROOT, reachable
 
 HOW = Preprocessing(size=8, channels=3, fit="pad", fill="auto", white_level=None, white_level_given=False)
 SKY = (10, 150, 240)
@@ -152,6 +154,15 @@ def test_the_record_is_enough_to_prepare_an_image_again(tmp_path: Path) -> None:
             images, names = np.load(out / split / "images.npy"), ids_of(out, split)
             again = [prepared(files[name], how, MAX_PIXELS)[0] for name in names]
             assert np.array_equal(images, again)
+
+
+def test_an_edit_of_a_module_that_makes_pixels_decodes_them_anew() -> None:
+    used = reachable(ROOT / "pipeline/data/preparation.py") | {
+        "pipeline/data/decoding_job.py",
+        "pipeline/data/near_duplicates.py",
+    }
+    used -= {"pipeline/artefacts/dataset.py"}  # a record of settings, which are digested themselves
+    assert {f"pipeline/{module}.py" for module in MODULES} == used
 
 
 def ids_of(out: Path, split: str) -> list[str]:

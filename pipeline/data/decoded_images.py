@@ -20,16 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import image_formats
-from pipeline.data import (
-    decoding,
-    decoding_job,
-    image_headers,
-    near_duplicates,
-    pixels,
-    preparation,
-    transparency,
-    wide_samples,
-)  # fmt: skip
 from pipeline.data.decoding import decode
 from pipeline.data.decoding_job import FACTS, DecodingJob, keys_of_content, read_problems
 from pipeline.data.image_headers import BadImageError
@@ -53,6 +43,8 @@ _SAMPLE = 1000
 
 WHITE_LEVELS = (255, 1023, 4095, 16383, FULL_RANGE)
 """Largest values of 8, 10, 12, 14 and 16 bits."""
+
+_PIPELINE = Path(__file__).resolve().parents[1]
 
 _PIECE = 4096
 """Number of images that are read at a time."""
@@ -206,16 +198,22 @@ def _file_digests(raw: RawDataset) -> list[tuple[str, str, int]]:
 
 
 MODULES = (
-    decoding, decoding_job, image_formats, image_headers, near_duplicates, pixels, preparation, transparency, wide_samples,
+    "data/decoding", "data/decoding_job", "data/dicom_files", "data/image_headers", "data/near_duplicates", "data/pixels",
+    "data/preparation", "data/transparency", "data/wide_samples", "image_formats",
 )  # fmt: skip
 """Modules that the decoded images depend on."""
 
 
 def _decoder(how: Preprocessing, max_pixels: int) -> str:
     """Digest of everything but the data that the result depends on."""
-    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in MODULES]
-    versions = [version(name) for name in ("numpy", "opencv-python-headless", "pillow")]
+    sources = [(_PIPELINE / f"{module}.py").read_text(encoding="utf-8") for module in MODULES]
+    versions = [version(name) for name in ("numpy", "opencv-python-headless", "pillow", *_extras())]
     return digest([asdict(how), max_pixels, sources, versions])
+
+
+def _extras() -> list[str]:
+    """Packages of the extras that are installed here."""
+    return [package for extra, package in image_formats.EXTRAS.items() if image_formats.is_installed(extra)]
 
 
 def _earlier(cache: Path, decoder: str) -> Path | None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.data.dicom_files import decode_dicom
 from pipeline.data.image_headers import (
     NOT_AN_IMAGE,
     UNREADABLE,
@@ -29,7 +30,8 @@ from pipeline.data.image_headers import (
 from pipeline.data.pixels import FULL_RANGE, Decoded
 from pipeline.data.transparency import on_background
 from pipeline.data.wide_samples import MAX_SAMPLE_VALUE, PHOTOMETRIC, WHITE_IS_ZERO, White, decode_wide, scaled
-from pipeline.image_formats import JPEG, PNG, has_signature
+from pipeline.errors import DataError
+from pipeline.image_formats import JPEG, PNG, extra_for, has_signature, is_installed
 
 Pixels = NDArray[np.uint8]
 
@@ -54,6 +56,7 @@ def decode(data: bytes, max_pixels: int, white: White = White(), background: int
 
     Raises:
         BadImageError: The file is empty, truncated, damaged, too large, or not an image.
+        DataError: Its format needs an extra that is not installed.
     """
     flag = None
     if data.startswith(PNG):
@@ -69,12 +72,19 @@ def decode(data: bytes, max_pixels: int, white: White = White(), background: int
             return Decoded(pixels if pixels.ndim == 3 else pixels[:, :, None])  # type: ignore[arg-type]
     if not data:
         raise BadImageError(UNREADABLE, "it is empty")
+    extra = extra_for(data)
+    if extra is not None and not is_installed(extra):
+        raise DataError(
+            f"the images must be in formats that are read here; some need the extra {extra}. Run `pip install -e .[{extra}]`."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return decode_wide(data, max_pixels, white, background) or _decode_with_pillow(
-                data, max_pixels, white, background
-            )
+            if extra == "dicom":
+                return decode_dicom(data, max_pixels, white)
+            if wide := decode_wide(data, max_pixels, white, background):
+                return wide
+            return _decode_with_pillow(data, max_pixels, white, background, extra == "heif")
         except BadImageError:
             raise
         except UnidentifiedImageError as error:
@@ -108,8 +118,12 @@ def quiet_libraries() -> Iterator[None]:
         os.close(null)
 
 
-def _decode_with_pillow(data: bytes, max_pixels: int, white: White, background: int | None) -> Decoded:
-    with Image.open(BytesIO(data), formats=FORMATS) as image:
+def _decode_with_pillow(data: bytes, max_pixels: int, white: White, background: int | None, is_heif: bool) -> Decoded:
+    if is_heif:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+    with Image.open(BytesIO(data), formats=[*FORMATS, "HEIF"] if is_heif else FORMATS) as image:
         check_size(*image.size, max_pixels)
         check_storage(image, data, max_pixels)
         tags = dict(getattr(image, "tag_v2", {}))
