@@ -1,7 +1,9 @@
 """Brings images to one size, and computes the mean and the standard deviation of their pixels."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,15 +49,24 @@ def eight_bits(values: NDArray[Any], white: float) -> Images:
     return wide.astype(np.uint8)
 
 
-def median_of_border(image: Images) -> Images:
+def median_of_border(image: Images) -> tuple[int, ...]:
     """The median of each channel over the outermost pixels; the lower one of two.
 
-    >>> median_of_border(np.array([[[9], [9]], [[9], [0]]], np.uint8)).tolist()
-    [9]
+    >>> median_of_border(np.array([[[9], [9]], [[9], [0]]], np.uint8))
+    (9,)
     """
-    border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
+    border = image.reshape(-1, image.shape[2]).take(_places_of_border(*image.shape[:2]), axis=0)
     middle = (len(border) - 1) // 2
-    return np.partition(border, middle, axis=0)[middle]
+    border.partition(middle, axis=0)
+    return tuple(border[middle].tolist())
+
+
+@lru_cache(maxsize=256)
+def _places_of_border(height: int, width: int) -> NDArray[np.int64]:
+    """Indices of the outermost pixels into all pixels, row by row."""
+    is_inside = np.zeros((height, width), np.bool_)
+    is_inside[1:-1, 1:-1] = True
+    return np.flatnonzero(~is_inside)
 
 
 def fit_image(image: Images, size: int, fit: str, fill: int | str = 0) -> Images:
@@ -66,8 +77,8 @@ def fit_image(image: Images, size: int, fit: str, fill: int | str = 0) -> Images
         size: Height and width in pixels afterwards.
         fit: `pad` shrinks a larger image and centres it in a frame; `crop` resizes the largest square in its middle;
             `stretch` resizes it without its proportions.
-        fill: Frame of `pad`: a grey level, `auto` for the median colour of the image's border, or `edge`, which repeats the
-            border's pixels.
+        fill: Frame of `pad`: a grey level, `auto` for the median colour of the scaled image's border, or `edge`, which
+            repeats the border's pixels.
 
     Returns:
         uint8 of shape (size, size, channels).
@@ -79,15 +90,16 @@ def fit_image(image: Images, size: int, fit: str, fill: int | str = 0) -> Images
         scale = min(1.0, size / max(height, width))
         height, width = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (size - height) // 2, (size - width) // 2
+        scaled = _resized(image, height, width)
         if (height, width) == (size, size):
-            return _resized(image, height, width)
+            return scaled
+        sides = top, size - height - top, left, size - width - left
         if fill == EDGE:
-            sides = ((top, size - height - top), (left, size - width - left), (0, 0))
-            return np.pad(_resized(image, height, width), sides, mode="edge")
-        padded = np.empty((size, size, channels), dtype=np.uint8)
-        padded[:] = fill if isinstance(fill, int) else median_of_border(image)
-        padded[top : top + height, left : left + width] = _resized(image, height, width)
-        return padded
+            framed = cv2.copyMakeBorder(scaled, *sides, cv2.BORDER_REPLICATE)
+        else:
+            colour = (fill,) * channels if isinstance(fill, int) else median_of_border(scaled)
+            framed = cv2.copyMakeBorder(scaled, *sides, cv2.BORDER_CONSTANT, value=colour)
+        return framed.reshape(size, size, channels)  # type: ignore[return-value]
     if fit == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -100,8 +112,6 @@ def _resized(image: Images, height: int, width: int) -> Images:
 
     In one call, OpenCV would use no area means for an image that shrinks along one axis and grows along the other.
     """
-    import cv2
-
     channels = image.shape[2]
     smaller = min(height, image.shape[0]), min(width, image.shape[1])
     for shape, method in ((smaller, cv2.INTER_AREA), ((height, width), cv2.INTER_LINEAR)):

@@ -1,5 +1,6 @@
 """Puts images with transparent pixels on a background."""
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -31,12 +32,16 @@ def on_background(layer: Image.Image, background: int | None) -> Decoded:
     if background is not None:
         return Decoded(blended(background), background=background)
     on_white = blended(255)
-    faintness = on_white.std()
+    faintness = _spread(on_white)
     if faintness < FAINT:
         on_black = blended(0)
-        if on_black.std() > CLEARER * max(faintness, 1.0):
+        if _spread(on_black) > CLEARER * max(faintness, 1.0):
             return Decoded(on_black, background=0, white_drawing=True)
     return Decoded(on_white, background=255)
+
+
+def _spread(pixels: Images) -> float:
+    return float(cv2.meanStdDev(pixels.reshape(-1, 1))[1][0, 0])
 
 
 def _pixels(image: Image.Image) -> Images:
