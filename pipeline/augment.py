@@ -48,12 +48,14 @@ def augment(prepared: Path, out: Path, settings: Augment) -> None:
         DataError: The disk has no room for the copies.
     """
     from pipeline.augmentation.strength import scaled
+    from pipeline.augmentation.transforms import with_fill
     from pipeline.augmentation.veto import augmentation
     from pipeline.plotting.preview import preview
     from pipeline.storage.processes import running_on
 
     dataset = DatasetRecord.read(prepared)
     transforms = scaled(settings.transforms, settings.strength, dataset.size, dataset.channels)
+    transforms = with_fill(transforms, dataset.fill)
     pipeline = augmentation(transforms, settings.veto, dataset.size, dataset.channels, dataset.classes)
     originals = np.load(prepared / "train" / "images.npy", mmap_mode="r")
     num_bytes = settings.copies * originals.nbytes if transforms else 0

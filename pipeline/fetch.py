@@ -85,7 +85,12 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
                 ]
                 kept = [each for each in images if each.entry.size <= limit_of_file]
                 check_left_out(kept, layout.labels, [*skipped, *too_large], data.max_left_out)
-                skipped += shards.pack(tree, images, out, limit_of_file, limit)
+                not_packed = shards.pack(tree, images, out, limit_of_file, limit)
+                skipped += not_packed
+                if any(file.problem == "unread_format" for file in not_packed):  # which their names did not tell
+                    gone = {file.path for file in not_packed}
+                    kept = [each for each in kept if each.entry.path not in gone]
+                    check_left_out(kept, layout.labels, skipped, data.max_left_out)
                 shards.write_skipped(out / "skipped.csv", skipped)
             else:
                 parts = copies.copy_parts(tree, layout, out, limit)

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,11 @@ from pipeline.config.schema_data import Prepare
 from pipeline.data import checks
 from pipeline.data.checks import Issue
 from pipeline.data.decoded_images import DecodedImages, decode_at_white_level, detect_channels
-from pipeline.data.decoding_job import DecodingSettings
 from pipeline.data.grouping import keys_of, names_matched
 from pipeline.data.grouping import summary as groups_summary
 from pipeline.data.near_duplicates import near_duplicates
 from pipeline.data.pixels import PixelCounts
+from pipeline.data.preparation import Preprocessing
 from pipeline.data.problems import UNDECODED
 from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.data.splits import Fractions, assign, limited, with_noise
@@ -74,10 +74,11 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
         )
     raw = read(source)
     channels = settings.channels or detect_channels(raw, settings.max_pixels)
+    given = None if settings.white_level == "auto" else float(settings.white_level)
+    fill = 0 if settings.fill == "auto" and raw.holds_pixels else settings.fill
+    how = Preprocessing(settings.size, channels, settings.fit, fill, given, given is not None)
     with running_on(settings.backend, "prepare.backend"):
-        level = None if settings.white_level == "auto" else float(settings.white_level)
-        decoding = DecodingSettings(settings.size, channels, settings.fit, settings.max_pixels, level)
-        decoded, level = decode_at_white_level(raw, decoding, cache, settings.workers)
+        decoded, how = decode_at_white_level(raw, how, settings.max_pixels, cache, settings.workers)
 
     facts, marks, pairs = decoded.facts, decoded.marks(), _pairs(decoded, settings.near_duplicates)
     named = raw.groups if settings.group is None else names_matched(settings.group, raw.ids)
@@ -86,8 +87,8 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
         print(f"prepare: {groups_summary(named, raw.ids)}")
     images = checks.ImageTable(
         names=raw.ids, labels=raw.labels, classes=raw.classes, given=raw.splits, shapes=facts.shape,
-        num_bytes=facts.num_bytes, spread=facts.spread, peak=facts.peak, inverted=facts.inverted, white_level=level,
-        first=decoded.first_copies(marks), undecoded=facts.problems, pairs=pairs, keys=keys,
+        num_bytes=facts.num_bytes, spread=facts.spread, peak=facts.peak, inverted=facts.inverted, white_level=how.white_level,
+        white_drawing=facts.white_drawing, first=decoded.first_copies(marks), undecoded=facts.problems, pairs=pairs, keys=keys,
     )  # fmt: skip
     issues = checks.find(images, settings)
     with _kept_for_people(cache, raw, decoded, issues):
@@ -105,8 +106,8 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     _write_issues(out / "issues.csv", raw, issues)
     _draw_issues(out / "issues.png", raw, decoded, issues)
     DatasetRecord(
-        name=raw.name, classes=raw.classes, size=settings.size, channels=channels, white_level=level, counts=counts,
-        mean=pixels.mean(), std=pixels.std(), source=raw.source, licence=raw.licence,
+        name=raw.name, classes=raw.classes, **asdict(how), counts=counts, mean=pixels.mean(),
+        std=pixels.std(), source=raw.source, licence=raw.licence,
         files={f"{split}/{file}": sha256(out / split / file) for split in SPLITS for file in _FILES},
     ).write(out)  # fmt: skip
     _draw_overview(out, raw)
@@ -116,8 +117,8 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
             "boxes, the page's tables the names. Debian's fonts-noto-cjk has Chinese, Japanese and Korean, "
             "pip install -e '.[fonts]' Japanese and most of Chinese."
         )
-    if level is not None:
-        print(f"grey images of more than 8 bits: {level:,g} is white (prepare.white_level={settings.white_level})")
+    if how.white_level is not None:
+        print(f"images of more than 8 bits: {how.white_level:,g} is white (prepare.white_level={settings.white_level})")
     sizes = ", ".join(f"{name} {sum(counts[name]):,}" for name in SPLITS)
     print(f"{raw.name}: {len(raw.classes)} classes, {settings.size}×{settings.size}×{channels}; images: {sizes}")
     if issues or raw.skipped:

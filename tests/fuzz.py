@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.data.decoding import BadImageError, decode, quiet_libraries
+from pipeline.data.decoding import decode, quiet_libraries
+from pipeline.data.image_headers import BadImageError
 from tests.mutations import Mutated, mutations
 
 MAX_PIXELS = 16_000_000

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from pipeline import augment as stage
+from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.augment import IMAGES_PER_CHUNK, augment, copy_seed
 from pipeline.augmentation.transforms import augment_batch
 from pipeline.augmentation.veto import augmentation
@@ -115,6 +117,19 @@ def test_chunks_may_be_written_in_any_order(make_prepared: Prepare, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["materialized", "online"])
+def test_shifts_continue_a_white_frame(make_prepared: Prepare, tmp_path: Path, mode: str) -> None:
+    prepared = make_prepared()
+    images = np.load(prepared / "train/images.npy")
+    images[:, :3] = images[:, -3:] = images[:, :, :3] = images[:, :, -3:] = 255
+    np.save(prepared / "train/images.npy", images)
+    DatasetRecord.read(prepared).model_copy(update={"fill": "auto"}).write(prepared)
+    copies = run(prepared, tmp_path / "out", mode=mode)
+    assert mode == "online" or copies[:, :, [0, -1], :].min() == 255
+    record = AugmentRecord.read(tmp_path / "out")
+    assert record.transforms[1] == {"Pad": {"padding": 2, "border_mode": cv2.BORDER_REPLICATE}}
+
+
 @pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
 def test_two_processes_write_the_same_bytes_as_one_whoever_runs_them(
     make_prepared: Prepare, tmp_path: Path, backend: str, capsys: Any

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.augmentation.transforms import augment_batch, build
+from pipeline.augmentation.transforms import augment_batch, build, with_fill
 from pipeline.config import validation
 from pipeline.errors import ConfigError
 
@@ -212,3 +212,34 @@ def test_a_transform_that_needs_more_than_an_image_is_refused() -> None:
 def test_what_albumentations_merely_advises_is_no_error() -> None:
     with warnings.catch_warnings(record=True, action="always"):
         assert len(build(["ShiftScaleRotate"], 16, 1)) == 1
+
+
+UNCOVERING: list[Any] = [
+    {"Affine": {"rotate": [20, 30], "translate_percent": {"x": [0.2, 0.3], "y": [0.2, 0.3]}, "p": 1}},
+    {"Rotate": {"limit": [20, 30], "p": 1}}, {"SafeRotate": {"limit": [20, 30], "p": 1}},
+    {"Perspective": {"fit_output": True, "p": 1}},
+    {"ThinPlateSpline": {"scale_range": [0.2, 0.3], "p": 1}}, {"ElasticTransform": {"alpha": 40, "sigma": 4, "p": 1}},
+    {"GridDistortion": {"distort_limit": 0.4, "p": 1}}, {"OpticalDistortion": {"distort_limit": [-0.9, -0.7], "p": 1}},
+    {"CropAndPad": {"percent": 0.3, "p": 1}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("entry", UNCOVERING, ids=lambda entry: next(iter(entry)))
+def test_what_a_shift_uncovers_continues_the_frame(entry: Any, channels: int) -> None:
+    images = np.full((8, 32, 32, channels), 200, np.uint8)
+    for fill in ("auto", "edge", 200):
+        changed = augment_batch(build(with_fill([entry], fill), 32, channels), images, 0)
+        assert changed.min() == changed.max() == 200
+    assert with_fill([entry], 0) == [entry]
+
+
+def test_a_transform_that_is_told_how_to_fill_stays_as_it_is() -> None:
+    told: list[Any] = [
+        {"Affine": {"rotate": 20, "fill": 9}},
+        {"Pad": {"padding": 2, "border_mode": 4}},
+        "HorizontalFlip",
+    ]
+    assert with_fill(told, "auto") == told
+    assert with_fill(["Rotate", {"Pad": None}], "edge") == [{"Rotate": {"border_mode": 1}}, {"Pad": {"border_mode": 1}}]
+    assert with_fill(["NoTransform"], "auto") == ["NoTransform"], "`build` refuses it in words"

@@ -25,6 +25,7 @@ def table(number: int = 20, **changed: Any) -> ImageTable:
         "spread": np.full(number, 50.0, np.float32),
         "peak": np.zeros(number, np.float32),
         "inverted": np.zeros(number, np.uint8),
+        "white_drawing": np.zeros(number, np.uint8),
         "white_level": None,
         "first": np.arange(number),
         "undecoded": {},
@@ -137,13 +138,44 @@ def test_class_in_one_split_only_is_told() -> None:
     ("changed", "evidence"),
     [
         ({"num_bytes": 1000 + 500 * (np.arange(60) % 2)}, "the file's size in bytes alone tells the class, 100%"),
-        ({"shapes": np.stack([np.full(60, 30), 40 + np.arange(60) % 2, np.full(60, 3)], axis=1)}, "the width in pixels alone"),
+        (
+            {"shapes": np.stack([np.full(60, 30), 40 + np.arange(60) % 2, np.full(60, 3)], axis=1)},
+            "width and height alone tell the class: balanced accuracy 1.00 (0.9",
+        ),
         ({"names": [f"x/{['lab1', 'scan'][place % 2]}_{place}.png" for place in range(60)]}, "the first letters of"),
     ],
 )  # fmt: skip
 def test_what_tells_the_class_without_a_look_at_the_pixels_is_told(changed: dict[str, Any], evidence: str) -> None:
     issues = found(table(60, **changed))
     assert len(issues) == 1 and issues[0][:2] == ("all images", "shortcut") and issues[0][2].startswith(evidence)
+
+
+def sizes(generator: np.random.Generator, ratios: np.ndarray) -> np.ndarray:
+    """Shapes of any area, 100 to 400 pixels high, with these widths over heights."""
+    height = generator.integers(100, 400, len(ratios))
+    return np.stack([height, np.rint(height * ratios).astype(int), np.full(len(ratios), 3)], axis=1)
+
+
+def test_proportions_that_tell_the_class_are_told_whatever_the_size() -> None:
+    generator = np.random.default_rng(0)
+    ratios = np.where(np.arange(200) % 2, 0.75, 1.33) * generator.uniform(0.95, 1.05, 200)
+    issues = found(table(200, shapes=sizes(generator, ratios)))
+    assert [issue[:2] for issue in issues] == [("all images", "shortcut")]
+    assert issues[0][2].startswith("width and height alone tell the class: balanced accuracy 1.00 (0.9")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_proportions_that_tell_little_of_the_class_are_no_shortcut(share: float) -> None:
+    """A third of each class has the class's own proportions: a tree is right in 65 of 100."""
+    generator = np.random.default_rng(1)
+    own = generator.random(400) < share
+    ratios = np.where(own, np.where(np.arange(400) % 2, 0.75, 1.33), generator.choice([0.75, 1.33], 400))
+    assert found(table(400, shapes=sizes(generator, ratios))) == []
+
+
+def test_a_few_images_are_no_proof() -> None:
+    shapes = np.stack([np.full(8, 30), 40 + np.arange(8) % 2, np.full(8, 3)], axis=1)
+    assert found(table(8, shapes=shapes, num_bytes=np.arange(8))) == []
 
 
 def test_names_that_begin_with_their_class_are_no_shortcut() -> None:

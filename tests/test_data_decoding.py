@@ -14,7 +14,9 @@ import pytest
 from PIL import Image, ImageFile, ImageOps, features
 
 from pipeline.data import decoding
-from pipeline.data.decoding import BOMB, UNREADABLE, BadImageError, Pixels, with_channels
+from pipeline.data.decoding import Pixels, with_channels
+from pipeline.data.image_headers import BOMB, UNREADABLE, BadImageError
+from pipeline.data.wide_samples import White
 
 MAX_PIXELS = 1_000_000
 WIDTH, HEIGHT = 48, 32
@@ -25,7 +27,7 @@ NO_WHITE = r"its pixels are 32-bit numbers, and nothing tells which is white; pr
 
 
 def decode(data: bytes, max_pixels: int, white_level: float | None = None) -> Pixels:
-    return decoding.decode(data, max_pixels, white_level).pixels
+    return decoding.decode(data, max_pixels, White(white_level, white_level is not None)).pixels
 
 
 def photograph() -> Image.Image:

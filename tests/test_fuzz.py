@@ -8,7 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.data.decoding import BadImageError, Decoded
+from pipeline.data.image_headers import BadImageError
+from pipeline.data.pixels import Decoded
 from tests import fuzz
 from tests.mutations import KINDS, mutations
 

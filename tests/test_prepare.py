@@ -22,7 +22,7 @@ from pipeline.artefacts.dataset import SPLITS, DatasetRecord
 from pipeline.artefacts.source import SourceRecord
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import OnIssue, Prepare
-from pipeline.data import checks, decoding_job
+from pipeline.data import checks, preparation
 from pipeline.data.pixel_files import IDX_PARTS
 from pipeline.data.problems import UNDECODED
 from pipeline.errors import ConfigError, DataError
@@ -34,7 +34,7 @@ from tests.test_data_decoding import stored
 SETTINGS = Prepare(
     size=8, channels=None, fit="pad", max_pixels=10_000, val_fraction=0.1, confirm_fraction=0.1, test_fraction=0.2,
     folds=None, fold=None, group=None, limit=None, random_labels=0.0, seed=0, near_duplicates=True, min_side=2,
-    max_aspect=5.0, min_per_class=3, max_imbalance=10.0, white_level="auto", workers=1, backend="loky",
+    max_aspect=5.0, min_per_class=3, max_imbalance=10.0, white_level="auto", fill="auto", workers=1, backend="loky",
     on_issue=OnIssue(**{problem: "drop" if problem in UNDECODED else "keep" for problem in OnIssue.model_fields}),
 )  # fmt: skip
 
@@ -256,7 +256,7 @@ def test_same_images_give_the_same_arrays_in_any_layout_and_order(raw: Path, tmp
         (raw / name).unlink()
     change_record(raw, parts=IDX_PARTS[:1])
     made(raw, tmp_path / "one")
-    made(folder, tmp_path / "two")
+    made(folder, tmp_path / "two", fill=0)
     for split in SPLITS:
         for array in ("images.npy", "labels.npy"):
             assert (tmp_path / "one" / split / array).read_bytes() == (tmp_path / "two" / split / array).read_bytes()
@@ -400,7 +400,7 @@ def test_another_split_of_the_same_data_decodes_nothing(
 def test_a_stopped_preparation_goes_on_where_it_was(
     packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, calls = decoding_job.decode, []
+    decode, calls = preparation.decode, []
 
     def stop_after_forty(data: bytes, *arguments: Any) -> Any:
         calls.append(data)
@@ -408,10 +408,10 @@ def test_a_stopped_preparation_goes_on_where_it_was(
             raise KeyboardInterrupt
         return decode(data, *arguments)
 
-    monkeypatch.setattr(decoding_job, "decode", stop_after_forty)
+    monkeypatch.setattr(preparation, "decode", stop_after_forty)
     with pytest.raises(KeyboardInterrupt):
         made(packed, tmp_path / "stopped", channels=3)
-    monkeypatch.setattr(decoding_job, "decode", decode)
+    monkeypatch.setattr(preparation, "decode", decode)
     capsys.readouterr()
     made(packed, tmp_path / "resumed", channels=3)
     assert "prepare: 32 of 60 images were decoded before it was stopped" in capsys.readouterr().out

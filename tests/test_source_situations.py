@@ -191,13 +191,13 @@ def test_labels_are_read(tmp_path: Path, files: Files, asked: Mapping[str, Any])
             id="images beside the folders",
         ),
         pytest.param(
-            {**CLASSES, **{f"c/{number}.heic": PNG for number in range(3)}}, {},
-            r"each class must keep images; none is left of 'c':\n  3 \.heic: a \.heic file \(c/0\.heic",
+            {**CLASSES, **{f"c/{number}.jxl": PNG for number in range(3)}}, {},
+            r"each class must keep images; none is left of 'c':\n  3 \.jxl: a \.jxl file \(c/0\.jxl",
             id="a class of another format",
         ),
         pytest.param(
-            {f"{label}/{number}.HEIC": PNG for label in "ab" for number in range(9)}, {},
-            r"none is left of 'a', 'b':\n  18 \.heic: ", id="another format alone",
+            {f"{label}/{number}.JXL": PNG for label in "ab" for number in range(9)}, {},
+            r"none is left of 'a', 'b':\n  18 \.jxl: ", id="another format alone",
         ),
     ],
 )  # fmt: skip

@@ -1,5 +1,7 @@
 """`dataset.json`: the images that `prepare` decoded, checked and split."""
 
+from typing import Literal
+
 from pipeline.artefacts.artefact import Artefact
 
 SPLITS = ("train", "val", "confirm", "test")
@@ -14,7 +16,10 @@ class DatasetRecord(Artefact, file="dataset.json", stage="prepare"):
         classes: Names of the classes, in the order of the labels.
         size: Height and width of each image in pixels.
         channels: 1 for grey, 3 for red, green and blue.
-        white_level: Value that is white in grey images of more than 8 bits; None where no image needs one.
+        fit: How images of other proportions were made square; see `prepare.fit`.
+        fill: Frame and background of the images; see `prepare.fill`. 0 where the source holds pixels and none was asked for.
+        white_level: Value that is white in images of more than 8 bits; None where no image needs one.
+        white_level_given: Whether `prepare.white_level` gave it, so that it holds whatever a file tells.
         counts: Number of images of each class, by split.
         mean: Mean of each channel over the training split, with values in [0, 1].
         std: Standard deviation of each channel, likewise.
@@ -27,7 +32,10 @@ class DatasetRecord(Artefact, file="dataset.json", stage="prepare"):
     classes: list[str]
     size: int
     channels: int
+    fit: str = "pad"
+    fill: int | Literal["auto", "edge"] = 0
     white_level: float | None = None
+    white_level_given: bool = False
     counts: dict[str, list[int]]
     mean: list[float]
     std: list[float]

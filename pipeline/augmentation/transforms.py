@@ -45,6 +45,21 @@ def build(transforms: Transforms, size: int, channels: int) -> A.Compose:
     return pipeline
 
 
+def with_fill(transforms: Transforms, fill: int | str) -> list[Any]:
+    """The transforms, so that they repeat an image's border where a shift or a rotation uncovers it.
+
+    So they continue the frame that `prepare.fill` made. Where it made black ones, `fill` is 0 and all stay as they are, since
+    the library's own default is black; so does a transform with a `fill` or a `border_mode` of its own.
+    """
+    filled: list[Any] = []
+    for index, entry in enumerate(transforms):
+        name, arguments = name_and_arguments(f"augment.transforms[{index}]", entry)
+        known = inspect.signature(_transforms()[name].__init__).parameters if name in _transforms() else {}
+        uncovers = fill != 0 and "border_mode" in known and not {"fill", "border_mode"} & set(arguments)
+        filled.append({name: {**arguments, "border_mode": cv2.BORDER_REPLICATE}} if uncovers else entry)
+    return filled
+
+
 def augment_batch(pipeline: A.Compose, images: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
     """Each image augmented once, as a function of the pipeline, the batch as a whole and the seed alone.
 

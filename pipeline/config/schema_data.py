@@ -76,6 +76,7 @@ class OnIssue(Section):
     blank: DropKeepOrFail
     low_range: DropKeepOrFail
     inverted: DropKeepOrFail
+    white_on_transparent: DropKeepOrFail
     duplicate: DropKeepOrFail
     near_duplicate: DropKeepOrFail
     conflicting_labels: DropKeepOrFail
@@ -94,6 +95,7 @@ class Prepare(Section):
     fit: Literal["pad", "crop", "stretch"]
     max_pixels: Count
     white_level: Literal["auto"] | Positive
+    fill: Literal["auto", "edge"] | Annotated[int, Field(ge=0, le=255)]
     val_fraction: float = Field(gt=0, le=0.5)
     confirm_fraction: Fraction
     test_fraction: Fraction

@@ -41,8 +41,9 @@ class ImageTable:
         shapes: Height, width and channels; of shape (n, 3).
         num_bytes: Size of the encoded image; of shape (n,).
         spread: Standard deviation of the pixels; of shape (n,).
-        peak: Largest value of a grey image of more than 8 bits that does not tell which value is white; 0 for others.
-        inverted: 1 for such an image that stores white as 0.
+        peak: Largest value of an image of more than 8 bits that does not tell which value is white; 0 for others.
+        inverted: 1 for an image that stores white as 0.
+        white_drawing: 1 for a white drawing on transparency, which was put on black.
         white_level: Value that is white in these images; None where there are none.
         first: Index of the first image with the same pixels; of shape (n,).
         undecoded: Problem and evidence of the images that cannot be decoded, by index.
@@ -59,6 +60,7 @@ class ImageTable:
     spread: NDArray[np.float32]
     peak: NDArray[np.float32]
     inverted: NDArray[np.uint8]
+    white_drawing: NDArray[np.uint8]
     white_level: float | None
     first: NDArray[np.int64]
     undecoded: Mapping[int, tuple[str, str]]
@@ -171,6 +173,8 @@ def _single(images: ImageTable, limits: Prepare) -> Iterator[Issue]:
         yield Issue(images.names[row], "low_range", evidence, row)
     for row in np.flatnonzero(readable & (images.inverted == 1)).tolist():
         yield Issue(images.names[row], "inverted", "it stores white as 0", row)
+    for row in np.flatnonzero(readable & (images.white_drawing == 1)).tolist():
+        yield Issue(images.names[row], "white_on_transparent", "it was put on black, as white would erase it", row)
 
 
 def _copies(images: ImageTable) -> Iterator[Issue]:
@@ -241,10 +245,8 @@ def _shortcuts(images: ImageTable) -> Iterator[Issue]:
     rows = rows[:: max(1, len(rows) // _SAMPLE)]
     measurements = {
         "the file's size in bytes": images.num_bytes[rows],
-        "the width in pixels": images.shapes[rows, 1],
-        "the height in pixels": images.shapes[rows, 0],
         "colour or grey": images.shapes[rows, 2],
     }
     names = [images.names[row] for row in rows.tolist()]
-    for evidence in shortcuts(names, images.labels[rows], images.classes, measurements):
+    for evidence in shortcuts(names, images.labels[rows], images.classes, images.shapes[rows, :2], measurements):
         yield Issue("all images", "shortcut", evidence)

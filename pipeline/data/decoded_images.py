@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import image_formats
-from pipeline.data import decoding, decoding_job, near_duplicates, pixels
-from pipeline.data.decoding import BadImageError, decode
-from pipeline.data.decoding_job import FACTS, DecodingJob, DecodingSettings, keys_of_content, read_problems
+from pipeline.data.decoding import decode
+from pipeline.data.decoding_job import FACTS, DecodingJob, keys_of_content, read_problems
+from pipeline.data.image_headers import BadImageError
 from pipeline.data.pixels import FULL_RANGE
+from pipeline.data.preparation import Preprocessing
 from pipeline.data.raw_dataset import RawDataset
+from pipeline.data.wide_samples import White
 from pipeline.errors import DataError
 from pipeline.storage import atomic, lock
 from pipeline.storage.arrays import reserved, write_array
@@ -42,6 +44,8 @@ _SAMPLE = 1000
 WHITE_LEVELS = (255, 1023, 4095, 16383, FULL_RANGE)
 """Largest values of 8, 10, 12, 14 and 16 bits."""
 
+_PIPELINE = Path(__file__).resolve().parents[1]
+
 _PIECE = 4096
 """Number of images that are read at a time."""
 
@@ -54,8 +58,9 @@ class Facts:
         content: SHA-256 of the encoded bytes, or of the pixels where the source holds pixels; uint8 of shape (n, 32).
         shape: Height, width and channels; int32 of shape (n, 3).
         num_bytes: Size of the encoded image; int64 of shape (n,).
-        peak: Largest value of a grey image of more than 8 bits that does not tell which value is white; 0 for others.
-        inverted: 1 for such an image that stores white as 0.
+        peak: Largest value of an image of more than 8 bits that does not tell which value is white; 0 for others.
+        inverted: 1 for an image that stores white as 0.
+        white_drawing: 1 for a white drawing on transparency, which was put on black.
         spread: Standard deviation of the pixels, of a subset in large images, in [0, 255]; float32 of shape (n,).
         signature: Thumbnail and size, from `pipeline.data.near_duplicates.signature`; uint8 of shape (n, length), mapped.
         problems: Problem and evidence of the images that cannot be decoded, by their index.
@@ -66,6 +71,7 @@ class Facts:
     num_bytes: NDArray[np.int64]
     peak: NDArray[np.float32]
     inverted: NDArray[np.uint8]
+    white_drawing: NDArray[np.uint8]
     spread: NDArray[np.float32]
     signature: Pixels
     problems: dict[int, tuple[str, str]]
@@ -127,26 +133,24 @@ class DecodedImages:
 
 
 def decode_at_white_level(
-    raw: RawDataset, settings: DecodingSettings, cache: Path, workers: int | None
-) -> tuple[DecodedImages, float | None]:
-    """Decode all images, and find the level of white of grey ones with more than 8 bits, where `settings` has none.
+    raw: RawDataset, how: Preprocessing, max_pixels: int, cache: Path, workers: int | None
+) -> tuple[DecodedImages, Preprocessing]:
+    """Decode all images, and find the level of white of those of more than 8 bits, where none is given.
 
     It is the least of `WHITE_LEVELS` that no value of the dataset exceeds.
 
     Returns:
-        The images, and the level of white; None where no image needs one.
+        The images, and what was done to them; its level of white is None where no image needs one.
 
     Raises:
         DataError: The disk is full.
     """
-    decoded = decode_all(raw, settings, cache, workers)
+    decoded = decode_all(raw, how, max_pixels, cache, workers)
     peak = float(decoded.facts.peak.max(initial=0))
-    if peak == 0 or settings.white_level is not None:
-        return decoded, settings.white_level
-    level = next((level for level in WHITE_LEVELS if level >= peak), FULL_RANGE)
-    if level != FULL_RANGE:
-        decoded = decode_all(raw, replace(settings, white_level=level), cache, workers)
-    return decoded, level
+    if peak == 0 or how.white_level_given:
+        return decoded, how
+    found = replace(how, white_level=next((level for level in WHITE_LEVELS if level >= peak), FULL_RANGE))
+    return decoded if found.white_level == FULL_RANGE else decode_all(raw, found, max_pixels, cache, workers), found
 
 
 def detect_channels(raw: RawDataset, max_pixels: int) -> int:
@@ -161,14 +165,14 @@ def detect_channels(raw: RawDataset, max_pixels: int) -> int:
             continue
         for data in images[:: max(1, len(images) // per_block)]:
             try:
-                if decode(data, max_pixels, FULL_RANGE).pixels.shape[2] == 3:
+                if decode(data, max_pixels, White(FULL_RANGE, given=True)).pixels.shape[2] == 3:
                     return 3
             except BadImageError:
                 continue
     return 1
 
 
-def decode_all(raw: RawDataset, settings: DecodingSettings, cache: Path, workers: int | None) -> DecodedImages:
+def decode_all(raw: RawDataset, how: Preprocessing, max_pixels: int, cache: Path, workers: int | None) -> DecodedImages:
     """Decode the images that the cache does not hold yet, into a folder in it that is named by a digest of its inputs.
 
     `workers` is the number of processes; None: as many as save time, at most one for each core.
@@ -176,11 +180,11 @@ def decode_all(raw: RawDataset, settings: DecodingSettings, cache: Path, workers
     Raises:
         DataError: The disk is full.
     """
-    decoder = _decoder(settings)
+    decoder = _decoder(how, max_pixels)
     folder = cache / f"decoded-{digest([decoder, _file_digests(raw)])}"
     with lock.held(folder, wait=True):
         if not (folder / "about.json").exists():
-            _decode_blocks(raw, settings, folder, _earlier(cache, decoder), workers)
+            _decode_blocks(raw, how, max_pixels, folder, _earlier(cache, decoder), workers)
             atomic.write_text(folder / "about.json", json.dumps({"decoder": decoder}))
             shutil.rmtree(folder / "blocks")
         os.utime(folder)
@@ -193,12 +197,23 @@ def _file_digests(raw: RawDataset) -> list[tuple[str, str, int]]:
     return [(type(block).__name__, digests[block.path], block.num_images) for block in raw.blocks]
 
 
-def _decoder(settings: DecodingSettings) -> str:
+MODULES = (
+    "data/decoding", "data/decoding_job", "data/dicom_files", "data/image_headers", "data/near_duplicates", "data/pixels",
+    "data/preparation", "data/transparency", "data/wide_samples", "image_formats",
+)  # fmt: skip
+"""Modules that the decoded images depend on."""
+
+
+def _decoder(how: Preprocessing, max_pixels: int) -> str:
     """Digest of everything but the data that the result depends on."""
-    modules = (decoding, image_formats, pixels, near_duplicates, decoding_job)
-    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules]
-    versions = [version(name) for name in ("numpy", "opencv-python-headless", "pillow")]
-    return digest([asdict(settings), sources, versions])
+    sources = [(_PIPELINE / f"{module}.py").read_text(encoding="utf-8") for module in MODULES]
+    versions = [version(name) for name in ("numpy", "opencv-python-headless", "pillow", *_extras())]
+    return digest([asdict(how), max_pixels, sources, versions])
+
+
+def _extras() -> list[str]:
+    """Packages of the extras that are installed here."""
+    return [package for extra, package in image_formats.EXTRAS.items() if image_formats.is_installed(extra)]
 
 
 def _earlier(cache: Path, decoder: str) -> Path | None:
@@ -212,12 +227,12 @@ def _earlier(cache: Path, decoder: str) -> Path | None:
 
 
 def _decode_blocks(
-    raw: RawDataset, settings: DecodingSettings, folder: Path, earlier: Path | None, workers: int | None
+    raw: RawDataset, how: Preprocessing, max_pixels: int, folder: Path, earlier: Path | None, workers: int | None
 ) -> None:
     begins = np.cumsum([0, *(block.num_images for block in raw.blocks)]).tolist()
     (folder / "blocks").mkdir(parents=True, exist_ok=True)
     records = [folder / "blocks" / f"{number:06d}.npz" for number in range(len(raw.blocks))]
-    images, shape = folder / "images.npy", (begins[-1], settings.size, settings.size, settings.channels)
+    images, shape = folder / "images.npy", (begins[-1], how.size, how.size, how.channels)
 
     def no_room(cause: str) -> DataError:
         return DataError(
@@ -227,7 +242,7 @@ def _decode_blocks(
 
     with reserved(images, shape, no_room) as offset:
         jobs = [
-            DecodingJob(block, settings, images, offset, begin, record, earlier)
+            DecodingJob(block, how, max_pixels, images, offset, begin, record, earlier)
             for block, begin, record in zip(raw.blocks, begins, records, strict=False)
             if not record.exists()
         ]

@@ -6,98 +6,63 @@ before any pixel is decoded.
 """
 
 import os
-import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.data.pixels import FULL_RANGE, eight_bits
-from pipeline.image_formats import JPEG, PNG, has_signature
+from pipeline.data.dicom_files import decode_dicom
+from pipeline.data.image_headers import (
+    NOT_AN_IMAGE,
+    UNREADABLE,
+    BadImageError,
+    check_size,
+    check_storage,
+    jpeg_flag,
+    png_flag,
+)  # fmt: skip
+from pipeline.data.pixels import FULL_RANGE, Decoded
+from pipeline.data.transparency import on_background
+from pipeline.data.wide_samples import MAX_SAMPLE_VALUE, PHOTOMETRIC, WHITE_IS_ZERO, White, decode_wide, scaled
+from pipeline.errors import DataError
+from pipeline.image_formats import JPEG, PNG, extra_for, has_signature, is_installed
 
 Pixels = NDArray[np.uint8]
 
-UNREADABLE = "unreadable"
-"""Empty, truncated or damaged, or with pixels whose colours nothing tells."""
-NOT_AN_IMAGE = "not_an_image"
-BOMB = "bomb"
-"""More pixels than allowed, or made to take too long."""
-
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that Pillow may try: none that runs a program, reads other files or is recognised by its name alone."""
-
-MAX_SCANS = 20
-"""Number of scans that a progressive JPEG of `max_pixels` may have; ten are usual. Each scan passes over all pixels."""
-
-MAX_SLOW_PIXELS = 1_000_000
-"""Limit for images that Pillow decodes in Python, at 1–2 µs a pixel: PPM as text or of odd ranges, and packed BMP."""
-
-FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
-SEGMENTS = {0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
-TILE_WIDTH, TILE_LENGTH = 322, 323
-PHOTOMETRIC, MAX_SAMPLE_VALUE, SAMPLE_FORMAT = 262, 281, 339
-"""Tags of TIFF (revision 6.0, section 8): whether 0 is white, the largest value in use, and the type of the values."""
-
-_IHDR = struct.Struct(">4sIIBB7xI4s").unpack_from  # and the head of the next chunk
-_CHUNK = struct.Struct(">I4s").unpack_from
-_SOF = struct.Struct(">HHB").unpack_from
 
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` replaces it
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the exception tells what it refuses
 
 
-class BadImageError(Exception):
-    """Raised when a file cannot be decoded: its problem, such as `BOMB`, and a clause about it, such as "it is empty"."""
-
-    def __init__(self, problem: str, evidence: str) -> None:
-        super().__init__(problem, evidence)  # both arguments, so that a worker can pickle it
-        self.problem = problem
-        self.evidence = evidence
-
-    def __str__(self) -> str:
-        return f"{self.problem}: {self.evidence}"
-
-
-class Decoded(NamedTuple):
-    """A decoded image.
-
-    Attributes:
-        pixels: uint8 of shape (height, width, channels): 1 channel for a grey image, otherwise red, green and blue.
-        peak: Largest value in a grey file of more than 8 bits that does not tell which value is white; 0 for other files.
-        inverted: Whether such a file stores white as 0.
-    """
-
-    pixels: Pixels
-    peak: float = 0
-    inverted: bool = False
-
-
-def decode(data: bytes, max_pixels: int, white_level: float | None = None) -> Decoded:
+def decode(data: bytes, max_pixels: int, white: White = White(), background: int | None = None) -> Decoded:  # noqa: B008
     """Decode an image file, or its first frame or page, and turn it upright.
 
-    Transparent pixels become white. An image with a palette of greys alone is grey. Values of more than 8 bits are scaled so
-    that the level of white becomes 255; values above it too.
+    An image with a palette of greys alone is grey. Values of more than 8 bits are scaled so that the level of white becomes
+    255; values above it too.
 
     Args:
         data: Content of the file.
         max_pixels: Limit for height × width, checked before decoding. Memory is at most about 25 bytes for each pixel.
-        white_level: Value that is white in grey files of more than 8 bits; None: what the file tells, or else 65,535.
+        white: Value that is white in files of more than 8 bits.
+        background: Grey level that transparent pixels become; None: white, or black under a white drawing.
 
     Raises:
         BadImageError: The file is empty, truncated, damaged, too large, or not an image.
+        DataError: Its format needs an extra that is not installed.
     """
     flag = None
     if data.startswith(PNG):
-        flag = _png_flag(data, max_pixels)
+        flag = png_flag(data, max_pixels)
     elif data.startswith(JPEG):
-        flag = _jpeg_flag(data, max_pixels)
+        flag = jpeg_flag(data, max_pixels)
     if flag is not None:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
@@ -105,7 +70,28 @@ def decode(data: bytes, max_pixels: int, white_level: float | None = None) -> De
             pixels = None
         if pixels is not None:
             return Decoded(pixels if pixels.ndim == 3 else pixels[:, :, None])  # type: ignore[arg-type]
-    return _decode_with_pillow(data, max_pixels, white_level)
+    if not data:
+        raise BadImageError(UNREADABLE, "it is empty")
+    extra = extra_for(data)
+    if extra is not None and not is_installed(extra):
+        raise DataError(
+            f"the images must be in formats that are read here; some need the extra {extra}. Run `pip install -e .[{extra}]`."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if extra == "dicom":
+                return decode_dicom(data, max_pixels, white)
+            if wide := decode_wide(data, max_pixels, white, background):
+                return wide
+            return _decode_with_pillow(data, max_pixels, white, background, extra == "heif")
+        except BadImageError:
+            raise
+        except UnidentifiedImageError as error:
+            raise _unidentified(data) from error
+        except Exception as error:  # a damaged file makes Pillow raise nearly anything, KeyError and struct.error too
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise BadImageError(UNREADABLE, f"decoding it ends with: {reason}") from error
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -132,120 +118,20 @@ def quiet_libraries() -> Iterator[None]:
         os.close(null)
 
 
-def _png_flag(data: bytes, max_pixels: int) -> int | None:
-    """OpenCV's flag for a whole PNG file of 8 bits in grey or RGB without alpha; None for any other file."""
-    try:
-        header, width, height, depth, colour, length, chunk = _IHDR(data, 12)
-    except struct.error:
-        return None
-    if header != b"IHDR" or depth != 8 or colour not in (0, 2):
-        return None
-    _check_size(width, height, max_pixels)
-    if chunk != b"IDAT" or length + 57 != len(data):  # more than IHDR, one IDAT and IEND
-        chunks = _png_chunks(data)
-        if b"IEND" not in chunks or b"tRNS" in chunks or b"acTL" in chunks:
-            return None
-    return cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
+def _decode_with_pillow(data: bytes, max_pixels: int, white: White, background: int | None, is_heif: bool) -> Decoded:
+    if is_heif:
+        import pillow_heif
 
-
-def _png_chunks(data: bytes) -> set[bytes]:
-    """Names of the whole chunks of a PNG file. OpenCV would allocate up to 2 GB for a truncated one."""
-    position, chunk, chunks = 8, b"", set()
-    while position + 12 <= len(data) and chunk != b"IEND":
-        length, chunk = _CHUNK(data, position)
-        position += 12 + length
-        if position <= len(data):
-            chunks.add(chunk)
-    return chunks
-
-
-def _jpeg_flag(data: bytes, max_pixels: int) -> int | None:
-    """OpenCV's flag for a JPEG file in grey or colour; None for CMYK, and where the frame header is not found.
-
-    Decoders take the size from the first frame header, so this does too: an unknown marker ends the search
-    (ITU-T T.81, B.1.1).
-    """
-    position, end = 2, len(data) - 10
-    while position < end and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker in FRAME_HEADERS:
-            height, width, components = _SOF(data, position + 5)
-            _check_size(width, height, max_pixels)
-            if marker in PROGRESSIVE:
-                _check_scans(data, width * height, max_pixels)
-            return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}.get(components)
-        if marker not in SEGMENTS:
-            return None
-        position += 2 + (data[position + 2] << 8 | data[position + 3])
-    return None
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise BadImageError(BOMB, f"its header promises {width:,}×{height:,} pixels, more than {max_pixels:,}")
-
-
-def _check_scans(data: bytes, num_pixels: int, max_pixels: int) -> None:
-    """Refuse a progressive JPEG whose scans, each of a few bytes, would keep a decoder busy for minutes."""
-    num_scans = data.count(b"\xff\xda")
-    if num_scans * num_pixels > MAX_SCANS * max_pixels:
-        raise BadImageError(BOMB, f"its {num_pixels:,} pixels come in {num_scans:,} scans")
-
-
-def _decode_with_pillow(data: bytes, max_pixels: int, white_level: float | None) -> Decoded:
-    if not data:
-        raise BadImageError(UNREADABLE, "it is empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
-                _check_size(*image.size, max_pixels)
-                _check_storage(image, data, max_pixels)
-                tags = dict(getattr(image, "tag_v2", {}))
-                image.load()
-                return _decoded(image, tags, white_level)
-        except BadImageError:
-            raise
-        except UnidentifiedImageError as error:
-            raise _unidentified(data) from error
-        except Exception as error:  # a damaged file makes Pillow raise nearly anything, KeyError and struct.error too
-            reason = " ".join(str(error).split())[:120] or type(error).__name__
-            raise BadImageError(UNREADABLE, f"decoding it ends with: {reason}") from error
-
-
-def _check_storage(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
-    """Refuse files that Pillow would accept: truncated ones, and ones whose tiles or scans take more than the image."""
-    if image.format == "PNG" and b"IEND" not in _png_chunks(data):
-        raise BadImageError(UNREADABLE, "it is truncated: its chunks do not end with IEND")
-    if image.format == "GIF" and not _has_gif_trailer(data):
-        raise BadImageError(UNREADABLE, "it is truncated: the trailer is missing")
-    if image.format == "TIFF":
-        tags: Any = image.tag_v2  # type: ignore[attr-defined]
-        _check_size(tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0), max_pixels)
-    num_pixels = image.width * image.height
-    if image.info.get("progressive"):
-        _check_scans(data, num_pixels, max_pixels)
-    if num_pixels > MAX_SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in image.tile):
-        evidence = f"its {num_pixels:,} pixels are stored in a way that takes too long to decode, unlike PNG"
-        raise BadImageError(BOMB, evidence)
-
-
-def _has_gif_trailer(data: bytes) -> bool:
-    """Walk the blocks of a GIF file to the byte that ends it (GIF89a, sections 15 to 27)."""
-    position = 13 + _palette_bytes(data[10])
-    while position < len(data) and data[position] in b"!,":
-        if data[position] == ord("!"):
-            position += 2
-        else:
-            position += 11 + (_palette_bytes(data[position + 9]) if position + 9 < len(data) else 0)
-        while position < len(data) and data[position]:
-            position += 1 + data[position]
-        position += 1
-    return data[position : position + 1] == b";"
-
-
-def _palette_bytes(flags: int) -> int:
-    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+        pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+    with Image.open(BytesIO(data), formats=[*FORMATS, "HEIF"] if is_heif else FORMATS) as image:
+        check_size(*image.size, max_pixels)
+        check_storage(image, data, max_pixels)
+        tags = dict(getattr(image, "tag_v2", {}))
+        # Pillow has scaled a PPM file to 16 bits, unless these are the file's own.
+        has_range = image.format == "PPM" and image.mode == "I"
+        told = FULL_RANGE if has_range and image.tile[0][0] != "raw" else tags.get(MAX_SAMPLE_VALUE, (None,))[0]
+        image.load()
+        return _decoded(image.convert("I;16") if has_range else image, tags, told, white, background)
 
 
 def _unidentified(data: bytes) -> BadImageError:
@@ -254,33 +140,20 @@ def _unidentified(data: bytes) -> BadImageError:
     return BadImageError(NOT_AN_IMAGE, f"it begins with {data[:16]!r}, as no known image format does")
 
 
-def _decoded(image: Image.Image, tags: Mapping[int, Any], white_level: float | None) -> Decoded:
+def _decoded(
+    image: Image.Image, tags: Mapping[int, Any], told: float | None, white: White, background: int | None
+) -> Decoded:
     """The pixels of an image that Pillow has loaded; `tags` are those of a TIFF file."""
-    if image.mode == "I" and image.format == "PPM":
-        image, white_level = image.convert("I;16"), FULL_RANGE  # the file tells its range, and Pillow has scaled it
-    if image.mode in ("I", "F") and white_level is None:
-        bits = "signed 16-bit" if tags.get(SAMPLE_FORMAT) == (2,) and tags.get(258) == (16,) else "32-bit"
-        evidence = f"its pixels are {bits} numbers, and nothing tells which is white; prepare.white_level can"
-        raise BadImageError(UNREADABLE, evidence)
     with suppress(Exception):  # damaged EXIF turns nothing, as in OpenCV
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _scaled(np.asarray(image), tags, white_level)
+        values = np.asarray(image)[:, :, None]
+        return scaled(values, white, told, tags.get(PHOTOMETRIC) == WHITE_IS_ZERO)
     mode = "L" if _is_grey(image) else "RGB"
     if image.has_transparency_data:
-        layer = _converted(image, "LA" if mode == "L" else "RGBA")
-        image = Image.new(mode, layer.size, "white")
-        image.paste(layer.convert(mode), mask=layer.getchannel("A"))
+        return on_background(_converted(image, "LA" if mode == "L" else "RGBA"), background)
     pixels = np.array(_converted(image, mode))
     return Decoded(pixels if mode == "RGB" else pixels[:, :, None])
-
-
-def _scaled(values: NDArray[Any], tags: Mapping[int, Any], white_level: float | None) -> Decoded:
-    told = tags.get(MAX_SAMPLE_VALUE, (None,))[0]
-    white = white_level or told or FULL_RANGE
-    inverted = tags.get(PHOTOMETRIC) == 0
-    scaled = eight_bits(white - np.clip(values.astype(np.float64), 0, white) if inverted else values, white)
-    return Decoded(scaled[:, :, None], 0.0 if told else float(values.max()), inverted)
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data import near_duplicates
-from pipeline.data.decoding import BadImageError, decode, quiet_libraries, with_channels
+from pipeline.data.decoding import quiet_libraries
+from pipeline.data.image_headers import BadImageError
 from pipeline.data.near_duplicates import signature
-from pipeline.data.pixels import fit_image
+from pipeline.data.pixels import Decoded
+from pipeline.data.preparation import Preprocessing, prepared
 from pipeline.data.raw_dataset import Block
 
 Pixels = NDArray[np.uint8]
@@ -25,20 +27,10 @@ _SPREAD_SIDE = 64
 
 FACTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "content": ("uint8", (32,)), "shape": ("int32", (3,)), "num_bytes": ("int64", ()), "spread": ("float32", ()),
-    "peak": ("float32", ()), "inverted": ("uint8", ()), "signature": ("uint8", (near_duplicates.SIGNATURE_BYTES,)),
+    "peak": ("float32", ()), "inverted": ("uint8", ()), "white_drawing": ("uint8", ()),
+    "signature": ("uint8", (near_duplicates.SIGNATURE_BYTES,)),
 }  # fmt: skip
 """Type and shape of each measurement of an image; see `pipeline.data.decoded_images.Facts`."""
-
-
-@dataclass(frozen=True)
-class DecodingSettings:
-    """Settings of decoding; see the keys of `prepare` of the same names."""
-
-    size: int
-    channels: int
-    fit: str
-    max_pixels: int
-    white_level: float | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,8 @@ class DecodingJob:
     """
 
     block: Block
-    settings: DecodingSettings
+    how: Preprocessing
+    max_pixels: int
     target: Path
     offset: int
     begin: int
@@ -63,16 +56,16 @@ class DecodingJob:
             return self._run()
 
     def _run(self) -> tuple[int, int]:
-        raw, settings = self.block.read(), self.settings
+        raw, how = self.block.read(), self.how
         facts = {name: np.zeros((len(raw), *lengths), dtype) for name, (dtype, lengths) in FACTS.items()}
         facts["content"][:] = [_sha256(image) for image in raw]
-        fitted = np.zeros((len(raw), settings.size, settings.size, settings.channels), np.uint8)
+        fitted = np.zeros((len(raw), how.size, how.size, how.channels), np.uint8)
         problems: dict[int, tuple[str, str]] = {}
         reused = _reuse(self.earlier, fitted, facts, problems)
         for index in np.flatnonzero(~reused):
-            facts_of_image = {name: values[index : index + 1] for name, values in facts.items()}
             try:
-                fitted[index] = _decode_one(raw[index], settings, facts_of_image)
+                fitted[index], decoded = prepared(raw[index], how, self.max_pixels)
+                _measure(raw[index], decoded, {name: values[index : index + 1] for name, values in facts.items()})
             except BadImageError as error:
                 problems[int(index)] = (error.problem, error.evidence)
         with self.target.open("r+b") as file:
@@ -85,22 +78,16 @@ class DecodingJob:
         return len(raw), int(reused.sum())
 
 
-def _decode_one(image: bytes | Pixels, settings: DecodingSettings, facts: dict[str, NDArray[Any]]) -> Pixels:
-    """Decode and fit an image; write its measurements into arrays of one entry.
-
-    Raises:
-        BadImageError: The image cannot be decoded.
-    """
-    if isinstance(image, np.ndarray):
-        pixels = image
-    else:
-        pixels, facts["peak"][0], facts["inverted"][0] = decode(image, settings.max_pixels, settings.white_level)
+def _measure(image: bytes | Pixels, decoded: Decoded, facts: dict[str, NDArray[Any]]) -> None:
+    """Write the measurements of an image into arrays of one entry."""
+    pixels = decoded.pixels
     facts["num_bytes"][0] = pixels.nbytes if isinstance(image, np.ndarray) else len(image)
     facts["shape"][0] = pixels.shape
+    facts["peak"][0], facts["inverted"][0] = decoded.peak, decoded.inverted
+    facts["white_drawing"][0] = decoded.white_drawing
     step = max(1, min(pixels.shape[:2]) // _SPREAD_SIDE)
     facts["spread"][0] = cv2.meanStdDev(pixels[::step, ::step].reshape(-1, 1))[1][0, 0]
     facts["signature"][0] = signature(pixels)
-    return fit_image(with_channels(pixels, settings.channels), settings.size, settings.fit)
 
 
 def _reuse(

@@ -1,7 +1,9 @@
 """Brings images to one size, and computes the mean and the standard deviation of their pixels."""
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,27 @@ Images = NDArray[np.uint8]
 
 FULL_RANGE = 65535
 """Largest value of 16 bits."""
+
+EDGE = "edge"
+"""Fill that repeats the pixels of an image's border."""
+
+
+class Decoded(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 of shape (height, width, channels): 1 channel for a grey image, otherwise red, green and blue.
+        peak: Largest value in a file of more than 8 bits that does not tell which value is white; 0 for other files.
+        inverted: Whether the file stores white as 0.
+        background: Grey level that transparent pixels became; None for an image without any.
+        white_drawing: Whether they became black, since the image is a white drawing that would vanish on white.
+    """
+
+    pixels: Images
+    peak: float = 0
+    inverted: bool = False
+    background: int | None = None
+    white_drawing: bool = False
 
 
 def eight_bits(values: NDArray[Any], white: float) -> Images:
@@ -26,14 +49,36 @@ def eight_bits(values: NDArray[Any], white: float) -> Images:
     return wide.astype(np.uint8)
 
 
-def fit_image(image: Images, size: int, fit: str) -> Images:
+def median_of_border(image: Images) -> tuple[int, ...]:
+    """The median of each channel over the outermost pixels; the lower one of two.
+
+    >>> median_of_border(np.array([[[9], [9]], [[9], [0]]], np.uint8))
+    (9,)
+    """
+    border = image.reshape(-1, image.shape[2]).take(_places_of_border(*image.shape[:2]), axis=0)
+    middle = (len(border) - 1) // 2
+    border.partition(middle, axis=0)
+    return tuple(border[middle].tolist())
+
+
+@lru_cache(maxsize=256)
+def _places_of_border(height: int, width: int) -> NDArray[np.int64]:
+    """Indices of the outermost pixels into all pixels, row by row."""
+    is_inside = np.zeros((height, width), np.bool_)
+    is_inside[1:-1, 1:-1] = True
+    return np.flatnonzero(~is_inside)
+
+
+def fit_image(image: Images, size: int, fit: str, fill: int | str = 0) -> Images:
     """Bring an image to `size` × `size` pixels.
 
     Args:
         image: uint8 of shape (height, width, channels).
         size: Height and width in pixels afterwards.
-        fit: `pad` shrinks a larger image and centres it in zeros; `crop` resizes the largest square in its middle;
+        fit: `pad` shrinks a larger image and centres it in a frame; `crop` resizes the largest square in its middle;
             `stretch` resizes it without its proportions.
+        fill: Frame of `pad`: a grey level, `auto` for the median colour of the scaled image's border, or `edge`, which
+            repeats the border's pixels.
 
     Returns:
         uint8 of shape (size, size, channels).
@@ -45,9 +90,16 @@ def fit_image(image: Images, size: int, fit: str) -> Images:
         scale = min(1.0, size / max(height, width))
         height, width = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (size - height) // 2, (size - width) // 2
-        padded = np.zeros((size, size, channels), dtype=np.uint8)
-        padded[top : top + height, left : left + width] = _resized(image, height, width)
-        return padded
+        scaled = _resized(image, height, width)
+        if (height, width) == (size, size):
+            return scaled
+        sides = top, size - height - top, left, size - width - left
+        if fill == EDGE:
+            framed = cv2.copyMakeBorder(scaled, *sides, cv2.BORDER_REPLICATE)
+        else:
+            colour = (fill,) * channels if isinstance(fill, int) else median_of_border(scaled)
+            framed = cv2.copyMakeBorder(scaled, *sides, cv2.BORDER_CONSTANT, value=colour)
+        return framed.reshape(size, size, channels)  # type: ignore[return-value]
     if fit == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -60,8 +112,6 @@ def _resized(image: Images, height: int, width: int) -> Images:
 
     In one call, OpenCV would use no area means for an image that shrinks along one axis and grows along the other.
     """
-    import cv2
-
     channels = image.shape[2]
     smaller = min(height, image.shape[0]), min(width, image.shape[1])
     for shape, method in ((smaller, cv2.INTER_AREA), ((height, width), cv2.INTER_LINEAR)):

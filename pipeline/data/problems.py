@@ -9,6 +9,7 @@ OF_IMAGES = {
     "blank": "one colour, or nearly so",
     "low_range": "a picture of more than 8 bits without a value above a sixteenth of the level of white",
     "inverted": "a picture that stores white as 0, and was turned round",
+    "white_on_transparent": "a white drawing on transparency, which white would erase, and was put on black",
     "duplicate": "the same pixels as an image before it",
     "near_duplicate": "nearly the same picture as an image before it",
     "conflicting_labels": "the same picture, or nearly, under two labels",
@@ -20,7 +21,7 @@ OF_DATASET = {
     "one_split": "a class that the source has in one split only",
     "large_group": "a group, or a chain of near duplicates, far larger than the others, which one split takes whole",
     "split_shift": "a split in which classes have other shares than in training, beyond chance",
-    "shortcut": "the size of an image or its name alone tells its class",
+    "shortcut": "the size of an image, its proportions or its name alone tell its class",
 }
 PROBLEMS = {**OF_IMAGES, **OF_DATASET}
 

@@ -79,6 +79,11 @@ class RawDataset:
     groups: list[str]
     skipped: list[dict[str, str]]
 
+    @property
+    def holds_pixels(self) -> bool:
+        """Whether the source holds arrays of pixels, rather than image files."""
+        return isinstance(self.blocks[0], PixelBlock)
+
 
 def read(folder: Path) -> RawDataset:
     """Read the dataset in `folder`, with the layout that its `source.json` names.

@@ -34,8 +34,7 @@ def as_written() -> Iterator[None]:
     """
     import matplotlib
 
-    settings = {"text.parse_math": False, "font.family": _family()}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with matplotlib.rc_context({"text.parse_math": False, "font.family": _family()}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from")
         yield
 

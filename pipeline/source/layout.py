@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 
 from pipeline.artefacts.source import SourcePart
 from pipeline.errors import DataError
-from pipeline.image_formats import WEAK_SIGNATURES, has_signature
+from pipeline.image_formats import HEAD, WEAK_SIGNATURES, has_signature
 from pipeline.source.files import Entry, Skipped, Tree
 
 IMAGES = (
     "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "avif", "jp2", "j2k", "ppm", "pgm", "pbm",
     "pnm",
 )  # fmt: skip
+WITH_EXTRA = {"heic": "heif", "heif": "heif", "hif": "heif", "dcm": "dicom", "dicom": "dicom", "dic": "dicom"}
+"""Name extensions of pictures that an extra reads, and that extra."""
 UNREAD = {
-    "heic": "a .heic file", "heif": "a .heif file", "dcm": "a .dcm file", "svg": "a drawing without pixels", 
-    "jxl": "a .jxl file",
-    "psd": "a .psd file", "exr": "an .exr file", "dng": "a camera's raw file", "cr2": "a camera's raw file",
-    "cr3": "a camera's raw file", "nef": "a camera's raw file", "arw": "a camera's raw file", "orf": "a camera's raw file",
-    "rw2": "a camera's raw file",
+    "svg": "a drawing without pixels", "jxl": "a .jxl file", "psd": "a .psd file", "exr": "an .exr file",
+    "dng": "a camera's raw file", "cr2": "a camera's raw file", "cr3": "a camera's raw file", "nef": "a camera's raw file",
+    "arw": "a camera's raw file", "orf": "a camera's raw file", "rw2": "a camera's raw file",
 }  # fmt: skip
 """Pictures in formats that are not read: name extension, and what it is."""
-PICTURES = (*IMAGES, *UNREAD)
+PICTURES = (*IMAGES, *WITH_EXTRA, *UNREAD)
 """Name extensions of pictures."""
 OTHERS = (
     "csv", "tsv", "tab", "psv", "jsonl", "ndjson", "parquet", "ods", "txt", "md", "rst", "json", "yaml", "yml", "xml", "html",
@@ -108,7 +108,7 @@ def is_image(tree: Tree, entry: Entry) -> bool:
         return True
     try:
         with tree.open(entry) as file:
-            head = file.read(16)
+            head = file.read(HEAD)
     except Exception:  # a damaged archive raises nearly anything
         return False
     return has_signature(head) or head.startswith(WEAK_SIGNATURES)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.artefacts.source import LEFT_OUT
 from pipeline.errors import DataError
+from pipeline.image_formats import is_installed
 from pipeline.source.files import LEADS_OUT, Skipped, Tree
-from pipeline.source.layout import PICTURES, UNREAD, LabelledFile, extension
+from pipeline.source.layout import PICTURES, UNREAD, WITH_EXTRA, LabelledFile, extension
 
 MIN_FILES = 5
 """Number of pictures below which leaving them out stops nothing."""
@@ -35,12 +36,22 @@ def check_links(tree: Tree, most: float) -> None:
 
 def without_unread(images: Sequence[LabelledFile]) -> tuple[list[LabelledFile], list[Skipped]]:
     """The images in formats that are read, and the others."""
-    unread = [
-        Skipped(image.entry.path, "unread_format", UNREAD[extension(image.entry.path)])
-        for image in images
-        if extension(image.entry.path) in UNREAD
-    ]
-    return [image for image in images if extension(image.entry.path) not in UNREAD], unread
+    read, unread = [], []
+    for image in images:
+        reason = _unread(extension(image.entry.path))
+        if reason is None:
+            read.append(image)
+        else:
+            unread.append(Skipped(image.entry.path, "unread_format", reason))
+    return read, unread
+
+
+def _unread(kind: str) -> str | None:
+    """Why pictures with a name extension are not read; None for those that are."""
+    extra = WITH_EXTRA.get(kind)
+    if extra is None:
+        return UNREAD.get(kind)
+    return None if is_installed(extra) else f"a .{kind} file, which needs `pip install -e .[{extra}]`"
 
 
 def check_left_out(
@@ -58,7 +69,11 @@ def check_left_out(
         DataError: Too much is left out.
     """
     lost = sorted(set(classes) - {image.label for image in images})
-    pictures = [file for file in skipped if file.problem not in _ALLOWED and extension(file.path) in PICTURES]
+    pictures = [
+        file
+        for file in skipped
+        if file.problem == "unread_format" or (file.problem not in _ALLOWED and extension(file.path) in PICTURES)
+    ]
     share = len(pictures) / max(1, len(pictures) + len(images))
     if lost:
         raise DataError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
+from pipeline.image_formats import HEAD, extra_for, is_installed
 from pipeline.source.files import DamagedError, Skipped, Tree, read
 from pipeline.source.layout import LabelledFile, printable
 from pipeline.storage.atomic import room_for
@@ -83,7 +84,11 @@ def _read(tree: Tree, image: LabelledFile, max_file_bytes: int) -> bytes | Skipp
         evidence = f"{image.entry.size:,} bytes, more than data.max_file_megabytes={max_file_bytes / 1e6:g}"
         return Skipped(image.entry.path, "too_large", evidence)
     try:
-        return read(tree, image.entry, max_file_bytes)
+        data = read(tree, image.entry, max_file_bytes)
+        extra = extra_for(data[:HEAD])
+        if extra is not None and not is_installed(extra):  # of any name; `without_unread` goes by names
+            return Skipped(image.entry.path, "unread_format", f"its content needs `pip install -e .[{extra}]`")
+        return data
     except DamagedError as error:
         return Skipped(image.entry.path, "damaged", str(error))
 

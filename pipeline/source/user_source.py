@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pipeline.config.schema_data import Folder
 from pipeline.errors import DataError
+from pipeline.image_formats import EXTRAS, is_installed
 from pipeline.source.archives import BoundedTarInfo, TarTree, ZipTree
 from pipeline.source.buckets import Bucket
 from pipeline.source.download import Patience, download
@@ -32,16 +33,17 @@ def max_bytes(data: Folder) -> int:
 
 
 def version(data: Folder, root: Path) -> str | None:
-    """Digest of the files' paths, sizes and times of change; None where the source cannot be reached.
+    """Digest of the files' paths, sizes and times of change, and of the formats that can be read here.
 
-    The file at an http address is assumed never to change.
+    None where the source cannot be reached. The file at an http address is assumed never to change.
     """
     source = located(data.source, root)
+    extras = [extra for extra in EXTRAS if is_installed(extra)]
     if _on_web(source):
-        return ""
+        return " ".join(extras)
     try:
         with opened(source, data.storage_options, max_bytes(data), data.follow_links) as tree:
-            return digest(tree.listing.entries)
+            return digest([tree.listing.entries, extras])
     except DataError:
         return None
 
