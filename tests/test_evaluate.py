@@ -17,6 +17,7 @@ from pipeline.evaluate import about_classes, evaluate
 from pipeline.metrics import history
 from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
 from tests.page_artefacts import BEST_EPOCH, CLASSES, COUNTS, NETWORK, make_all, rows
+from tests.records import rewrite_record
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_weights_of_another_network_are_refused(made: dict[str, Path], training:
 
 def test_training_on_other_data_is_refused(made: dict[str, Path], training: Path, tmp_path: Path) -> None:
     run = json.loads((training / "run.json").read_text())
-    (training / "run.json").write_text(json.dumps({**run, "prepare_fingerprint": "prepare-2"}))
+    rewrite_record(training / "run.json", prepare_fingerprint="prepare-2")
     needed = rf"a training on the output of prepare in .*fingerprint {run['prepare_fingerprint']}\)"
     message = rf"evaluate.training must be {needed}; got one on prepare-2"
     refuse(training, made["prepared"], tmp_path, message)

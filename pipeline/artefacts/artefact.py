@@ -7,7 +7,11 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DataError
-from pipeline.storage import atomic
+from pipeline.storage import atomic, checksums, places
+from pipeline.storage.digests import digest
+
+DIGEST = "digest"
+"""Key of a record's digest of its other keys. Records of earlier versions of goodfit lack it."""
 
 
 class Record(BaseModel):
@@ -23,7 +27,8 @@ class Artefact(Record):
         FILE: Name of the file in the stage's folder.
         STAGE: Name of the stage that writes it.
         VERSION: Number that grows when the fields change.
-        SHOWS_VERSION: Whether the file holds its version. Metrics of DVC do not: each key is a column of `dvc exp show`.
+        SHOWS_VERSION: Whether the file holds its version and its own digest. Metrics of DVC do not: each key is a column of
+            `dvc exp show`.
     """
 
     FILE: ClassVar[str]
@@ -40,15 +45,20 @@ class Artefact(Record):
         """Read the file in `folder`; `key` is the configuration key that names another folder, for the message.
 
         Raises:
-            DataError: The file is missing, cut off, of another version or of another type.
+            DataError: The file is missing, cut off, changed since it was written, of another version or of another type.
         """
+        checksums.check(folder / cls.FILE)
         try:
             return cls.from_json((folder / cls.FILE).read_text(encoding="utf-8"))
+        except PermissionError:
+            raise
         except (OSError, ValueError) as error:
             raise cls._refusal(folder, key, error) from None
 
     @classmethod
     def _refusal(cls, folder: Path, key: str | None, error: Exception) -> DataError:
+        if places.CACHE in folder.absolute().parents:
+            return checksums.damaged(folder / cls.FILE, _reason(error))
         another = f", or name another folder with {key}=…" if key else ""
         return DataError(
             f"{key or repr(str(folder))} must be a folder that {cls.STAGE} finished; got {str(folder)!r}, whose {cls.FILE} "
@@ -60,9 +70,13 @@ class Artefact(Record):
         """Read a record from the content of its file.
 
         Raises:
-            ValueError: The content is no JSON, of another version or of another type.
+            ValueError: The content is no JSON, of another version or of another type, or has changed since it was written.
         """
         content = json.loads(text)
+        if cls.SHOWS_VERSION and isinstance(content, dict):
+            own_digest = content.pop(DIGEST, None)
+            if own_digest is not None and own_digest != digest(content):
+                raise ValueError("it has changed since it was written, as its own digest tells")
         version = content.pop("version", None) if isinstance(content, dict) else None
         if cls.SHOWS_VERSION and version != cls.VERSION:
             raise ValueError(f"its version must be {cls.VERSION}; got {version!r}")
@@ -70,8 +84,10 @@ class Artefact(Record):
 
     def to_json(self) -> str:
         """The content of the file."""
-        version = {"version": self.VERSION} if self.SHOWS_VERSION else {}
-        content = version | self.model_dump(by_alias=True)
+        content = self.model_dump(by_alias=True)
+        if self.SHOWS_VERSION:
+            content = {"version": self.VERSION} | content
+            content[DIGEST] = digest(json.loads(json.dumps(content)))
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def write(self, folder: Path) -> None:

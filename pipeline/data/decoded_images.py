@@ -25,9 +25,9 @@ from pipeline.data.decoding import BadImageError, decode
 from pipeline.data.decoding_job import FACTS, DecodingJob, DecodingSettings, keys_of_content, read_problems
 from pipeline.data.pixels import FULL_RANGE
 from pipeline.data.raw_dataset import RawDataset
-from pipeline.errors import DataError
-from pipeline.storage import atomic, lock
-from pipeline.storage.arrays import reserved, write_array
+from pipeline.errors import DamagedError, DataError
+from pipeline.storage import atomic, checksums, lock
+from pipeline.storage.arrays import read_array, reserved, write_array
 from pipeline.storage.digests import digest, sha256
 from pipeline.storage.processes import num_processes, results
 
@@ -79,19 +79,20 @@ class DecodedImages:
 
     @cached_property
     def facts(self) -> Facts:
-        arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in FACTS}
+        arrays = {name: read_array(self.folder / f"{name}.npy") for name in FACTS}
         return Facts(**arrays, problems=read_problems(self.folder / "problems.json"))
 
     @cached_property
     def image_shape(self) -> tuple[int, ...]:
-        return np.load(self.folder / "images.npy", mmap_mode="r").shape[1:]
+        return read_array(self.folder / "images.npy").shape[1:]
 
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Pixels]:
         """Read the images of `rows` in that order, a few at a time: uint8 of shape (k, size, size, channels).
 
         Each image is read by itself: a memory map would keep the pages around it in memory.
         """
-        images = np.load(self.folder / "images.npy", mmap_mode="r")
+        images = read_array(self.folder / "images.npy")
+        assert isinstance(images, np.memmap)
         shape, offset, num_bytes = images.shape[1:], images.offset, images[:1].nbytes
         with (self.folder / "images.npy").open("rb", buffering=0) as file:
             for begin in range(0, len(rows), _PIECE):
@@ -105,7 +106,7 @@ class DecodedImages:
         """Digest of each image's signature, which depends neither on its name nor on its format."""
         marks = np.empty(len(self.facts.spread), dtype="S32")
         for begin in range(0, len(marks), _PIECE):
-            rows = np.ascontiguousarray(np.load(self.folder / "signature.npy", mmap_mode="r")[begin : begin + _PIECE])
+            rows = np.ascontiguousarray(read_array(self.folder / "signature.npy")[begin : begin + _PIECE])
             marks[begin : begin + _PIECE] = [hashlib.sha256(row).hexdigest()[:32].encode() for row in rows]
         return marks
 
@@ -179,10 +180,14 @@ def decode_all(raw: RawDataset, settings: DecodingSettings, cache: Path, workers
     decoder = _decoder(settings)
     folder = cache / f"decoded-{digest([decoder, _file_digests(raw)])}"
     with lock.held(folder, wait=True):
-        if not (folder / "about.json").exists():
+        if (folder / checksums.SUMS).exists() and not checksums.is_whole(folder):
+            print(f"prepare: {folder} is damaged; its images are decoded again")
+            shutil.rmtree(folder)
+        if not (folder / checksums.SUMS).exists():
             _decode_blocks(raw, settings, folder, _earlier(cache, decoder), workers)
             atomic.write_text(folder / "about.json", json.dumps({"decoder": decoder}))
             shutil.rmtree(folder / "blocks")
+            checksums.seal(folder)  # last: a folder counts as whole once it has checksums
         os.utime(folder)
     return DecodedImages(folder)
 
@@ -204,11 +209,11 @@ def _decoder(settings: DecodingSettings) -> str:
 def _earlier(cache: Path, decoder: str) -> Path | None:
     """Folder that the same decoder filled last from other data, such as an earlier version of them."""
     candidates = []
-    for about in cache.glob("decoded-*/about.json"):
-        with suppress(OSError, ValueError):
-            if json.loads(about.read_text())["decoder"] == decoder:
-                candidates.append((about.parent.stat().st_mtime, about.parent))
-    return max(candidates)[1] if candidates else None
+    for sums in cache.glob(f"decoded-*/{checksums.SUMS}"):
+        with suppress(OSError, DamagedError):
+            if json.loads(checksums.read_text(sums.with_name("about.json")))["decoder"] == decoder:
+                candidates.append((sums.parent.stat().st_mtime, sums.parent))
+    return next((folder for _, folder in sorted(candidates, reverse=True) if checksums.is_whole(folder)), None)
 
 
 def _decode_blocks(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.metrics import MetricsRecord
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.errors import DataError
 from pipeline.evaluation.accuracy import KEY, best_weights
@@ -15,7 +15,8 @@ from pipeline.metrics import history, scores
 from pipeline.metrics.intervals import newcombe, wilson
 from pipeline.stage.inputs import check_input
 from pipeline.storage import atomic
-from pipeline.storage.tables import write_csv
+from pipeline.storage.arrays import read_array
+from pipeline.storage.tables import read_parquet_column, write_csv
 
 NUM_MISTAKES = 24
 CLASS_COLUMNS = (
@@ -43,8 +44,8 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     check_input(run, "prepare", prepared, KEY)
     classes = DatasetRecord.read(prepared).classes
     network = best_weights(training, run, classes)
-    images = np.load(prepared / "test" / "images.npy", mmap_mode="r")
-    labels = np.load(prepared / "test" / "labels.npy")
+    images = read_array(prepared / "test" / "images.npy")
+    labels = read_array(prepared / "test" / "labels.npy", mapped=False)
     if len(labels) == 0:
         raise DataError(
             f"the test split must hold at least one image; got none in {str(prepared)!r}. Set prepare.test_fraction above "
@@ -98,7 +99,7 @@ def _fit_metrics(training: Path, run: RunRecord) -> dict[str, float]:
 
     The gap's 95 % interval is that of a difference of two proportions (Newcombe 1998, method 10).
     """
-    rows = history.read_csv(training / "history.csv")
+    rows = read_rows(training)
     best = next(row for row in rows if row["epoch"] == run.best_epoch)
     signals = SignalsRecord.read(training)
     num_probe, num_val = signals.num_probe, signals.num_val
@@ -118,7 +119,7 @@ def _write_predictions(
     num_images, num_classes = probabilities.shape
     offsets = pa.array(np.arange(num_images + 1, dtype=np.int32) * num_classes)
     columns = {
-        "id": pq.read_table(ids, columns=["id"])["id"], "label": labels, "predicted": predicted,
+        "id": read_parquet_column(ids, "id"), "label": labels, "predicted": predicted,
         "confidence": probabilities.max(axis=1), "correct": labels == predicted,
         "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
     }  # fmt: skip

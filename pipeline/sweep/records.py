@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artefacts.job import FINISHED, JobRecord
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.errors import DataError
 from pipeline.metrics import history
 from pipeline.storage import atomic
@@ -110,7 +110,7 @@ def result(out: Path) -> JobResult:
     """The result of the job in this folder."""
     job, best = JobRecord.read(out), None
     if job.status == FINISHED:
-        best = history.read_csv(out / "history.csv")[RunRecord.read(out).best_epoch - 1]
+        best = read_rows(out)[RunRecord.read(out).best_epoch - 1]
     return JobResult(int(out.name), out, job.overrides, job.status, job.error, job.seconds, best)
 
 

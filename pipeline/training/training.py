@@ -20,7 +20,7 @@ from pipeline.metrics.early_stopping import StoppingRule
 from pipeline.seeds import derive_seed
 from pipeline.stage import lineage
 from pipeline.storage import atomic, tables
-from pipeline.training import lr_range, mixing, processes
+from pipeline.training import checkpoints, lr_range, mixing, processes
 from pipeline.training.balance import balanced_weights
 from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.callbacks import OnRow
@@ -51,6 +51,7 @@ def train(prepared: Path, augmented: Path, working: Path, out: Path, config: Con
         TrainingError: A loss was not finite, or another process of the training ended.
     """
     with processes.leading(config.train.devices, config.train.accelerator, FOLLOWER) as group:
+        checkpoints.repair(working)
         description, network, batches = _build(prepared, augmented, config)
         if not (working / SignalsRecord.FILE).exists():
             measure_signals(network, batches, description["num_classes"], config.seed).write(working)
