@@ -253,7 +253,7 @@ def test_uncommitted_changes_are_told(folders: dict[str, Path], tmp_path: Path) 
 
 def test_evaluation_of_another_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    rewrite(mine["evaluation"] / "metrics.json", **{"val/loss": 0.1})
+    rewrite_record(mine["evaluation"] / "metrics.json", **{"val/loss": 0.1})
     with pytest.raises(
         DataError, match=r"report.evaluation must be an evaluation of the training in .*; got .*evaluation"
     ):
@@ -277,7 +277,7 @@ def test_folder_without_an_evaluation_is_refused(folders: dict[str, Path], tmp_p
 @pytest.mark.parametrize(("key", "stage"), [("prepare_fingerprint", "prepare"), ("augment_fingerprint", "augment")])
 def test_inputs_of_another_training_are_refused(folders: dict[str, Path], tmp_path: Path, key: str, stage: str) -> None:
     mine = copied(folders, tmp_path)
-    rewrite(mine["training"] / "run.json", **{key: "another"})
+    rewrite_record(mine["training"] / "run.json", **{key: "another"})
     with pytest.raises(
         DataError, match=f"report.training must be a training on the output of {stage} .*; got one on another"
     ):
