@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.config import composition, validation
 from pipeline.config.schema import Config
-from pipeline.stage import lineage, signals
+from pipeline.stage import drafts, lineage, signals
 from pipeline.stage.job import Job
 from pipeline.stage.signals import messages
 from pipeline.storage import atomic, checksums, lock
@@ -37,6 +37,7 @@ def run(stage: str, main: Main, multirun: Multirun) -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     signals.listen()
     with messages():
+        drafts.sweep()
         flags = {argument.partition("=")[0] for argument in sys.argv}
         if "--config" in flags:
             _run_from_file(stage, main, sys.argv[1:])
@@ -87,6 +88,9 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
     mine = [argument for argument in arguments if not argument.startswith("-")]
     overrides = composition.hydra_overrides(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", mine)
     num_from_file = len(overrides) - len(mine)
+
+    if not flags:
+        Path("outputs", stage).mkdir(parents=True, exist_ok=True)  # where that fails, Hydra would show its own frames
 
     def task(composed: Any) -> None:
         from hydra.core.hydra_config import HydraConfig

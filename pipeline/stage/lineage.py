@@ -147,7 +147,7 @@ def locate(stage: str, config: Config) -> Path:
     expected = expected_fingerprint(stage, config)
     for folder in (dvc_folder(stage), CACHE / f"{stage}-{expected}"):
         if recorded_fingerprint(folder) == expected:
-            with suppress(PermissionError):  # of another user's project, which is read all the same
+            with suppress(OSError):  # of a project that is read-only
                 os.utime(folder)
             return whole(stage, folder)
     _make(stage, config, folder)
