@@ -282,5 +282,5 @@ def _work(jobs: Sequence[DecodingJob], num_images: int, workers: int | None) -> 
 
 
 def _loaded(record: Path, name: str) -> NDArray[Any]:
-    with np.load(record, allow_pickle=False) as file:
+    with checksums.reading(record), np.load(record, allow_pickle=False) as file:
         return file[name]

@@ -121,7 +121,8 @@ class Budget:
     def __init__(self, trainings: Trainings, max_runs: int, max_minutes: float | None) -> None:
         self.trainings, self.max_runs, self.max_minutes = trainings, max_runs, max_minutes
         self._file = trainings.folder / MINUTES_FILE
-        self._earlier_minutes = float(self._file.read_text()) if self._file.exists() else 0.0
+        with checksums.reading(self._file):
+            self._earlier_minutes = float(self._file.read_text()) if self._file.exists() else 0.0
         self._begin = time.monotonic()
 
     def check(self, trainings: Sequence[Overrides]) -> None:

@@ -21,9 +21,18 @@ def save(path: Path, network: Mapping[str, Any], state_dict: Mapping[str, Tensor
         network: Arguments of `build`, as plain numbers, strings and lists.
         state_dict: Weights of the network, its own or the best of its training.
         classes: Name of each output.
+
+    Raises:
+        DataError: The disk is full.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    torch.save({"network": dict(network), "state_dict": weights, "classes": list(classes)}, path)
+    try:
+        torch.save({"network": dict(network), "state_dict": weights, "classes": list(classes)}, path)
+    except RuntimeError as error:  # which does not tell why the file could not be written
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} must be written whole; torch could not: {reason}. Free some space, and train again."
+        ) from None
 
 
 def read(path: Path, build: Callable[..., Network]) -> tuple[Network, list[str]]:

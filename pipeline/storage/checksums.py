@@ -50,7 +50,7 @@ def check_file(folder: Path, path: Path, expected: str) -> None:
     try:
         if _sha256_of(folder, path) == expected:
             return
-        got = sha256(path)  # what was remembered may be damaged too
+        got = _sha256_of(folder, path, again=True)  # what was remembered may be damaged too
     except FileNotFoundError as error:
         raise damaged(path, reason_of(error)) from None
     if got != expected:
@@ -155,16 +155,16 @@ def _sums(folder: Path) -> Mapping[str, str]:
     return {name: value for value, _, name in (line.partition("  ") for line in lines.split("\n"))}
 
 
-def _sha256_of(folder: Path, path: Path) -> str:
-    """SHA-256 of a file, which is read again only if its size or its time of change is new."""
+def _sha256_of(folder: Path, path: Path, *, again: bool = False) -> str:
+    """SHA-256 of a file, which is read only if its size or its time of change is new, or if it is to be read `again`."""
     folder = folder.absolute()
     memory = places.CACHE / "checked" / f"{digest(str(folder))}.json"
     name, facts = path.absolute().relative_to(folder).as_posix(), path.stat()
-    found = _found.setdefault(folder, {})
-    if found.get(name, ())[:2] != (facts.st_size, facts.st_mtime_ns):
+    stamp, found = (facts.st_size, facts.st_mtime_ns), _found.setdefault(folder, {})
+    if found.get(name, ())[:2] != stamp:
         found |= _remembered(memory)  # another process may have read it
-    if found.get(name, ())[:2] != (facts.st_size, facts.st_mtime_ns):
-        found[name] = (facts.st_size, facts.st_mtime_ns, sha256(path))
+    if again or found.get(name, ())[:2] != stamp:
+        found[name] = (*stamp, sha256(path))
         with suppress(OSError):  # a project that cannot be written is read again each time
             atomic.write_text(memory, json.dumps(_remembered(memory) | found))
     return found[name][2]

@@ -19,7 +19,7 @@ from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
 from pipeline.seeds import derive_seed
 from pipeline.stage import lineage
-from pipeline.storage import atomic, tables
+from pipeline.storage import atomic, checksums, tables
 from pipeline.training import checkpoints, lr_range, mixing, processes
 from pipeline.training.balance import balanced_weights
 from pipeline.training.batches import Augment, ImageBatches
@@ -137,7 +137,8 @@ def _lr_from_range_test(network: model.Network, batches: ImageBatches, config: C
             seed=derive_seed(config.seed, "learning rate range"),
         )
         atomic.write_text(working / LR_RANGE, tables.to_csv(lr_range.Step._fields, steps))
-    steps = lr_range.read_csv(working / LR_RANGE)
+    with checksums.reading(working / LR_RANGE):
+        steps = lr_range.read_csv(working / LR_RANGE)
     lr = lr_range.suggestion(steps)
     print(f"optimizer.lr=auto: {lr:g}, from a range test of {len(steps)} steps")
     return lr
