@@ -25,7 +25,7 @@ from pipeline.errors import DataError
 from pipeline.seeds import derive_seed
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
-from pipeline.storage.arrays import reserved
+from pipeline.storage.arrays import read_array, reserved
 
 if TYPE_CHECKING:
     from pipeline.augmentation.veto import Augmentation
@@ -57,7 +57,7 @@ def augment(prepared: Path, out: Path, settings: Augment) -> None:
     transforms = scaled(settings.transforms, settings.strength, dataset.size, dataset.channels)
     transforms = with_fill(transforms, dataset.fill)
     pipeline = augmentation(transforms, settings.veto, dataset.size, dataset.channels, dataset.classes)
-    originals = np.load(prepared / "train" / "images.npy", mmap_mode="r")
+    originals = read_array(prepared / "train" / "images.npy")
     num_bytes = settings.copies * originals.nbytes if transforms else 0
     mode, reason = resolve_mode(settings.mode, num_bytes, settings.max_gigabytes)
     if settings.mode == "auto" and transforms:
@@ -103,7 +103,7 @@ def copy_seed(seed: int, copy: int, chunk: int) -> int:
 
 def _write_copies(pipeline: "Augmentation", source: Path, target: Path, num_copies: int, settings: Augment) -> None:
     """Fill `target` with an array of shape (copies, n, height, width, channels), chunk by chunk."""
-    shape = np.load(source / "images.npy", mmap_mode="r").shape
+    shape = read_array(source / "images.npy").shape
     num_bytes = num_copies * int(np.prod(shape))
 
     def no_room(cause: str) -> DataError:
@@ -149,7 +149,7 @@ def _write_chunk(
     Plain writes rather than a memory map: on a full disk they raise, and a map kills the process.
     """
     pipeline = deepcopy(pipeline)  # Dask's workers may be threads, which would draw from one pipeline by turns
-    images, labels = (np.load(source / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
+    images, labels = (read_array(source / f"{name}.npy") for name in ("images", "labels"))
     first = chunk * IMAGES_PER_CHUNK
     part = slice(first, first + IMAGES_PER_CHUNK)
     augmented = pipeline(images[part], labels[part], copy_seed(seed, copy, chunk))

@@ -11,11 +11,12 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from pipeline.data.versions import Version, compare, count, read
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage import lineage, signals
-from pipeline.storage import atomic
+from pipeline.storage import atomic, checksums
 
 COMMAND = "changes"
 PREPARED = "build/prepare"
@@ -28,8 +29,13 @@ def in_workspace(root: Path) -> Version:
         DataError: There are none.
     """
     folder = root / PREPARED
+
+    def open_file(path: str) -> IO[bytes]:
+        checksums.check(folder / path)
+        return (folder / path).open("rb")
+
     try:
-        return read("the workspace", lambda path: (folder / path).open("rb"))
+        return read("the workspace", open_file)
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} must hold prepared data; {error.filename} is not there. Run `dvc repro prepare`."

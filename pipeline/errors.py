@@ -13,6 +13,10 @@ class DataError(UserError):
     """Raised for files, images or labels that are missing, damaged or not what they should be."""
 
 
+class DamagedError(DataError):
+    """Raised for a file of our own that is not as it was written."""
+
+
 class ShapeError(UserError):
     """Raised for a network whose layers do not fit the size of its images."""
 

@@ -22,15 +22,18 @@ from pipeline.artefacts.dataset import SPLITS, DatasetRecord
 from pipeline.config.schema_data import Prepare
 from pipeline.data import checks
 from pipeline.data.checks import Issue
-from pipeline.data.decoded_images import DecodedImages, decode_at_white_level, detect_channels
+from pipeline.data.decoded_images import DecodedImages, decode_at_white_level
+from pipeline.data.decoding import decode
 from pipeline.data.grouping import keys_of, names_matched
 from pipeline.data.grouping import summary as groups_summary
+from pipeline.data.image_headers import BadImageError
 from pipeline.data.near_duplicates import near_duplicates
-from pipeline.data.pixels import PixelCounts
+from pipeline.data.pixels import FULL_RANGE, PixelCounts
 from pipeline.data.preparation import Preprocessing
 from pipeline.data.problems import UNDECODED
 from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.data.splits import Fractions, assign, limited, with_noise
+from pipeline.data.wide_samples import White
 from pipeline.errors import ConfigError, DataError
 from pipeline.plotting.captions import as_written, without_font
 from pipeline.plotting.overview import overview
@@ -45,6 +48,10 @@ _FILES = ("images.npy", "labels.npy", "ids.parquet")
 
 _PICTURES = 10
 """Number of images shown for each problem."""
+
+
+_CHANNELS_SAMPLE = 1000
+"""Number of images that decide whether a dataset is grey."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
             f"Sweep it: prepare.fold={','.join(map(str, range(settings.folds)))} -m."
         )
     raw = read(source)
-    channels = settings.channels or detect_channels(raw, settings.max_pixels)
+    channels = settings.channels or _num_channels(raw, settings.max_pixels)
     given = None if settings.white_level == "auto" else float(settings.white_level)
     fill = 0 if settings.fill == "auto" and raw.holds_pixels else settings.fill
     how = Preprocessing(settings.size, channels, settings.fit, fill, given, given is not None)
@@ -124,6 +131,25 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     if issues or raw.skipped:
         skipped = f"{len(raw.skipped):,} files left out by fetch" if raw.skipped else ""
         print(f"issues: {', '.join(filter(None, [checks.summary(issues), skipped]))}; issues.csv lists them")
+
+
+def _num_channels(raw: RawDataset, max_pixels: int) -> int:
+    """Number of channels: 1 where all images of a sample are grey, else 3."""
+    chosen = raw.blocks[:: max(1, len(raw.blocks) // 20)]
+    per_block = max(1, _CHANNELS_SAMPLE // len(chosen))
+    for block in chosen:
+        images = block.read()
+        if isinstance(images, np.ndarray):
+            if images.shape[3] == 3:
+                return 3
+            continue
+        for data in images[:: max(1, len(images) // per_block)]:
+            try:
+                if decode(data, max_pixels, White(FULL_RANGE, given=True)).pixels.shape[2] == 3:
+                    return 3
+            except BadImageError:
+                continue
+    return 1
 
 
 def _pairs(decoded: DecodedImages, wanted: bool) -> NDArray[np.int64]:

@@ -13,7 +13,8 @@ from pipeline.artefacts.run import RunRecord
 from pipeline.page.inputs import TRAINING_KEY, ReportInputs, read
 from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
-from pipeline.storage import atomic
+from pipeline.storage import atomic, checksums
+from pipeline.storage.arrays import read_array
 
 if TYPE_CHECKING:
     from pipeline.page.report import NetworkView
@@ -49,9 +50,10 @@ def _network_view(training: Path, prepared: Path) -> "NetworkView":
     from pipeline import model
     from pipeline.page.report import NetworkView
 
+    checksums.check(training / "model.ckpt")
     network, classes = model.load(training / "model.ckpt")
-    image = np.array(np.load(prepared / "val" / "images.npy", mmap_mode="r")[0])
-    label = int(np.load(prepared / "val" / "labels.npy", mmap_mode="r")[0])
+    image = np.array(read_array(prepared / "val" / "images.npy")[0])
+    label = int(read_array(prepared / "val" / "labels.npy")[0])
     return NetworkView(
         layers=model.layer_table(network, image.shape),
         filters=model.filters(network),

@@ -1,5 +1,7 @@
-"""Records of stages that never ran, for tests of what reads them."""
+"""Records of stages that never ran, and damage to files, for tests of what reads them."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from pipeline.artefacts.run import RunDataset, RunOrigin
@@ -20,3 +22,19 @@ def run_origin(**changes: Any) -> RunOrigin:
         "dataset": RunDataset(name="none", source="none", counts={}, size=8, channels=1),
     }  # fmt: skip
     return RunOrigin(**{**fields, **changes})
+
+
+def rewrite_record(path: Path, **changes: Any) -> None:
+    """Change fields of a record in its file, as if it had been written so."""
+    content = {**json.loads(path.read_text()), **changes}
+    content.pop("digest", None)  # records of earlier versions have none
+    path.write_text(json.dumps(content))
+
+
+def flip_byte(path: Path) -> None:
+    """Change a byte in the middle of a file, in place: a hard link to it changes too."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 0xFF]))

@@ -19,6 +19,7 @@ from pipeline.metrics import history
 from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
 from pipeline.stage import lineage
 from tests.page_artefacts import BEST_EPOCH, CLASSES, COUNTS, NETWORK, make_all, rows
+from tests.records import rewrite_record
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_weights_of_another_network_are_refused(made: dict[str, Path], training:
 
 def test_training_on_other_data_is_refused(made: dict[str, Path], training: Path, tmp_path: Path) -> None:
     run = json.loads((training / "run.json").read_text())
-    (training / "run.json").write_text(json.dumps({**run, "prepare_fingerprint": "prepare-2"}))
+    rewrite_record(training / "run.json", prepare_fingerprint="prepare-2")
     needed = rf"a training on the output of prepare in .*fingerprint {run['prepare_fingerprint']}\)"
     message = rf"evaluate.training must be {needed}; got one on prepare-2"
     refuse(training, made["prepared"], tmp_path, message)
@@ -186,10 +187,9 @@ def test_without_a_test_split_validation_is_measured(made: dict[str, Path], tmp_
     prepared = Path(shutil.copytree(made["prepared"], tmp_path / "prepared"))
     dataset = DatasetRecord.read(prepared)
     dataset.model_copy(update={"counts": {**dataset.counts, "test": [0, 0, 0]}}).write(prepared)
-    run = json.loads((made["training"] / "run.json").read_text())
     training = Path(shutil.copytree(made["training"], tmp_path / "training"))
     fingerprint = lineage.content("prepare", prepared)
-    (training / "run.json").write_text(json.dumps({**run, "prepare_fingerprint": fingerprint}))
+    rewrite_record(training / "run.json", prepare_fingerprint=fingerprint)
     record = evaluate(training=training, prepared=prepared, batch_size=16, out=tmp_path)
     assert record.split == "val" and record.by_name() == {}
     assert json.loads((tmp_path / "metrics.json").read_text()) == {}

@@ -8,6 +8,7 @@ import torch
 from pipeline.errors import DataError
 from pipeline.model import load, save
 from tests.networks import description, network
+from tests.records import flip_byte
 
 CLASSES = [f"class {index}" for index in range(10)]
 
@@ -112,3 +113,26 @@ def test_a_file_that_would_run_code_is_refused_unread(tmp_path: Path, as_plain_p
     with pytest.raises(DataError, match=MESSAGE):
         load(path)
     assert not target.exists()
+
+
+def test_a_changed_byte_of_the_weights_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    saved(path)
+    flip_byte(path)
+    with pytest.raises(DataError, match=r"model\.ckpt': its part .*data/\d+ does not fit its checksum\. Train again"):
+        load(path)
+
+
+def test_code_is_refused_without_torchs_advice_to_run_it(tmp_path: Path) -> None:
+    torch.save({"network": Path("/")}, tmp_path / "model.ckpt")
+    with pytest.raises(DataError, match=MESSAGE) as refusal:
+        load(tmp_path / "model.ckpt")
+    assert "would run code" in str(refusal.value) and "weights_only" not in str(refusal.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_full_disk_is_told_when_weights_are_saved() -> None:
+    with pytest.raises(
+        DataError, match=r"/dev/full must be written whole; torch could not: .*\. Free some space, and train"
+    ):
+        saved(Path("/dev/full"))

@@ -17,6 +17,7 @@ from pipeline.report import main, report
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from tests.page_artefacts import CLASSES, make_all
+from tests.records import rewrite_record
 
 VOID = {"meta", "img", "br", "line", "path", "circle", "polygon", "polyline", "rect"}
 
@@ -215,20 +216,16 @@ def copied(folders: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
     return {name: Path(shutil.copytree(folder, tmp_path / name)) for name, folder in folders.items()}
 
 
-def spoil(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
 def change_input(folders: dict[str, Path], stage: str, **changes: object) -> None:
     """Change the record of what the training was made from, as if it had been trained on that."""
     folder = folders["prepared" if stage == "prepare" else "augmented"]
-    spoil(folder / lineage.RECORDS[stage], **changes)
-    spoil(folders["training"] / "run.json", **{f"{stage}_fingerprint": lineage.content(stage, folder)})
+    rewrite_record(folder / lineage.RECORDS[stage], **changes)
+    rewrite_record(folders["training"] / "run.json", **{f"{stage}_fingerprint": lineage.content(stage, folder)})
 
 
 def test_failed_check_is_shown_as_failed(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    spoil(mine["training"] / "signals.json", initial_loss=9.0)
+    rewrite_record(mine["training"] / "signals.json", initial_loss=9.0)
     report(out=tmp_path, **mine)
     assert '<li class="failed">' in (tmp_path / "index.html").read_text()
 
@@ -250,7 +247,7 @@ def test_online_augmentation_is_told_as_such(folders: dict[str, Path], tmp_path:
 
 def test_uncommitted_changes_are_told(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    spoil(mine["training"] / "run.json", git_dirty=True)
+    rewrite_record(mine["training"] / "run.json", git_dirty=True)
     report(out=tmp_path, **mine)
     assert "Files had been changed since that commit" in (tmp_path / "index.html").read_text()
 
@@ -258,7 +255,7 @@ def test_uncommitted_changes_are_told(folders: dict[str, Path], tmp_path: Path) 
 def test_evaluation_of_another_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
     kept = json.loads((mine["evaluation"] / "details.json").read_text())["kept_epoch"]
-    spoil(mine["evaluation"] / "details.json", kept_epoch={**kept, "val/loss": 0.1})
+    rewrite_record(mine["evaluation"] / "details.json", kept_epoch={**kept, "val/loss": 0.1})
     with pytest.raises(
         DataError, match=r"report.evaluation must be an evaluation of the training in .*; got .*evaluation"
     ):
@@ -267,7 +264,7 @@ def test_evaluation_of_another_training_is_refused(folders: dict[str, Path], tmp
 
 def test_diagnosis_of_another_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     mine = copied(folders, tmp_path)
-    spoil(mine["diagnosis"] / "diagnosis.json", training="another")
+    rewrite_record(mine["diagnosis"] / "diagnosis.json", training="another")
     with pytest.raises(DataError, match=r"report.diagnosis must be a diagnosis of the training in .*; got .*diagnosis"):
         report(out=tmp_path, **mine)
 
@@ -282,7 +279,7 @@ def test_folder_without_an_evaluation_is_refused(folders: dict[str, Path], tmp_p
 @pytest.mark.parametrize(("key", "stage"), [("prepare_fingerprint", "prepare"), ("augment_fingerprint", "augment")])
 def test_inputs_of_another_training_are_refused(folders: dict[str, Path], tmp_path: Path, key: str, stage: str) -> None:
     mine = copied(folders, tmp_path)
-    spoil(mine["training"] / "run.json", **{key: "another"})
+    rewrite_record(mine["training"] / "run.json", **{key: "another"})
     with pytest.raises(
         DataError, match=f"report.training must be a training on the output of {stage} .*; got one on another"
     ):

@@ -1,10 +1,15 @@
 """A process that is asked to stop cleans up, says so, and ends with the signal's exit code."""
 
+import errno
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from pipeline.stage import signals
 
 WAITING = """
 import time
@@ -35,3 +40,35 @@ def test_a_closed_terminal_does_not_stop_what_nohup_started() -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         process.kill()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "{here}/build/.train.lock"),
+            r"error: {here}/build/.train.lock must be open to you; Permission denied. Give yourself the right to it "
+            r"\(`chmod -R u\+rwX {here}`\).\n",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "{here}/out"),
+            "error: {here}/out must be open to you; Read-only file system. Its disk is read-only: mount it for writing, or",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "{here}/last.ckpt"),
+            "error: {here}/last.ckpt must have room for the stage's output; No space left on device. Free some, or",
+        ),
+    ],
+)
+def test_a_closed_folder_and_a_full_disk_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: OSError, message: str
+) -> None:
+    error.filename = error.filename.format(here=tmp_path)
+    with pytest.raises(SystemExit, match="1"), signals.messages():
+        raise error
+    assert re.match(message.format(here=tmp_path), capsys.readouterr().err)
+
+
+def test_other_errors_of_the_system_keep_their_frames() -> None:
+    with pytest.raises(PermissionError), signals.messages():
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # of a process, not of a file

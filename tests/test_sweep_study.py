@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import history
 from pipeline.sweep import pruning, study, sweepers
 from tests.conftest import command_runner
@@ -110,6 +110,14 @@ def test_a_kill_while_a_trial_is_drawn_leaves_it_whole_or_out(tmp_path: Path) ->
     added = (tmp_path / "study.log").read_text().removeprefix(before)
     assert added.count("\n") == 1, "more than one entry of the journal: a kill between them would leave half a trial"
     assert opened.trials[2].state == TrialState.RUNNING and opened.trials[2].params.keys() == SPACE.keys()
+
+
+@pytest.mark.parametrize("content", [b"\x80\x04K\x01.", b"[]\n", b'{"op_code": 99}\n', b"\xff\xfe noise \n"])
+def test_a_damaged_journal_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "study.log").write_bytes(content)
+    message = r"study\.log must be the journal of a study; it cannot be read: \w+ \(.+\)\. .* again without --resume"
+    with pytest.raises(DataError, match=message):
+        study.open_study(tmp_path, history.VAL_LOSS)
 
 
 def test_trials_that_a_kill_interrupted_come_before_new_ones(tmp_path: Path) -> None:

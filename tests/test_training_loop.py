@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,12 @@ from pipeline.config.schema import AdamW, WarmupScheduler
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
-from pipeline.training import callbacks, mixing
+from pipeline.training import callbacks, checkpoints, mixing
 from pipeline.training.batches import ImageBatches
 from pipeline.training.loop import Outcome, train_epochs
 from pipeline.training.module import TrainingModule
 from tests.networks import network as build
+from tests.records import flip_byte
 
 Train = Callable[..., Outcome]
 
@@ -254,12 +256,44 @@ def test_the_last_good_weights_outlive_a_loss_that_is_not_finite(
     assert kept["epoch"] == 1 and all(torch.isfinite(weight).all() for weight in kept["state_dict"].values())
 
 
-def test_a_damaged_checkpoint_is_named(train: Train, tmp_path: Path) -> None:
-    train("run", max_epochs=1)
-    path = tmp_path / "run" / "last.ckpt"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(TrainingError, match=r"last\.ckpt must be a whole checkpoint; .* Delete .*run to train from"):
-        train("run", max_epochs=1)
+@pytest.mark.parametrize("damaged", [("last.ckpt",), ("best.ckpt",), ("last.ckpt", "best.ckpt")])
+def test_a_damaged_checkpoint_costs_epochs_and_is_told(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: tuple[str, ...]
+) -> None:
+    undisturbed = train("undisturbed", max_epochs=3)
+    with pytest.raises(Crash):
+        train("run", max_epochs=3, on_row=crash_after(2))
+    for name in damaged:
+        flip_byte(tmp_path / "run" / name)
+    refusal = (
+        r"must be a whole checkpoint; its part .* does not fit its checksum\. `rm -r .*run`, and the training starts"
+    )
+    if "last.ckpt" in damaged:
+        with pytest.raises(TrainingError, match=refusal):
+            train("run", max_epochs=3)
+    checkpoints.repair(tmp_path / "run")
+    what = "goes on from its best epoch" if damaged == ("last.ckpt",) else "starts afresh"
+    assert re.search(rf"{damaged[0]} is damaged \(its part .*: the training {what}", capsys.readouterr().out)
+    assert_same(train("run", max_epochs=3), undisturbed)
+
+
+@pytest.mark.parametrize("content", ["noise", "pickle", "cut", "other"])
+def test_what_is_no_checkpoint_starts_a_training_afresh_without_torchs_advice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    path = tmp_path / "last.ckpt"
+    if content == "noise":
+        path.write_bytes(np.random.default_rng(0).bytes(5000))
+    elif content == "pickle":
+        torch.save({"callbacks": {"History": {}}, "code": Path("/")}, path)
+    else:
+        torch.save({"epoch": 1}, path)
+        if content == "cut":
+            path.write_bytes(path.read_bytes()[:-30])
+    checkpoints.repair(tmp_path)
+    told = capsys.readouterr().out
+    assert "last.ckpt is damaged (it " in told and "starts afresh" in told and "weights_only" not in told
+    assert not path.exists()
 
 
 def test_history_reads_back_bit_for_bit(train: Train, tmp_path: Path) -> None:

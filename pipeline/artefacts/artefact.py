@@ -7,7 +7,11 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DataError
-from pipeline.storage import atomic
+from pipeline.storage import atomic, checksums, places
+from pipeline.storage.digests import digest
+
+DIGEST = "digest"
+"""Key of a record's digest of its other keys. Records of earlier versions of goodfit lack it."""
 
 
 class Record(BaseModel):
@@ -54,15 +58,20 @@ class Artefact(Record):
         """Read the file in `folder`; `key` is the configuration key that names another folder, for the message.
 
         Raises:
-            DataError: The file is missing, cut off, of another version or of another type.
+            DataError: The file is missing, cut off, changed since it was written, of another version or of another type.
         """
+        checksums.check(folder / cls.FILE)
         try:
             return cls.from_json((folder / cls.FILE).read_text(encoding="utf-8"))
+        except PermissionError:
+            raise
         except (OSError, ValueError) as error:
             raise cls._refusal(folder, key, error) from None
 
     @classmethod
     def _refusal(cls, folder: Path, key: str | None, error: Exception) -> DataError:
+        if places.CACHE in folder.absolute().parents:
+            return checksums.damaged(folder / cls.FILE, _reason(error))
         another = f", or name another folder with {key}=…" if key else ""
         return DataError(
             f"{key or repr(str(folder))} must be a folder that {cls.STAGE} finished; got {str(folder)!r}, whose {cls.FILE} "
@@ -74,9 +83,13 @@ class Artefact(Record):
         """Read a record from the content of its file.
 
         Raises:
-            ValueError: The content is no JSON, of another version or of another type.
+            ValueError: The content is no JSON, of another version or of another type, or has changed since it was written.
         """
         content = json.loads(text)
+        if isinstance(content, dict):
+            own_digest = content.pop(DIGEST, None)
+            if own_digest is not None and own_digest != digest(content):
+                raise ValueError("it has changed since it was written, as its own digest tells")
         version = content.pop("version", None) if isinstance(content, dict) else None
         if version != cls.VERSION:
             raise ValueError(f"its version must be {cls.VERSION}; got {version!r}")
@@ -85,6 +98,7 @@ class Artefact(Record):
     def to_json(self) -> str:
         """The content of the file."""
         content = {"version": self.VERSION, **self.model_dump()}
+        content[DIGEST] = digest(json.loads(json.dumps(content)))
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def write(self, folder: Path) -> None:

@@ -1,8 +1,11 @@
 """`run.json`: where the weights of a training come from, and how the training went."""
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.artefacts.artefact import Artefact, Record
+from pipeline.metrics import history
+from pipeline.storage import checksums
 
 
 class RunDataset(Record):
@@ -90,3 +93,13 @@ class RunOutcome(Record):
 
 class RunRecord(RunOrigin, RunOutcome):
     """A finished training: its origin and its outcome."""
+
+
+def read_rows(folder: Path) -> list[dict[str, float]]:
+    """The rows of a training's `history.csv`.
+
+    Raises:
+        DamagedError: The file has changed since the training, or cannot be read.
+    """
+    with checksums.reading(folder / "history.csv"):
+        return history.read_csv(folder / "history.csv")

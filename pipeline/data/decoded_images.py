@@ -20,16 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import image_formats
-from pipeline.data.decoding import decode
 from pipeline.data.decoding_job import FACTS, DecodingJob, keys_of_content, read_problems
-from pipeline.data.image_headers import BadImageError
 from pipeline.data.pixels import FULL_RANGE
 from pipeline.data.preparation import Preprocessing
 from pipeline.data.raw_dataset import RawDataset
-from pipeline.data.wide_samples import White
-from pipeline.errors import DataError
-from pipeline.storage import atomic, lock
-from pipeline.storage.arrays import reserved, write_array
+from pipeline.errors import DamagedError, DataError
+from pipeline.storage import atomic, checksums, lock
+from pipeline.storage.arrays import read_array, reserved, write_array
 from pipeline.storage.digests import digest, sha256
 from pipeline.storage.processes import num_processes, results
 
@@ -37,9 +34,6 @@ Pixels = NDArray[np.uint8]
 
 _WORKER_START_SECONDS = 2.0
 """Start of a process: the import of OpenCV, Pillow and SciPy."""
-
-_SAMPLE = 1000
-"""Number of images that tell whether the data are grey or in colour."""
 
 WHITE_LEVELS = (255, 1023, 4095, 16383, FULL_RANGE)
 """Largest values of 8, 10, 12, 14 and 16 bits."""
@@ -85,19 +79,20 @@ class DecodedImages:
 
     @cached_property
     def facts(self) -> Facts:
-        arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in FACTS}
+        arrays = {name: read_array(self.folder / f"{name}.npy") for name in FACTS}
         return Facts(**arrays, problems=read_problems(self.folder / "problems.json"))
 
     @cached_property
     def image_shape(self) -> tuple[int, ...]:
-        return np.load(self.folder / "images.npy", mmap_mode="r").shape[1:]
+        return read_array(self.folder / "images.npy").shape[1:]
 
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Pixels]:
         """Read the images of `rows` in that order, a few at a time: uint8 of shape (k, size, size, channels).
 
         Each image is read by itself: a memory map would keep the pages around it in memory.
         """
-        images = np.load(self.folder / "images.npy", mmap_mode="r")
+        images = read_array(self.folder / "images.npy")
+        assert isinstance(images, np.memmap)
         shape, offset, num_bytes = images.shape[1:], images.offset, images[:1].nbytes
         with (self.folder / "images.npy").open("rb", buffering=0) as file:
             for begin in range(0, len(rows), _PIECE):
@@ -111,7 +106,7 @@ class DecodedImages:
         """Digest of each image's signature, which depends neither on its name nor on its format."""
         marks = np.empty(len(self.facts.spread), dtype="S32")
         for begin in range(0, len(marks), _PIECE):
-            rows = np.ascontiguousarray(np.load(self.folder / "signature.npy", mmap_mode="r")[begin : begin + _PIECE])
+            rows = np.ascontiguousarray(read_array(self.folder / "signature.npy")[begin : begin + _PIECE])
             marks[begin : begin + _PIECE] = [hashlib.sha256(row).hexdigest()[:32].encode() for row in rows]
         return marks
 
@@ -153,25 +148,6 @@ def decode_at_white_level(
     return decoded if found.white_level == FULL_RANGE else decode_all(raw, found, max_pixels, cache, workers), found
 
 
-def detect_channels(raw: RawDataset, max_pixels: int) -> int:
-    """Number of channels: 1 where all images of a sample are grey, else 3."""
-    chosen = raw.blocks[:: max(1, len(raw.blocks) // 20)]
-    per_block = max(1, _SAMPLE // len(chosen))
-    for block in chosen:
-        images = block.read()
-        if isinstance(images, np.ndarray):
-            if images.shape[3] == 3:
-                return 3
-            continue
-        for data in images[:: max(1, len(images) // per_block)]:
-            try:
-                if decode(data, max_pixels, White(FULL_RANGE, given=True)).pixels.shape[2] == 3:
-                    return 3
-            except BadImageError:
-                continue
-    return 1
-
-
 def decode_all(raw: RawDataset, how: Preprocessing, max_pixels: int, cache: Path, workers: int | None) -> DecodedImages:
     """Decode the images that the cache does not hold yet, into a folder in it that is named by a digest of its inputs.
 
@@ -183,10 +159,14 @@ def decode_all(raw: RawDataset, how: Preprocessing, max_pixels: int, cache: Path
     decoder = _decoder(how, max_pixels)
     folder = cache / f"decoded-{digest([decoder, _file_digests(raw)])}"
     with lock.held(folder, wait=True):
-        if not (folder / "about.json").exists():
+        if (folder / checksums.SUMS).exists() and not checksums.is_whole(folder):
+            print(f"prepare: {folder} is damaged; its images are decoded again")
+            shutil.rmtree(folder)
+        if not (folder / checksums.SUMS).exists():
             _decode_blocks(raw, how, max_pixels, folder, _earlier(cache, decoder), workers)
             atomic.write_text(folder / "about.json", json.dumps({"decoder": decoder}))
             shutil.rmtree(folder / "blocks")
+            checksums.seal(folder)  # last: a folder counts as whole once it has checksums
         os.utime(folder)
     return DecodedImages(folder)
 
@@ -219,11 +199,11 @@ def _extras() -> list[str]:
 def _earlier(cache: Path, decoder: str) -> Path | None:
     """Folder that the same decoder filled last from other data, such as an earlier version of them."""
     candidates = []
-    for about in cache.glob("decoded-*/about.json"):
-        with suppress(OSError, ValueError):
-            if json.loads(about.read_text())["decoder"] == decoder:
-                candidates.append((about.parent.stat().st_mtime, about.parent))
-    return max(candidates)[1] if candidates else None
+    for sums in cache.glob(f"decoded-*/{checksums.SUMS}"):
+        with suppress(OSError, DamagedError):
+            if json.loads(checksums.read_text(sums.with_name("about.json")))["decoder"] == decoder:
+                candidates.append((sums.parent.stat().st_mtime, sums.parent))
+    return next((folder for _, folder in sorted(candidates, reverse=True) if checksums.is_whole(folder)), None)
 
 
 def _decode_blocks(
@@ -292,5 +272,5 @@ def _work(jobs: Sequence[DecodingJob], num_images: int, workers: int | None) -> 
 
 
 def _loaded(record: Path, name: str) -> NDArray[Any]:
-    with np.load(record, allow_pickle=False) as file:
+    with checksums.reading(record), np.load(record, allow_pickle=False) as file:
         return file[name]

@@ -17,6 +17,8 @@ from pipeline.data.near_duplicates import signature
 from pipeline.data.pixels import Decoded
 from pipeline.data.preparation import Preprocessing, prepared
 from pipeline.data.raw_dataset import Block
+from pipeline.storage.arrays import read_array
+from pipeline.storage.checksums import read_text
 
 Pixels = NDArray[np.uint8]
 
@@ -97,14 +99,14 @@ def _reuse(
     reused = np.zeros(len(fitted), np.bool_)
     if earlier is None:
         return reused
-    keys, order, content = (np.load(earlier / f"{name}.npy", mmap_mode="r") for name in ("keys", "order", "content"))
+    keys, order, content = (read_array(earlier / f"{name}.npy") for name in ("keys", "order", "content"))
     positions = np.searchsorted(keys, keys_of_content(facts["content"])).clip(max=len(keys) - 1)
     rows = order[positions]
     reused[:] = (content[rows] == facts["content"]).all(axis=1)
     chosen = rows[reused]
-    fitted[reused] = np.load(earlier / "images.npy", mmap_mode="r")[chosen]
+    fitted[reused] = read_array(earlier / "images.npy")[chosen]
     for name in FACTS:
-        facts[name][reused] = np.load(earlier / f"{name}.npy", mmap_mode="r")[chosen]
+        facts[name][reused] = read_array(earlier / f"{name}.npy")[chosen]
     if known := read_problems(earlier / "problems.json"):
         rows_of = zip(np.flatnonzero(reused).tolist(), chosen.tolist(), strict=True)
         problems |= {index: known[row] for index, row in rows_of if row in known}
@@ -123,4 +125,4 @@ def keys_of_content(content: Pixels) -> NDArray[np.uint64]:
 
 def read_problems(path: Path) -> dict[int, tuple[str, str]]:
     """Problem and evidence of the images that could not be decoded, by their index."""
-    return {int(index): (problem, evidence) for index, (problem, evidence) in json.loads(path.read_text()).items()}
+    return {int(index): (problem, evidence) for index, (problem, evidence) in json.loads(read_text(path)).items()}

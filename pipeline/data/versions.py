@@ -1,5 +1,6 @@
 """Compares two versions of the prepared data: images added, removed, relabelled, or moved to another split."""
 
+import hashlib
 import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -78,12 +79,21 @@ def read(title: str, open_file: Open) -> Version:
 
     Raises:
         OSError: A file is missing.
-        DataError: `dataset.json` is damaged, or another version of goodfit wrote it.
+        DataError: A file is damaged, or another version of goodfit wrote it.
     """
     import pyarrow.parquet as pq
 
-    with open_file("dataset.json") as file:
-        content = file.read()
+    def content_of(path: str, expected: str | None) -> io.BytesIO:
+        with open_file(path) as file:
+            content = file.read()
+        if expected is not None and (got := hashlib.sha256(content).hexdigest()) != expected:
+            raise DataError(
+                f"the prepared data of {title} must be as prepare wrote them; {path} has changed since (SHA-256 {got[:12]}…, "
+                f"not {expected[:12]}…). Run `dvc repro -f -s prepare` there, or name another commit."
+            )
+        return io.BytesIO(content)
+
+    content = content_of(DatasetRecord.FILE, None).getvalue()
     try:
         record = DatasetRecord.from_json(content)
     except ValueError as error:
@@ -93,10 +103,9 @@ def read(title: str, open_file: Open) -> Version:
         ) from None
     images = []
     for split in record.counts:
-        with open_file(f"{split}/ids.parquet") as file:
-            ids = pq.read_table(io.BytesIO(file.read()), columns=["id", "sha256"]).to_pydict()
-        with open_file(f"{split}/labels.npy") as file:
-            labels = np.load(io.BytesIO(file.read()))
+        names = f"{split}/ids.parquet", f"{split}/labels.npy"
+        table, array = (content_of(name, record.files.get(name)) for name in names)
+        ids, labels = pq.read_table(table, columns=["id", "sha256"]).to_pydict(), np.load(array, allow_pickle=False)
         for row, (name, sha256, label) in enumerate(zip(ids["id"], ids["sha256"], labels.tolist(), strict=True)):
             images.append(Image(name, sha256, record.classes[label], split, row))
     return Version(title, record.name, record.classes, list(record.counts), images, open_file)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.diagnosis.course import Course, from_rows
-from pipeline.metrics import history
+from pipeline.storage.tables import read_parquet_column
 
 
 def read_course(training: Path, prepared: Path | None = None, **known: Any) -> Course:
@@ -34,7 +34,7 @@ def read_course(training: Path, prepared: Path | None = None, **known: Any) -> C
     if prepared is not None:
         about["duplicates"] = duplicates(prepared)
     known = {**about, **known}
-    return from_rows(history.read_csv(training / "history.csv"), **_counts(signals), **known)
+    return from_rows(read_rows(training), **_counts(signals), **known)
 
 
 def course_so_far(working: Path, rows: list[dict[str, float]]) -> Course:
@@ -79,9 +79,7 @@ def class_shares(counts: list[int]) -> np.ndarray:
 
 def duplicates(prepared: Path) -> float:
     """The share of validation images whose original pixels equal those of a training image."""
-    import pyarrow.parquet as pq
-
     files = (prepared / split / "ids.parquet" for split in ("train", "val"))
-    train, val = (pq.read_table(file, columns=["sha256"])["sha256"].to_pylist() for file in files)
+    train, val = (read_parquet_column(file, "sha256") for file in files)
     of_training = set(train)
     return sum(digest in of_training for digest in val) / max(len(val), 1)

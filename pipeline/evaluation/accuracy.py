@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.errors import DataError
 from pipeline.metrics import scores
 from pipeline.stage import lineage
 from pipeline.stage.inputs import check_input
+from pipeline.storage import checksums
+from pipeline.storage.arrays import read_array
+from pipeline.storage.mending import remedy
 
 if TYPE_CHECKING:
     from pipeline.model import Network
@@ -35,8 +36,8 @@ def accuracy_on(training: Path, prepared: Path, split: str, batch_size: int = 51
     run = RunRecord.read(training, KEY)
     check_input(run, "prepare", prepared, KEY)
     classes = DatasetRecord.read(prepared).classes
-    images = np.load(prepared / split / "images.npy", mmap_mode="r")
-    labels = np.load(prepared / split / "labels.npy")
+    images = read_array(prepared / split / "images.npy")
+    labels = read_array(prepared / split / "labels.npy", mapped=False)
     probabilities = model.probabilities(best_weights(training, run, classes), images, batch_size=batch_size)
     return scores.accuracy(labels, probabilities)
 
@@ -55,6 +56,7 @@ def best_weights(training: Path, run: RunRecord, classes: list[str]) -> "Network
     from pipeline import model
 
     path = training / "model.ckpt"
+    checksums.check(path)
     network, names = model.load(path)
     if names != classes:
         raise DataError(
@@ -65,7 +67,7 @@ def best_weights(training: Path, run: RunRecord, classes: list[str]) -> "Network
     if digest != run.weights_sha256:
         raise DataError(
             f"{str(path)!r} must hold the weights of its run.json (SHA-256 {run.weights_sha256[:12]}…); got "
-            f"{digest[:12]}…. The file is of another training: run `dvc repro train`."
+            f"{digest[:12]}…. The file is of another training. {remedy(path, training)}"
         )
     return network
 

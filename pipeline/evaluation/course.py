@@ -1,12 +1,11 @@
 """Diagnoses finished trainings against what simple methods reach on the same data."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.artefacts.dataset import DatasetRecord
-from pipeline.artefacts.diagnosis import DiagnosisRecord
+from pipeline.artefacts.diagnosis import DiagnosisRecord, ReferenceRecord
 from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, CourseError, Thresholds, diagnose, prescribe
 from pipeline.diagnosis.concerns import concerns
@@ -14,7 +13,6 @@ from pipeline.diagnosis.loading import read_course
 from pipeline.diagnosis.record import as_record
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage import lineage
-from pipeline.storage import atomic
 
 KEY = "diagnose.training"
 
@@ -74,10 +72,9 @@ def simple_methods(prepared: Path) -> tuple[float, int]:
     """Validation accuracy of the best simple method, and the number of images that it was measured on; computed once."""
     from pipeline.evaluation.reference import reference_accuracy
 
-    file = lineage.CACHE / f"reference-{lineage.content('prepare', prepared)}.json"
-    if file.exists():
-        accuracy, num_images = json.loads(file.read_text())
-    else:
+    folder = lineage.CACHE / f"reference-{lineage.content('prepare', prepared)}"
+    if not (folder / ReferenceRecord.FILE).exists():
         accuracy, num_images = reference_accuracy(prepared)
-        atomic.write_text(file, json.dumps([accuracy, num_images]))
-    return accuracy, num_images
+        ReferenceRecord(accuracy=accuracy, num_images=num_images).write(folder)
+    record = ReferenceRecord.read(folder)
+    return record.accuracy, record.num_images

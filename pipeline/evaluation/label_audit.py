@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.reference import MOST_TRAIN, evenly, pixels, quick_regression
+from pipeline.storage.arrays import read_array
 
 FOLDS = 5
 
@@ -63,7 +64,7 @@ def audit(split: Path) -> Audit:
     wrong = np.flatnonzero((sure.max(axis=1) > 0) & (looks_like != positions))
     margin = probabilities[wrong, looks_like[wrong]] - probabilities[wrong, positions[wrong]]
     order = wrong[np.argsort(-margin, kind="stable")]
-    total = len(np.load(split / "labels.npy", mmap_mode="r"))
+    total = len(read_array(split / "labels.npy"))
     return Audit(
         num_images=len(labels), accuracy=float((probabilities.argmax(axis=1) == positions).mean()),
         share=len(wrong) / len(labels), images=evenly(total, MOST_TRAIN)[order], labels=labels[order],

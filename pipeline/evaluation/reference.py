@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.storage.arrays import read_array
+
 MOST_TRAIN, MOST_VAL, MOST_PIXELS = 10_000, 5_000, 16
 """Largest numbers of images, and largest side in pixels: more cost much and change the accuracy little."""
 
@@ -59,7 +61,7 @@ def evenly(count: int, most: int) -> NDArray[np.int64]:
 def pixels(folder: Path, most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images of a split, evenly chosen, as rows of pixels in [0, 1], and their labels; large images made smaller by
     averages over squares."""
-    images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    images, labels = read_array(folder / "images.npy"), read_array(folder / "labels.npy", mapped=False)
     chosen = evenly(len(labels), most)
     square = -(-images.shape[1] // MOST_PIXELS)
     side = images.shape[1] // square * square

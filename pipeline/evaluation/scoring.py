@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.evaluation import EvaluationRecord, Scores
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.evaluation.accuracy import KEY, best_weights
 from pipeline.metrics import history, scores
 from pipeline.metrics.intervals import newcombe, wilson
 from pipeline.stage.inputs import check_input
 from pipeline.storage import atomic
-from pipeline.storage.tables import write_csv
+from pipeline.storage.arrays import read_array
+from pipeline.storage.tables import read_parquet_column, write_csv
 
 NUM_MISTAKES = 24
 CLASS_COLUMNS = (
@@ -46,8 +47,8 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     classes = dataset.classes
     network = best_weights(training, run, classes)
     split = "test" if any(dataset.counts["test"]) else "val"
-    images = np.load(prepared / split / "images.npy", mmap_mode="r")
-    labels = np.load(prepared / split / "labels.npy")
+    images = read_array(prepared / split / "images.npy")
+    labels = read_array(prepared / split / "labels.npy", mapped=False)
     probabilities = model.probabilities(network, images, tta=tta, batch_size=batch_size)
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(labels)), predicted]
@@ -93,7 +94,7 @@ def _fit(training: Path, run: RunRecord) -> dict[str, Any]:
 
     The gap's 95 % interval is that of a difference of two proportions (Newcombe 1998, method 10).
     """
-    rows = history.read_csv(training / "history.csv")
+    rows = read_rows(training)
     best = next(row for row in rows if row["epoch"] == run.best_epoch)
     signals = SignalsRecord.read(training)
     num_probe, num_val = signals.num_probe, signals.num_val
@@ -113,7 +114,7 @@ def _write_predictions(
     num_images, num_classes = probabilities.shape
     offsets = pa.array(np.arange(num_images + 1, dtype=np.int32) * num_classes)
     columns = {
-        "id": pq.read_table(ids, columns=["id"])["id"], "label": labels, "predicted": predicted,
+        "id": read_parquet_column(ids, "id"), "label": labels, "predicted": predicted,
         "confidence": probabilities.max(axis=1), "correct": labels == predicted,
         "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
     }  # fmt: skip

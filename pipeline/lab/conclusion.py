@@ -16,6 +16,7 @@ from pipeline.lab.session import Session
 from pipeline.lab.trainings import Trainings
 from pipeline.metrics.ablation import Arm, Reading
 from pipeline.plotting import figures
+from pipeline.storage.arrays import read_array
 from pipeline.sweep import adoption
 
 MOST_SUSPECTS = 30
@@ -93,7 +94,7 @@ def suspects(trainings: Trainings, rounds: RoundsRecord) -> Suspects | None:
     except ValueError as error:
         print(f"the labels were not audited: {error}")
         return None
-    images = np.load(prepared / "train" / "images.npy", mmap_mode="r")[result.images[:MOST_SUSPECTS]]
+    images = read_array(prepared / "train" / "images.npy")[result.images[:MOST_SUSPECTS]]
     return Suspects(result, images, DatasetRecord.read(prepared).classes)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.config import composition
 from pipeline.config.schema import Config
 from pipeline.lab.trainings import Trainings
-from pipeline.stage import lineage, signals
+from pipeline.stage import drafts, lineage, signals
 from pipeline.storage import atomic, lock
 from pipeline.sweep import driver, records
 from pipeline.sweep.job import RunJob
@@ -131,4 +131,5 @@ def run_command(main: Callable[[], None]) -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     signals.listen()
     with signals.messages():
+        drafts.sweep()
         main()

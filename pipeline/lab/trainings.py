@@ -10,13 +10,12 @@ from typing import Any
 
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.job import FAILED, FINISHED
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.config import validation
 from pipeline.errors import ShapeError, TrainingError
-from pipeline.metrics import history
 from pipeline.stage import lineage
 from pipeline.stage.inputs import input_folder
-from pipeline.storage import atomic, lock
+from pipeline.storage import atomic, checksums, lock
 from pipeline.sweep import driver, records
 from pipeline.sweep.job import RunJob, running
 
@@ -91,7 +90,7 @@ class Trainings:
 
     def history(self, overrides: Overrides) -> list[dict[str, float]]:
         """The rows of a training's `history.csv`."""
-        return history.read_csv(self.folder_of(overrides) / "history.csv")
+        return read_rows(self.folder_of(overrides))
 
     def kept_row(self, overrides: Overrides) -> dict[str, float]:
         """The row of the epoch whose weights a training kept."""
@@ -122,7 +121,8 @@ class Budget:
     def __init__(self, trainings: Trainings, max_runs: int, max_minutes: float | None) -> None:
         self.trainings, self.max_runs, self.max_minutes = trainings, max_runs, max_minutes
         self._file = trainings.folder / MINUTES_FILE
-        self._earlier_minutes = float(self._file.read_text()) if self._file.exists() else 0.0
+        with checksums.reading(self._file):
+            self._earlier_minutes = float(self._file.read_text()) if self._file.exists() else 0.0
         self._begin = time.monotonic()
 
     def check(self, trainings: Sequence[Overrides]) -> None:
@@ -159,7 +159,7 @@ def _train_once(train: RunJob, composed: Any, overrides: tuple[str, ...], out: P
     fingerprint = lineage.expected_fingerprint("train", config)
     cached = lineage.CACHE / f"trained-{fingerprint}"
     with lock.held(cached, wait=True):
-        if lineage.recorded_fingerprint(cached) == fingerprint:
+        if checksums.is_whole(cached) and lineage.recorded_fingerprint(cached) == fingerprint:
             os.utime(cached)
             print(f"trained before: {os.path.relpath(cached)}")
         else:

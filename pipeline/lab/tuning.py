@@ -74,14 +74,16 @@ def read(folder: str | None) -> Tuning:
         return Tuning([], {})
     try:
         content = json.loads((Path(folder) / RESULT).read_text())
-    except (OSError, ValueError):
+        numbers = ("accuracies", "train_accuracies", "scores")
+        doses = [
+            Dose(dose["arm"], dose["override"], *(tuple(dose[name]) for name in numbers)) for dose in content["doses"]
+        ]
+        return Tuning(doses, content["chosen"])
+    except (OSError, ValueError, LookupError, TypeError):
         raise DataError(
             f"ablate.tuned must be the folder of a tuning that finished; got {folder!r}, which has no readable {RESULT}. "
             "Make one with `python -m pipeline.ablate --tune`."
         ) from None
-    numbers = ("accuracies", "train_accuracies", "scores")
-    doses = [Dose(dose["arm"], dose["override"], *(tuple(dose[name]) for name in numbers)) for dose in content["doses"]]
-    return Tuning(doses, content["chosen"])
 
 
 def arms(settings: Ablate, tuning: Tuning) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -21,9 +21,18 @@ def save(path: Path, network: Mapping[str, Any], state_dict: Mapping[str, Tensor
         network: Arguments of `build`, as plain numbers, strings and lists.
         state_dict: Weights of the network, its own or the best of its training.
         classes: Name of each output.
+
+    Raises:
+        DataError: The disk is full.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    torch.save({"network": dict(network), "state_dict": weights, "classes": list(classes)}, path)
+    try:
+        torch.save({"network": dict(network), "state_dict": weights, "classes": list(classes)}, path)
+    except RuntimeError as error:  # which does not tell why the file could not be written
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} must be written whole; torch could not: {reason}. Free some space, and train again."
+        ) from None
 
 
 def read(path: Path, build: Callable[..., Network]) -> tuple[Network, list[str]]:
@@ -35,18 +44,39 @@ def read(path: Path, build: Callable[..., Network]) -> tuple[Network, list[str]]
     """
     if not path.is_file():
         raise DataError(f"a model must be a file; got {str(path)!r}. Train one first: python -m pipeline.train")
-    if not is_zipfile(path):  # torch.load would also take older formats, which save never wrote
-        raise _refusal(path, "it is cut short or of another format")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_content(path)
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
         network = build(**content["network"])
         network.load_state_dict(content["state_dict"])
         classes = [str(name) for name in content["classes"]]
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise _refusal(path, str(error).splitlines()[0]) from error
     return network.eval(), classes
+
+
+def load_content(path: Path) -> Any:
+    """The content of a file that torch saved: tensors, numbers, texts, lists and mappings, and never code.
+
+    Raises:
+        ValueError: The file is damaged, of another format, or holds something else; the message is a clause.
+    """
+    try:
+        with ZipFile(
+            path
+        ) as file:  # torch compares no checksums, and also takes older formats, which it no longer writes
+            damaged = file.testzip()
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except UnpicklingError:  # its message advises to run the code
+        raise ValueError("it holds something else than tensors, numbers and texts, which would run code") from None
+    except Exception:  # of noise, torch and zipfile raise nearly anything
+        raise ValueError("it is cut short or of another format") from None
+    if damaged:
+        raise ValueError(f"its part {damaged} does not fit its checksum")
+    return content
 
 
 def _refusal(path: Path, reason: str) -> DataError:

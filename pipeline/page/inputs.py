@@ -1,6 +1,5 @@
 """Reads the outputs of the earlier stages for the report, and checks that they belong together."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,14 +9,14 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.evaluation import EvaluationRecord
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.artefacts.source import LEFT_OUT
 from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
-from pipeline.metrics import history
 from pipeline.stage.inputs import check_input
-from pipeline.storage.tables import harmless
+from pipeline.storage.checksums import read_bytes
+from pipeline.storage.tables import harmless, read_csv
 
 TRAINING_KEY, EVALUATION_KEY, DIAGNOSIS_KEY = "report.training", "report.evaluation", "report.diagnosis"
 
@@ -123,7 +122,7 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
     run = RunRecord.read(training, TRAINING_KEY)
     check_input(run, "prepare", prepared, TRAINING_KEY)
     check_input(run, "augment", augmented, TRAINING_KEY)
-    rows = history.read_csv(training / "history.csv")
+    rows = read_rows(training)
     best = next(row for row in rows if row["epoch"] == run.best_epoch)
     measured = EvaluationRecord.read(evaluation, EVALUATION_KEY)
     if any(value != best[key] for key, value in measured.kept_epoch.items()):
@@ -150,11 +149,11 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
         run=run, rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
         augmentation=AugmentRecord.read(augmented), evaluation=measured,
         matrix=_matrix(evaluation / "confusion.csv", list(named)),
-        per_class=[_class_scores(row, named) for row in _rows(evaluation / "per_class.csv")], diagnosis=verdict,
-        weights=[_layer_weights(row) for row in _rows(training / "weights.csv")],
+        per_class=[_class_scores(row, named) for row in read_csv(evaluation / "per_class.csv")], diagnosis=verdict,
+        weights=[_layer_weights(row) for row in read_csv(training / "weights.csv")],
         lr_range=_lr_range(training / "lr_range.csv") if run.config["optimizer"]["lr"] == "auto" else [],
-        problems=problems(_rows(prepared / "issues.csv")),
-        pictures={name: file.read_bytes() for name, file in files.items()},
+        problems=problems(read_csv(prepared / "issues.csv")),
+        pictures={name: read_bytes(file) for name, file in files.items()},
     )  # fmt: skip
 
 
@@ -176,7 +175,7 @@ def problems(rows: Iterable[Mapping[str, str]]) -> list[Problem]:
 
 
 def _matrix(path: Path, classes: list[str]) -> list[list[int]]:
-    counts = Counter((row["actual"], row["predicted"]) for row in _rows(path))
+    counts = Counter((row["actual"], row["predicted"]) for row in read_csv(path))
     return [[counts[actual, predicted] for predicted in classes] for actual in classes]
 
 
@@ -194,9 +193,4 @@ def _layer_weights(row: Mapping[str, str]) -> LayerWeights:
 
 
 def _lr_range(path: Path) -> list[dict[str, float]]:
-    return [{key: float(text) for key, text in row.items()} for row in _rows(path)]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return [{key: float(text) for key, text in row.items()} for row in read_csv(path)]

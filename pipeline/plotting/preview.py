@@ -11,6 +11,7 @@ from pipeline.plotting.captions import as_written, caption
 from pipeline.plotting.style import INK, MUTED, as_png
 from pipeline.plotting.thumbnails import thumbnails
 from pipeline.seeds import derive_seed
+from pipeline.storage.arrays import read_array
 
 Images = NDArray[np.uint8]
 Augment = Callable[[Images, NDArray[np.int64], int], Images]
@@ -30,16 +31,16 @@ def preview(prepared: Path, augmented: Path, augment: Augment, classes: list[str
         classes: Names of the classes in the order of the labels.
         record: Record of the augment stage.
     """
-    labels, first = np.unique(np.load(prepared / "train/labels.npy", mmap_mode="r"), return_index=True)
+    labels, first = np.unique(read_array(prepared / "train/labels.npy"), return_index=True)
     labels, shown = labels[:ROWS], first[:ROWS]
     names = [caption(classes[label], 14) for label in labels]
-    originals = np.load(prepared / "train/images.npy", mmap_mode="r")[shown]
+    originals = read_array(prepared / "train/images.npy")[shown]
     augmentation = f"{record.name} at strength {record.strength:g}"
     limited = f"\n{len(shown)} of {len(classes)} classes" if len(first) > len(shown) else ""
     if not record.transforms:
         return _draw(originals[None], [""], names, f"No augmentation: training sees these originals alone.{limited}")
     if record.mode == "materialized":
-        versions = np.load(augmented / "images.npy", mmap_mode="r")[:COLUMNS, shown]
+        versions = read_array(augmented / "images.npy")[:COLUMNS, shown]
         columns = [f"copy {number + 1}" for number in range(len(versions))]
         title = f"{augmentation}: {record.copies} of each image, and the original"
     else:

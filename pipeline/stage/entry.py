@@ -17,10 +17,10 @@ from typing import Any
 
 from pipeline.config import composition, validation
 from pipeline.config.schema import Config
-from pipeline.stage import lineage, signals
+from pipeline.stage import drafts, lineage, signals
 from pipeline.stage.job import Job
 from pipeline.stage.signals import messages
-from pipeline.storage import atomic, lock
+from pipeline.storage import atomic, checksums, lock
 
 Main = Callable[[Job], Callable[[], None] | None]
 """Fills `job.out`; may return what is left to do once the output is in its place."""
@@ -37,6 +37,7 @@ def run(stage: str, main: Main, multirun: Multirun) -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     signals.listen()
     with messages():
+        drafts.sweep()
         flags = {argument.partition("=")[0] for argument in sys.argv}
         if "--config" in flags:
             _run_from_file(stage, main, sys.argv[1:])
@@ -61,7 +62,7 @@ def _run_from_file(stage: str, main: Main, arguments: list[str]) -> None:
         name = lineage.expected_fingerprint(stage, config)
         if lineage.recorded_fingerprint(options.out) != name:
             locate = partial(lineage.locate, config=config)
-            _deliver(main, options.out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate))
+            _deliver(stage, main, options.out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate))
 
 
 def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
@@ -72,7 +73,11 @@ def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
     if stage == "fetch" and lineage.recorded_fingerprint(out) == name and lineage.is_whole(out):
         print("fetch: nothing has changed")
         return
-    _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, folders.__getitem__))
+
+    def locate(name: str) -> Path:
+        return lineage.whole(name, folders[name])
+
+    _deliver(stage, main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate))
 
 
 def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
@@ -83,6 +88,9 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
     mine = [argument for argument in arguments if not argument.startswith("-")]
     overrides = composition.hydra_overrides(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", mine)
     num_from_file = len(overrides) - len(mine)
+
+    if not flags:
+        Path("outputs", stage).mkdir(parents=True, exist_ok=True)  # where that fails, Hydra would show its own frames
 
     def task(composed: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
@@ -113,16 +121,18 @@ def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], 
     if name and lineage.recorded_fingerprint(out) == name:
         return  # a sweep was killed between the end of this job and its record
     locate = partial(lineage.locate, config=config)
-    _deliver(main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides))
+    _deliver(stage, main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides))
     print(f"written to {os.path.relpath(out)}")
 
 
-def _deliver(main: Main, out: Path, make_job: Callable[[Path], Job]) -> None:
+def _deliver(stage: str, main: Main, out: Path, make_job: Callable[[Path], Job]) -> None:
     with atomic.folder(out) as scratch:
         job = make_job(scratch)
         afterwards = main(job)
         if job.fingerprint:
             (scratch / lineage.FINGERPRINT).write_text(job.fingerprint + "\n")
+        if stage != "fetch":  # its own record has the checksums of its files
+            checksums.seal(scratch)
         if signals.received:  # it came where Python drops exceptions, such as in a library's callback
             raise KeyboardInterrupt
     if afterwards is not None:

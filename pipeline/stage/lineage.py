@@ -4,7 +4,6 @@
 which stages run. A stage that is run by hand reads it here, so that it never works on data of another configuration.
 """
 
-import json
 import operator
 import os
 import shutil
@@ -12,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, reduce
 from importlib.metadata import version
@@ -30,16 +30,10 @@ from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Data, Folder
 from pipeline.errors import DataError, UserError
-from pipeline.storage import atomic
+from pipeline.storage import atomic, checksums
 from pipeline.storage.digests import digest, sha256
+from pipeline.storage.places import CACHE, PROJECT, ROOT
 
-PROJECT = Path(__file__).resolve().parents[2]
-"""Folder of `dvc.yaml`: this checkout, or the copy of it in which `dvc exp run --temp` runs."""
-
-ROOT = Path(os.environ.get("DVC_ROOT") or PROJECT)
-"""The user's own checkout, even while DVC runs an experiment in a copy of it."""
-
-CACHE = ROOT / "build" / "cache"
 CACHE_GIGABYTES = 20
 
 _RECORDS = (SourceRecord, DatasetRecord, AugmentRecord, RunRecord, EvaluationRecord, DiagnosisRecord)
@@ -88,11 +82,26 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
 
 
 def recorded_fingerprint(folder: Path) -> str | None:
-    """The fingerprint that `folder` was made with. None for a folder without the whole output of a stage."""
-    try:
-        return (folder / FINGERPRINT).read_text().strip()
-    except OSError:
-        return None
+    """The fingerprint that `folder` was made with. None for a folder without the whole output of a stage.
+
+    Raises:
+        DamagedError: The file with the fingerprint has changed since it was written.
+    """
+    return checksums.read_text(folder / FINGERPRINT).strip() if (folder / FINGERPRINT).exists() else None
+
+
+def whole(stage: str, folder: Path) -> Path:
+    """The folder of a finished stage, whose files can be checked when they are read.
+
+    Raises:
+        DamagedError: The raw files are not as they were fetched, or the folder lacks the checksums of its files.
+    """
+    if stage == "fetch":
+        for name, expected in SourceRecord.read(folder).files.items():
+            checksums.check_file(folder, folder / name, expected)
+    elif recorded_fingerprint(folder) is not None:
+        checksums.require(folder)
+    return folder
 
 
 def content(stage: str, folder: Path) -> str:
@@ -101,13 +110,14 @@ def content(stage: str, folder: Path) -> str:
     Later stages depend on this one, so that an edit which leaves the images as they were trains nothing again.
 
     Raises:
-        DataError: The folder holds no output of the stage.
+        DataError: The folder holds no output of the stage, or a damaged one.
     """
     if stage == "fetch":
         return hash_folder(folder)
+    checksums.check(whole(stage, folder) / RECORDS[stage])
     try:
         return hash_file(folder / RECORDS[stage])[:16]
-    except OSError:
+    except FileNotFoundError:
         message = f"{str(folder)!r} must hold the output of {stage}; found none. Run `dvc repro {stage}`."
         raise DataError(message) from None
 
@@ -133,12 +143,13 @@ def locate(stage: str, config: Config) -> Path:
                 f"{dvc_folder(stage)} must hold a finished {what}; found none. Run `dvc repro`, or name another folder "
                 f"with {key}=…."
             )
-        return dvc_folder(stage)
+        return whole(stage, dvc_folder(stage))
     expected = expected_fingerprint(stage, config)
     for folder in (dvc_folder(stage), CACHE / f"{stage}-{expected}"):
         if recorded_fingerprint(folder) == expected:
-            os.utime(folder)
-            return folder
+            with suppress(OSError):  # of a project that is read-only
+                os.utime(folder)
+            return whole(stage, folder)
     _make(stage, config, folder)
     return folder
 
@@ -157,20 +168,10 @@ def pinned(data: Folder) -> str | None:
 
 def is_whole(folder: Path) -> bool:
     """Whether the files in `folder` are still as `fetch` wrote them. Only files with a new size or time are read again."""
-    seen = CACHE / "fetch" / "seen.json"
     try:
-        files = SourceRecord.read(folder).files
-        known = json.loads(seen.read_text()) if seen.exists() else {}
-        now = {}
-        for name, expected in files.items():
-            stamp = [expected, (folder / name).stat().st_size, (folder / name).stat().st_mtime_ns]
-            if known.get(name) != stamp and sha256(folder / name) != expected:
-                return False
-            now[name] = stamp
-    except (OSError, ValueError):
+        return checksums.are_whole(folder, SourceRecord.read(folder).files)
+    except DataError:
         return False
-    atomic.write_text(seen, json.dumps(now))
-    return True
 
 
 @cache

@@ -1,15 +1,20 @@
 """Ends a process: turns signals into `KeyboardInterrupt`, errors into messages, and both into an exit code."""
 
+import errno
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import UserError
 from pipeline.storage import atomic
 from pipeline.terminal import printable
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Error numbers of a file that this user may not read or write, and of a read-only disk."""
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that ask a process to stop. SIGHUP comes when a terminal is closed or a connection ends."""
@@ -49,7 +54,7 @@ def messages() -> Iterator[None]:
         print("stopped; nothing half-written was kept", file=sys.stderr)
         sys.exit(128 + received[-1] if received else 130)
     except (UserError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in atomic.NO_ROOM:
+        if sentence(error) is None:
             raise
         show(error)
         sys.exit(1)
@@ -57,11 +62,25 @@ def messages() -> Iterator[None]:
 
 def show(error: Exception) -> None:
     """Print an error: as its message if a user can mend it, else with its traceback."""
-    if isinstance(error, UserError):
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-    elif isinstance(error, OSError) and error.errno in atomic.NO_ROOM:
-        place = error.filename or "the disk"
-        free = "Free some, or lower augment.copies or prepare.limit."
-        print(f"error: {place} must have room for the stage's output; {error.strerror}. {free}", file=sys.stderr)
-    else:
+    message = sentence(error)
+    if message is None:
         traceback.print_exception(error, file=sys.stderr)
+    else:
+        print(f"error: {printable(message)}", file=sys.stderr)
+
+
+def sentence(error: Exception) -> str | None:
+    """The message of an error that a user can mend; None for others."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in atomic.NO_ROOM:
+        free = "Free some, or lower augment.copies or prepare.limit."
+        return f"{error.filename or 'the disk'} must have room for the stage's output; {error.strerror}. {free}"
+    if isinstance(error, OSError) and error.errno in FORBIDDEN and isinstance(error.filename, str | Path):
+        path = Path(error.filename).absolute()
+        place = next(folder for folder in (path, *path.parents) if folder.is_dir())
+        open_it = f"Give yourself the right to it (`chmod -R u+rwX {place}`)"
+        if error.errno == errno.EROFS:
+            open_it = "Its disk is read-only: mount it for writing, or copy the project to another disk"
+        return f"{path} must be open to you; {error.strerror}. {open_it}."
+    return None

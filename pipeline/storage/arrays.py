@@ -1,4 +1,4 @@
-"""Writes arrays to disk piece by piece."""
+"""Writes arrays to disk piece by piece, and reads them."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.storage import checksums
 from pipeline.storage.atomic import NO_ROOM, room_for
+
+
+def read_array(path: Path, *, mapped: bool = True) -> NDArray[Any]:
+    """Read a `.npy` file, as a memory map or into memory.
+
+    Raises:
+        DamagedError: The file has changed since its folder was sealed, is cut short, or holds pickled objects.
+    """
+    with checksums.reading(path):
+        array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        return array
 
 
 def write_array(path: Path, dtype: str, shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:

@@ -3,12 +3,15 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError
+
+_PATIENCE_SECONDS = 0.1
+"""Longer than `sweep` holds a lock."""
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def held(path: Path, *, wait: bool = False) -> Iterator[None]:
     holder = path.with_name(f".{path.name}.holder")
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE_SECONDS)
     except Timeout:
         if not wait:
             name, remedy = _process(holder)
@@ -39,6 +42,16 @@ def held(path: Path, *, wait: bool = False) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes noted in `folder` about locks that they held."""
+    for holder in folder.glob(".*.holder"):
+        lock = FileLock(holder.with_suffix(".lock"))
+        with suppress(Timeout, OSError):  # held, or of another user
+            lock.acquire(timeout=0)
+            holder.unlink(missing_ok=True)
+            lock.release()
 
 
 def _process(holder: Path) -> tuple[str, str]:

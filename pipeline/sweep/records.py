@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artefacts.job import FINISHED, JobRecord
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.errors import DataError
 from pipeline.metrics import history
-from pipeline.storage import atomic
+from pipeline.storage import atomic, checksums
 
 _REQUEST, _JOBS = "sweep.json", "jobs.json"
 
@@ -50,14 +50,14 @@ def read_request(folder: Path, stage: str) -> list[str]:
     """
     try:
         request = json.loads((folder / ".source" / _REQUEST).read_text())
-    except (OSError, ValueError):
-        request = {"stage": None}
-    if request["stage"] != stage:
+        known, overrides = request["stage"], [str(override) for override in request["overrides"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        known, overrides = None, []
+    if known != stage:
         raise DataError(
             f"--resume must name the folder of a sweep of {stage}; got {str(folder)!r}. "
             f"`ls multirun/{stage}` lists those there are."
         )
-    overrides: list[str] = request["overrides"]
     return overrides
 
 
@@ -72,9 +72,16 @@ def write_jobs(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
 
 
 def read_jobs(folder: Path) -> list[tuple[str, ...]]:
-    """The overrides of each job; none where nobody has asked for one yet."""
+    """The overrides of each job; none where nobody has asked for one yet.
+
+    Raises:
+        DamagedError: Their list cannot be read.
+    """
     path = folder / ".source" / _JOBS
-    return [tuple(job) for job in json.loads(path.read_text())] if path.exists() else []
+    if not path.exists():
+        return []
+    with checksums.reading(path):
+        return [tuple(map(str, job)) for job in json.loads(path.read_text())]
 
 
 def record(out: Path) -> JobRecord | None:
@@ -110,7 +117,7 @@ def result(out: Path) -> JobResult:
     """The result of the job in this folder."""
     job, best = JobRecord.read(out), None
     if job.status == FINISHED:
-        best = history.read_csv(out / "history.csv")[RunRecord.read(out).best_epoch - 1]
+        best = read_rows(out)[RunRecord.read(out).best_epoch - 1]
     return JobResult(int(out.name), out, job.overrides, job.status, job.error, job.seconds, best)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import history
-from pipeline.storage import processes
+from pipeline.storage import checksums, processes
 from pipeline.sweep import pruning
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def open_study(folder: Path, monitor: str) -> "Study":
 
     Raises:
         ConfigError: Optuna is not installed.
+        DataError: The journal is damaged.
     """
     try:
         import optuna
@@ -62,9 +63,17 @@ def open_study(folder: Path, monitor: str) -> "Study":
     from optuna.study import StudyDirection
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / _JOURNAL)))
     direction = StudyDirection.MAXIMIZE if history.higher_is_better(monitor) else StudyDirection.MINIMIZE
-    return optuna.create_study(storage=storage, study_name="sweep", direction=direction, load_if_exists=True)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(folder / _JOURNAL)))
+        return optuna.create_study(storage=storage, study_name="sweep", direction=direction, load_if_exists=True)
+    except OSError:
+        raise
+    except Exception as error:  # of noise, Optuna raises nearly anything
+        raise DataError(
+            f"{folder / _JOURNAL} must be the journal of a study; it cannot be read: {checksums.reason_of(error)}. What was "
+            "learned is lost with it: start the sweep again without --resume."
+        ) from None
 
 
 def is_study(folder: Path) -> bool:

@@ -4,9 +4,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.config.schema import Tracking
-from pipeline.metrics.history import read_csv
 from pipeline.stage.job import Job
 from pipeline.tracking.live import describe, find_run, metrics_of, open_run, send
 from pipeline.tracking.store import Store, connect
@@ -27,7 +26,7 @@ def publish(store: Store, run_id: str, folder: Path, *, with_model: bool = True)
 
     from pipeline.plotting import figures
 
-    record, rows = RunRecord.read(folder), read_csv(folder / "history.csv")
+    record, rows = RunRecord.read(folder), read_rows(folder)
     timed = zip(rows, record.times_ms, strict=True)
     metrics = [metric for row, time_ms in timed for metric in metrics_of(row, time_ms)]
     once = {"best_epoch": record.best_epoch, "num_parameters": record.num_parameters}

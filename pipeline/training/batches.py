@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipeline.errors import ConfigError
 from pipeline.model.inference import measuring_batch_size
 from pipeline.seeds import derive_seed
+from pipeline.storage.arrays import read_array
 from pipeline.training import balance
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -161,7 +162,7 @@ class ImageBatches(pl.LightningDataModule):
         self.val = MeasuredImages(*_split(prepared, "val"))
         self.probe_indices = probe_indices(len(labels), len(self.val.labels), derive_seed(seed, "probe"))
         self.probe = MeasuredImages(images, labels, chosen=self.probe_indices)
-        copies = np.load(augmented / "images.npy", mmap_mode="r")
+        copies = read_array(augmented / "images.npy")
         self.train = TrainingImages(images, labels, copies, derive_seed(seed, "versions"), augment)
         self.batch_size, self.seed, self.loader_workers, self.balanced = batch_size, seed, loader_workers, balanced
         self.first_epoch = 0
@@ -221,5 +222,4 @@ def probe_indices(num_train: int, num_val: int, seed: int) -> np.ndarray:
 
 
 def _split(prepared: Path, name: str) -> tuple[Any, np.ndarray]:
-    images = np.load(prepared / name / "images.npy", mmap_mode="r")
-    return images, np.load(prepared / name / "labels.npy")
+    return read_array(prepared / name / "images.npy"), read_array(prepared / name / "labels.npy", mapped=False)

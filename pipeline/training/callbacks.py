@@ -1,16 +1,13 @@
-"""Callbacks of Lightning: the history, the seeds of each epoch, early stopping, and checkpoints."""
+"""Callbacks of Lightning: the history, the seeds of each epoch, early stopping, and averages of weights."""
 
-import io
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
-from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.callbacks import WeightAveraging
 
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
@@ -22,17 +19,6 @@ from pipeline.training.module import TrainingModule
 Row = dict[str, float]
 OnRow = Callable[[Row, int], None]
 """Takes a row of the history and the Unix time in milliseconds at which its epoch ended."""
-
-LAST, BEST = "last.ckpt", "best.ckpt"
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, on the disk where they belong, and flushed to it."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        atomic.write_bytes(Path(path), buffer.getvalue())
 
 
 class History(pl.Callback):
@@ -95,17 +81,6 @@ class EpochSeeds(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         torch.manual_seed(derive_seed(self.seed, f"epoch {trainer.current_epoch} of process {trainer.global_rank}"))
-
-
-def checkpointing(folder: Path, monitor: str) -> list[ModelCheckpoint]:
-    """Keeps `best.ckpt`, the best epoch by `monitor`, and `last.ckpt`, from which a killed run goes on.
-
-    Two callbacks, as `save_last` of one writes only in epochs that are also the best so far.
-    """
-    mode = "max" if history.higher_is_better(monitor) else "min"
-    every_epoch = partial(ModelCheckpoint, folder, enable_version_counter=False, save_on_train_epoch_end=True)
-    best = every_epoch(BEST.removesuffix(".ckpt"), monitor, mode=mode)
-    return [best, every_epoch(LAST.removesuffix(".ckpt"))]
 
 
 class EarlyStoppingCallback(pl.Callback):

@@ -18,7 +18,7 @@ from torch import distributed
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
-from pipeline.training import callbacks, parallel
+from pipeline.training import callbacks, checkpoints, parallel
 from pipeline.training.batches import ImageBatches
 from pipeline.training.module import TrainingModule
 
@@ -67,7 +67,7 @@ def train_epochs(
     recorder = callbacks.History(folder / "history.csv", on_row, _print_row(max_epochs))
     averaging = [callbacks.Average(ema_decay)] if ema_decay else []
     bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() and parallel.rank() == 0 else []
-    last = _load(folder / callbacks.LAST)
+    last = _load(folder / checkpoints.LAST)
     if last is None or rule.stops_after(last["callbacks"]["History"]["rows"]) is None:
         if last is not None and parallel.rank() == 0:
             print(f"going on after epoch {last['epoch'] + 1} of an interrupted training in {folder}")
@@ -87,10 +87,10 @@ def train_epochs(
                     *([parallel.KeepSignalHandler()] if distributed.is_initialized() else []),
                     *bar,
                     *extra_callbacks,
-                    *callbacks.checkpointing(folder, rule.monitor),
+                    *checkpoints.saving(folder, rule.monitor),
                 ],
                 gradient_clip_val=gradient_clip_norm,
-                plugins=[callbacks.AtomicCheckpoints()],
+                plugins=[checkpoints.AtomicCheckpoints()],
                 logger=False,
                 enable_progress_bar=bool(bar),
                 enable_model_summary=False,
@@ -99,13 +99,13 @@ def train_epochs(
                 default_root_dir=folder,
             )
             try:
-                trainer.fit(module, batches, ckpt_path=None if last is None else str(folder / callbacks.LAST))
+                trainer.fit(module, batches, ckpt_path=None if last is None else str(folder / checkpoints.LAST))
             except SystemExit:  # Lightning turns a signal into it
                 raise KeyboardInterrupt from None
             except TrainingError as error:
                 raise TrainingError(f"{error} {_remedy(module, folder)}") from None
-        last = _load(folder / callbacks.LAST)
-    kept = _load(folder / callbacks.BEST) if rule.restore_best else last
+        last = _load(folder / checkpoints.LAST)
+    kept = _load(folder / checkpoints.BEST) if rule.restore_best else last
     if last is None or kept is None:
         raise TrainingError(f"{folder} must hold the best weights after training; found none. Train again.")
     state = last["callbacks"]["History"]
@@ -150,19 +150,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _load(path: Path) -> Any:
-    """A checkpoint, read without running code; None where there is none. A damaged one is an error, not a fresh start."""
+    """A checkpoint; None where there is none. One that is damaged after `checkpoints.repair` is an error, not a fresh start."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        return checkpoints.load(path)
+    except ValueError as error:
         raise TrainingError(
-            f"{path} must be a whole checkpoint; {type(error).__name__} while reading it. "
-            f"Delete {path.parent} to train from the start."
+            f"{path} must be a whole checkpoint; {error}. `rm -r {path.parent}`, and the training starts afresh."
         ) from None
 
 
 def _remedy(module: TrainingModule, folder: Path) -> str:
-    best = _load(folder / callbacks.BEST)
-    kept = f"The weights of epoch {best['epoch'] + 1} are in {folder / callbacks.BEST}. " if best else ""
+    best = _load(folder / checkpoints.BEST)
+    kept = f"The weights of epoch {best['epoch'] + 1} are in {folder / checkpoints.BEST}. " if best else ""
     return f"{kept}Lower optimizer.lr (it is {module.lr:g}) or the penalties."
 
 

@@ -19,8 +19,8 @@ from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
 from pipeline.seeds import derive_seed
 from pipeline.stage import lineage
-from pipeline.storage import atomic, tables
-from pipeline.training import lr_range, mixing, processes
+from pipeline.storage import atomic, checksums, tables
+from pipeline.training import checkpoints, lr_range, mixing, processes
 from pipeline.training.balance import balanced_weights
 from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.callbacks import OnRow
@@ -51,6 +51,7 @@ def train(prepared: Path, augmented: Path, working: Path, out: Path, config: Con
         TrainingError: A loss was not finite, or another process of the training ended.
     """
     with processes.leading(config.train.devices, config.train.accelerator, FOLLOWER) as group:
+        checkpoints.repair(working)
         description, network, batches = _build(prepared, augmented, config)
         if not (working / SignalsRecord.FILE).exists():
             measure_signals(network, batches, description["num_classes"], config.seed).write(working)
@@ -136,7 +137,8 @@ def _lr_from_range_test(network: model.Network, batches: ImageBatches, config: C
             seed=derive_seed(config.seed, "learning rate range"),
         )
         atomic.write_text(working / LR_RANGE, tables.to_csv(lr_range.Step._fields, steps))
-    steps = lr_range.read_csv(working / LR_RANGE)
+    with checksums.reading(working / LR_RANGE):
+        steps = lr_range.read_csv(working / LR_RANGE)
     lr = lr_range.suggestion(steps)
     print(f"optimizer.lr=auto: {lr:g}, from a range test of {len(steps)} steps")
     return lr
