@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.config.schema_data import Folder
-from pipeline.errors import DataError
+from pipeline.config.secrets import masked, resolved, without_secrets
+from pipeline.errors import ConfigError, DataError
 from pipeline.source.archives import BoundedTarInfo, TarTree, ZipTree
 from pipeline.source.buckets import Bucket
 from pipeline.source.download import Patience, download
@@ -22,8 +23,18 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".ta
 
 
 def asked(data: Folder) -> str:
-    """Digest of the keys that the configuration asks for the source with."""
-    return digest(data.model_dump())
+    """Digest of the keys that the configuration asks for the source with; a new token or password leaves it as it was."""
+    return digest(without_secrets(data.model_dump()))
+
+
+def connecting(data: Folder) -> Folder:
+    """The section with the environment's values in its addresses and options; never written anywhere.
+
+    Raises:
+        ConfigError: A variable that it asks for is not set.
+    """
+    keys = {"source", "storage_options"}
+    return data.model_copy(update=resolved(data.model_dump(include=keys)))
 
 
 def max_bytes(data: Folder) -> int:
@@ -36,6 +47,10 @@ def version(data: Folder, root: Path) -> str | None:
 
     The file at an http address is assumed never to change.
     """
+    try:
+        data = connecting(data)
+    except ConfigError:  # a variable that it asks for is not set
+        return None
     source = located(data.source, root)
     if _on_web(source):
         return ""
@@ -64,7 +79,9 @@ def local_copy(source: str, root: Path, cache: Path, max_bytes: int) -> str:
     try:
         download(source, target, Patience(), lambda now, total: None, max_bytes)
     except MirrorError as error:
-        raise DataError(f"data.source must be a file that can be downloaded; {source} cannot: {error}.") from error
+        raise DataError(
+            f"data.source must be a file that can be downloaded; {masked(source)} cannot: {masked(str(error))}."
+        ) from error
     return str(target)
 
 

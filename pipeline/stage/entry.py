@@ -106,9 +106,7 @@ def run_job(stage: str, main: Main) -> RunJob:
 
 
 def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
-    from omegaconf import OmegaConf
-
-    config = validation.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+    config = validation.validate(composition.plain(composed))
     name = lineage.expected_fingerprint(stage, config) if stage in lineage.UPSTREAM else ""
     if name and lineage.recorded_fingerprint(out) == name:
         return  # a sweep was killed between the end of this job and its record

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pipeline.config.secrets import masked
 from pipeline.errors import UserError
 from pipeline.storage import atomic
 
@@ -41,15 +42,13 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def messages() -> Iterator[None]:
-    """Show errors that a user can mend as their message alone, and end the process with their exit code."""
+    """Show errors that a user can mend as their message alone, others with their traceback, and end with an exit code."""
     try:
         yield
     except KeyboardInterrupt:
         print("stopped; nothing half-written was kept", file=sys.stderr)
         sys.exit(128 + received[-1] if received else 130)
-    except (UserError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in atomic.NO_ROOM:
-            raise
+    except Exception as error:  # Python itself would show an address with its password
         show(error)
         sys.exit(1)
 
@@ -57,10 +56,10 @@ def messages() -> Iterator[None]:
 def show(error: Exception) -> None:
     """Print an error: as its message if a user can mend it, else with its traceback."""
     if isinstance(error, UserError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
     elif isinstance(error, OSError) and error.errno in atomic.NO_ROOM:
         place = error.filename or "the disk"
         free = "Free some, or lower augment.copies or prepare.limit."
         print(f"error: {place} must have room for the stage's output; {error.strerror}. {free}", file=sys.stderr)
     else:
-        traceback.print_exception(error, file=sys.stderr)
+        print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)

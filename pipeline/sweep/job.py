@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.artefacts.job import FAILED, FINISHED, PRUNED, SKIPPED, STOPPED, JobRecord
+from pipeline.config.secrets import masked
 from pipeline.stage import signals
 from pipeline.stage.entry import RunJob
 from pipeline.storage import lock
@@ -90,7 +91,7 @@ class Task:
             ended, error = PRUNED, str(reason)
             print(f"pruned: {reason}")
         except Exception as failure:
-            ended, error = FAILED, f"{type(failure).__name__}: {failure}"
+            ended, error = FAILED, masked(f"{type(failure).__name__}: {failure}")
             signals.show(failure)
         except KeyboardInterrupt:
             ended, error = STOPPED, "a signal stopped it"
