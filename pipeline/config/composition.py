@@ -135,8 +135,8 @@ def _advice() -> str:
     if "DVC_EXP_NAME" not in os.environ:
         return place
     return (
-        f"{place} DVC has kept what -S wrote: take it out of params.yaml, or out of the queue with `dvc queue remove --failed`, "
-        "and then run `git gc --prune=now`."
+        f"{place} DVC has kept what -S wrote: take it out of params.yaml, or of the queue by `dvc queue remove --failed`, and "
+        "then run `git gc --prune=now`."
     )
 
 

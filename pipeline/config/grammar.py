@@ -103,7 +103,7 @@ def readable(override: str, is_sweep: bool = False) -> str:
 
 def _without_secrets(override: str) -> str:
     """The override with `${oc.env:…}` in the place of each secret, whose value this process's environment keeps."""
-    if secrets.masked(override) == override and "storage_options" not in override:
+    if secrets.masked(override) == override and not any(text in override for text in ("storage_options", secrets.MASK)):
         return override
     parsed, head = _parsed(override), override.partition("=")[0]
     if parsed.is_sweep_override():

@@ -88,7 +88,7 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
         from hydra.core.hydra_config import HydraConfig
 
         out = Path(HydraConfig.get().runtime.output_dir)
-        given = HydraConfig.get().overrides.task[num_from_file:]
+        given = overrides_of_job()[num_from_file:]
         try:
             with messages():
                 _run_job(stage, main, composed, tuple(override.removeprefix("++") for override in given), out)
@@ -98,6 +98,15 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
 
     sys.argv = [sys.argv[0], *flags, f"hydra.job.name={stage}", *overrides]
     hydra.main(version_base="1.3", config_path=str(lineage.PROJECT / "conf"), config_name="config")(task)()
+
+
+def overrides_of_job() -> list[str]:
+    """The overrides of the job that Hydra runs, as they were written; reading them one by one resolves `${oc.env:NAME}`."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    written: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+    return list(written)
 
 
 def run_job(stage: str, main: Main) -> RunJob:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from pipeline.artefacts.job import FAILED, FINISHED, PRUNED, SKIPPED, STOPPED, JobRecord
 from pipeline.config.secrets import masked
 from pipeline.stage import signals
-from pipeline.stage.entry import RunJob
+from pipeline.stage.entry import RunJob, overrides_of_job
 from pipeline.storage import lock
 from pipeline.sweep import pruning, records
 
@@ -54,7 +54,7 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
 
         out = Path(HydraConfig.get().runtime.output_dir)
-        given = [override for override in HydraConfig.get().overrides.task if override not in self.from_file]
+        given = [override for override in overrides_of_job() if override not in self.from_file]
         overrides = tuple(override.removeprefix("++") for override in given)
         os.environ.update(self.environment)
         with ExitStack() as stack:
