@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ from ruamel.yaml import YAML
 
 from pipeline.config import grammar, secrets
 from pipeline.config.composition import compose
+from pipeline.config.schema import Tracking
 from pipeline.config.secrets import check_values, masked, resolved, without_secrets
 from pipeline.config.validation import as_yaml
 from pipeline.errors import ConfigError
+from pipeline.tracking import store
 from tests.conftest import ROOT
 from tests.loopback import free_port
 
@@ -163,7 +166,7 @@ def test_typed_secrets_move_into_the_environment() -> None:
         grammar.typed("data.source='https://***@h/x'")
     del secrets.os.environ["GOODFIT_SECRET_2"]
     with pytest.raises(
-        ConfigError, match=r"GOODFIT_SECRET_2 must be set .* It stands for what was typed, which no file keeps"
+        ConfigError, match=r"GOODFIT_SECRET_2 must be set .* It stands for what an earlier command line had"
     ):
         resolved(config.data.storage_options)
 
@@ -194,3 +197,30 @@ def test_errors_of_requests_are_shown_without_the_query() -> None:
 
 def test_nothing_is_refused_in_the_projects_own_files() -> None:
     check_values(YAML(typ="safe").load((ROOT / "params.yaml").read_text()), "params.yaml")
+
+
+def test_null_in_params_yaml_leaves_the_source_that_conf_names(tmp_path: Path) -> None:
+    shutil.copytree(CONF, tmp_path / "conf")
+    option = tmp_path / "conf" / "data" / "folder.yaml"
+    option.write_text(option.read_text().replace("source: null", "source: https://h/x.zip?token=${oc.env:TOKEN}", 1))
+    params = tmp_path / "params.yaml"
+    params.write_text("data: {name: folder, source: null}\n")
+    assert compose(tmp_path / "conf", params, []).data.source == "https://h/x.zip?token=${oc.env:TOKEN}"
+    params.write_text("data: {name: folder, source: photos}\n")
+    assert compose(tmp_path / "conf", params, []).data.source == "photos"
+
+
+@pytest.mark.parametrize(
+    ("uri", "left", "signs_in"),
+    [
+        ("https://me:p%40ss@h:80/x", "https://h:80/x", ("me", "p@ss")),
+        ("http://h/", "http://h/", (None, None)),
+        ("postgresql://me:s3cret@h/db", "postgresql://me:s3cret@h/db", (None, None)),
+    ],
+)
+def test_user_and_password_of_a_server_go_into_the_variables_of_mlflow(uri: str, left: str, signs_in: Any) -> None:
+    secrets.os.environ["MLFLOW_TRACKING_URI"] = uri
+    assert store.signed_in(uri) == left and secrets.os.environ["MLFLOW_TRACKING_URI"] == left
+    assert tuple(map(secrets.os.environ.get, ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"))) == signs_in
+    settings = Tracking(enabled=True, uri=uri, experiment="e", tags={})
+    assert store.address(settings) == masked(uri)

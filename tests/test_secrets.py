@@ -81,6 +81,7 @@ def test_secrets_that_are_typed_work_in_a_sweep_and_are_in_no_record(ready: Path
     assert f"me:{PLANTED['proxypw']}" in proxy.credentials and f"me:{PLANTED['sourcepw']}" in proxy.credentials
     (sweep,) = ready.glob("multirun/train/[0-9]*")
     again = run("pipeline.train", "--resume", str(sweep), check=False, **of_proxy(proxy))
+    assert "GOODFIT_SECRET_1 must be set in the environment, as data.source=" in again.stderr
     one = run("pipeline.train", "seed=1", *typed, **of_proxy(proxy))
     by_hand = json.loads(next(ready.glob("outputs/train/*/run.json")).read_text())
     hidden = {f"images.invalid/photos.zip?token=${{oc.env:GOODFIT_SECRET_{number}}}&v=2" for number in range(1, 9)}

@@ -49,13 +49,14 @@ def _composed(conf: Path, params: Path, overrides: list[str]) -> tuple[dict[str,
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
             composed = hydra_compose("config", hydra_overrides(conf, params, overrides))
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"conf/ must compose with {params.name}; {' '.join(str(error).split())}") from None
-    return plain(composed), set(OmegaConf.missing_keys(composed))
+    return plain(composed), set(OmegaConf.missing_keys(_unresolved(composed)))
 
 
 def plain(composed: Any) -> dict[str, Any]:
@@ -67,6 +68,16 @@ def plain(composed: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    try:
+        return OmegaConf.to_container(_unresolved(composed), resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"conf/ must compose with params.yaml; {' '.join(str(error).split())}") from None
+
+
+def _unresolved(composed: Any) -> Any:
+    """What Hydra composed, with text in the place of the interpolations that `plain` leaves."""
+    from omegaconf import OmegaConf
+
     def kept(value: Any, path: str) -> Any:
         if isinstance(value, dict):
             return {key: kept(item, f"{path}.{key}".lstrip(".")) for key, item in value.items()}
@@ -74,11 +85,7 @@ def plain(composed: Any) -> dict[str, Any]:
             return [kept(item, path) for item in value]
         return secrets.unresolved(path, value) if isinstance(value, str) else value
 
-    try:
-        values: Any = OmegaConf.create(kept(OmegaConf.to_container(composed), ""))
-        return OmegaConf.to_container(values, resolve=True)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"conf/ must compose with params.yaml; {' '.join(str(error).split())}") from None
+    return OmegaConf.create(kept(OmegaConf.to_container(composed), ""))
 
 
 def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[str]:

@@ -86,7 +86,7 @@ def readable(override: str, is_sweep: bool = False) -> str:
     """
     for variable in re.findall(r"\$\{oc\.env:(\w+)\}", override):
         if variable not in os.environ:
-            raise ConfigError(f"{variable} must be set in the environment, as {override} asks for it; it is not.")
+            raise secrets.missing_variable(variable, f"{override} asks for it")
     problem = _problem(override)
     if problem is None:
         return override

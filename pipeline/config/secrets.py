@@ -146,6 +146,12 @@ def resolved(values: Any) -> Any:
     return _looked_up(values) if whole else _REFERENCE.sub(lambda match: str(_looked_up(match[0])), values)
 
 
+def missing_variable(name: str, reason: str) -> ConfigError:
+    """The error for a variable that the environment lacks; `reason` is a clause."""
+    kept = " It stands for what an earlier command line had, which no file keeps." if name.startswith(VARIABLE) else ""
+    return ConfigError(f"{name} must be set in the environment, as {reason}; it is not.{kept}")
+
+
 def _looked_up(reference: str) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -153,11 +159,7 @@ def _looked_up(reference: str) -> Any:
     try:
         return OmegaConf.create({"value": reference})["value"]
     except OmegaConfBaseException:
-        name = reference[9:-1]
-        why = "It stands for what was typed, which no file keeps. " if name.startswith(VARIABLE) else ""
-        raise ConfigError(
-            f"{name} must be set in the environment, as the configuration asks for {reference}; it is not. {why}Set it."
-        ) from None
+        raise missing_variable(reference[9:-1], f"the configuration asks for {reference}") from None
 
 
 def _replaced(text: str, put: Put) -> str:

@@ -145,7 +145,7 @@ class _Mirror:
 
     def _download(self, url: str, name: str, take: Callable[[Path], Taken]) -> Taken:
         """Download `url` and pass the file to `take`; a resumed download that leads to wrong bytes is repeated in full."""
-        packed = self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.partial"
+        packed = self.cache / f"{hashlib.sha256(masked(url).encode()).hexdigest()[:16]}.partial"
         task = self.progress.add_task(name, total=None)
         resumed = packed.exists()
         while True:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pipeline.config.schema_data import Folder
 from pipeline.config.secrets import masked, resolved, without_secrets
+from pipeline.config.section import refused
 from pipeline.errors import ConfigError, DataError
 from pipeline.source.archives import BoundedTarInfo, TarTree, ZipTree
 from pipeline.source.buckets import Bucket
@@ -31,10 +32,12 @@ def connecting(data: Folder) -> Folder:
     """The section with the environment's values in its addresses and options; never written anywhere.
 
     Raises:
-        ConfigError: A variable that it asks for is not set.
+        ConfigError: A variable that it asks for is not set, or is empty and the source.
     """
-    keys = {"source", "storage_options"}
-    return data.model_copy(update=resolved(data.model_dump(include=keys)))
+    values = resolved(data.model_dump(include={"source", "storage_options"}))
+    if not values["source"]:
+        raise refused("data.source", "the path or the address of your images", data.source)
+    return data.model_copy(update=values)
 
 
 def max_bytes(data: Folder) -> int:
@@ -48,14 +51,14 @@ def version(data: Folder, root: Path) -> str | None:
     The file at an http address is assumed never to change.
     """
     try:
-        data = connecting(data)
+        there = connecting(data)
     except ConfigError:  # a variable that it asks for is not set
         return None
-    source = located(data.source, root)
-    if _on_web(source):
-        return ""
+    source = located(there.source, root)
+    if _on_web(source):  # what the configuration writes out is part of `asked`
+        return "" if there.source == data.source else digest(masked(source))
     try:
-        with opened(source, data.storage_options, max_bytes(data), data.follow_links) as tree:
+        with opened(source, there.storage_options, max_bytes(data), data.follow_links) as tree:
             return digest(tree.listing.entries)
     except DataError:
         return None

@@ -43,7 +43,7 @@ def _uri(settings: Tracking) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.ROOT / 'mlflow.db'}"
 
 
-def _signed_in(uri: str) -> str:
+def signed_in(uri: str) -> str:
     """The address of a server without user and password, which MLflow's own variables take: it prints and stores addresses."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.password:
@@ -68,7 +68,7 @@ def connect(settings: Tracking) -> Store:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = _signed_in(_uri(settings))
+    uri = signed_in(_uri(settings))
     if not uri.startswith("sqlite:///"):
         return _open(uri, settings.experiment, None)
     database = Path(uri.removeprefix("sqlite:///"))
