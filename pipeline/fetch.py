@@ -13,14 +13,15 @@ from urllib.parse import urlsplit
 
 from pipeline.artefacts.source import SourceRecord
 from pipeline.config.schema_data import Folder, Published
+from pipeline.config.secrets import masked, resolved
 from pipeline.source import copies, shards
 from pipeline.source.detect import detect
 from pipeline.source.download import Patience
 from pipeline.source.files import Skipped
 from pipeline.source.label_tables import TableKeys
 from pipeline.source.left_out import check_left_out, check_links, summary, without_unread
-from pipeline.source.mirrors import fetch_files, shown
-from pipeline.source.user_source import asked, local_copy, max_bytes, opened
+from pipeline.source.mirrors import fetch_files
+from pipeline.source.user_source import asked, connecting, local_copy, max_bytes, opened
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from pipeline.storage import lock
@@ -38,7 +39,8 @@ def fetch_published(*, data: Published, out: Path, cache: Path, patience: Patien
     Raises:
         DataError: A file cannot be had anywhere, or the disk is full.
     """
-    key, places = ("data.mirrors", data.mirrors) if data.source is None else ("data.source", [data.source])
+    source = resolved(data.source)
+    key, places = ("data.mirrors", resolved(data.mirrors)) if source is None else ("data.source", [source])
     with lock.held(cache, wait=True):
         fetch_files(data.files, key, places, out, cache, patience)
     SourceRecord(
@@ -73,8 +75,9 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
     skipped: list[Skipped] = []
     parts = None
     with lock.held(cache, wait=True):
-        source = local_copy(data.source, root, cache, limit)
-        with opened(source, data.storage_options, limit, data.follow_links) as tree:
+        there = connecting(data)
+        source = local_copy(there.source, root, cache, limit)
+        with opened(source, there.storage_options, limit, data.follow_links) as tree:
             check_links(tree, data.max_left_out)
             layout = detect(tree, data.layout, table_keys(data))
             if layout.images:
@@ -95,14 +98,14 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
             else:
                 parts = copies.copy_parts(tree, layout, out, limit)
         shutil.rmtree(cache, ignore_errors=True)
-    print(f"{shown(data.source)}: {layout.title}")
+    print(f"{masked(data.source)}: {layout.title}")
     if skipped:
         print(f"left out; downloads/skipped.csv lists them:\n{summary(skipped)}")
     SourceRecord(
-        name=data.title or Path(urlsplit(data.source).path).name or "images",
+        name=data.title or Path(urlsplit(masked(data.source)).path).name or "images",
         layout="parquet" if layout.images else layout.kind, found=layout.title, asked=asked(data), parts=parts,
         columns=layout.columns or None, classes=data.classes or layout.classes, licence=data.licence,
-        source=shown(data.source), files=_hashes(out),
+        source=masked(data.source), files=_hashes(out),
     ).write(out)  # fmt: skip
 
 
@@ -119,7 +122,9 @@ def main(job: Job) -> None:
     if isinstance(data, Folder):
         if lineage.source_version(data) is None and lineage.pinned(data):
             shutil.copytree(lineage.dvc_folder("fetch"), job.out, dirs_exist_ok=True)
-            print(f"{shown(data.source)} is not to be had here: data/, which data.dvc pins, was made from it and stays")
+            print(
+                f"{masked(data.source)} is not to be had here: data/, which data.dvc pins, was made from it and stays"
+            )
             return
         fetch_own(data=data, out=job.out, cache=job.cache / "fetch" / asked(data), root=lineage.ROOT)
     elif isinstance(data, Published):

@@ -3,6 +3,7 @@
 import re
 import socket
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class WebServer:
         ignores_range: Always sends the whole file.
         status: Answered to everything, where not None.
         requests: Path and Range header of each request so far.
+        credentials: User and password of each request so far that had some, for the server or for a proxy.
     """
 
     url: str = ""
@@ -33,6 +35,7 @@ class WebServer:
     ignores_range: bool = False
     status: int | None = None
     requests: list[tuple[str, str | None]] = field(default_factory=list)
+    credentials: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -43,6 +46,9 @@ def web_server() -> Iterator[WebServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.requests.append((self.path[1:], self.headers["Range"]))
+            for name in ("Authorization", "Proxy-Authorization"):
+                if self.headers[name]:
+                    state.credentials.append(b64decode(self.headers[name].removeprefix("Basic ")).decode())
             if state.hangs_silently:
                 stopped.wait()
                 return

@@ -65,6 +65,18 @@ def test_wrong_options_for_a_bucket_are_told(monkeypatch: pytest.MonkeyPatch) ->
         pass
 
 
+def test_an_error_that_quotes_an_option_or_an_address_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def refuse(self: object, *arguments: Any, **options: Any) -> None:
+        raise ValueError("no account for s3cret at https://me:s3cret2@h?sig=s3cret3")
+
+    monkeypatch.setattr(MemoryFileSystem, "find", refuse)
+    shown = r"memory://\*\*\*@lab cannot: no account for \*\*\* at https://\*\*\*@h\?sig=\*\*\*\. Correct"
+    with pytest.raises(DataError, match=shown), opened("memory://me:s3cret4@lab", {"secret": "s3cret"}, 10**9):
+        pass
+
+
 def test_files_of_a_bucket_are_read_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.source.files import DamagedError, Entry, hidden, read
-from pipeline.source.user_source import opened
+from pipeline.source.user_source import asked, connecting, opened, version
+from tests.own_source import folder
 
 FILES = {"cats/1.png": b"one", "cats/two words.png": b"two", "größe/3.png": b"three"}
 
@@ -212,3 +213,23 @@ def test_name_that_is_no_text_does_no_harm(tmp_path: Path) -> None:
         pytest.skip("this file system takes no such names")
     with opened(str(source), {}, 10**10) as tree:
         assert sorted(read(tree, entry, 100) for entry in tree.listing.entries) == [b"four", b"one", b"three", b"two"]
+
+
+def test_a_variable_that_names_another_address_is_another_source_and_another_token_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder("${oc.env:PHOTOS}")
+    versions = []
+    for address in ("https://h/a.zip?token=1", "https://h/a.zip?token=2", "https://h/b.zip?token=2"):
+        monkeypatch.setenv("PHOTOS", address)
+        versions.append(version(data, tmp_path))
+    assert versions[0] == versions[1] != versions[2]
+    signed = [asked(folder(f"https://h/a.zip?token={token}")) for token in ("1", "2", "${oc.env:T}")]
+    assert len(set(signed)) == 1 and asked(folder("https://h/b.zip?token=1")) != signed[0]
+    monkeypatch.setenv("PHOTOS", "")
+    with pytest.raises(
+        ConfigError, match=r"data\.source must be the path or the address of your images; got '\$\{oc\.env:PHOTOS\}'"
+    ):
+        connecting(data)
+    monkeypatch.delenv("PHOTOS")
+    assert version(data, tmp_path) is None

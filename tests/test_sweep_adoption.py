@@ -122,3 +122,14 @@ def test_a_fold_is_not_adopted(tmp_path: Path) -> None:
     folds = ["prepare.folds=5", "prepare.fold=2", "prepare.test_fraction=0", "train.max_epochs=9"]
     command = adoption.command(CONF, tmp_path / "params.yaml", chosen(tmp_path / "params.yaml", folds))
     assert command == "dvc exp run -S ++train.max_epochs=9"
+
+
+def test_a_variable_of_params_yaml_is_still_one_once_a_winner_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOTOS_TOKEN", "s3cret")
+    file = tmp_path / "params.yaml"
+    file.write_text("data:\n  name: folder\n  source: https://h/x.zip?token=${oc.env:PHOTOS_TOKEN}  # mine\nseed: 1\n")
+    winner = compose(CONF, file, ["model.dropout=0.4"]).model_dump()
+    written = adoption.applied(CONF, file, winner)
+    assert "source: https://h/x.zip?token=${oc.env:PHOTOS_TOKEN}  # mine\n" in written and "0.4" in written

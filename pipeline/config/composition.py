@@ -2,11 +2,12 @@
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import secrets
+from pipeline.config.grammar import is_plain_key, plain_key, quote, typed
 from pipeline.config.schema import FREE_MAPS, Config
 from pipeline.config.section import missing, nearest
 from pipeline.config.validation import check_yaml, read_yaml, validate
@@ -18,12 +19,7 @@ LISTED = (
 )  # fmt: skip
 """Keys that `params.yaml` lists so that `dvc exp run -S` finds them: at their default they leave an experiment its value."""
 
-_KEY = re.compile(r"[A-Za-z_][\w/-]*")
 _NAMES = re.compile(r"[\w,-]+")
-_STRUCTURE = re.compile(
-    r"""['"\[{]|(choice|range|interval|glob|sort|shuffle|tag|extend_list|int|float|str|bool|json_str)\("""
-)
-"""Beginnings of values that are meant to be more than a text: quoted ones, lists, mappings and Hydra's functions."""
 
 
 def compose(conf: Path, params: Path, overrides: list[str]) -> Config:
@@ -58,10 +54,38 @@ def _composed(conf: Path, params: Path, overrides: list[str]) -> tuple[dict[str,
     try:
         with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
             composed = hydra_compose("config", hydra_overrides(conf, params, overrides))
-        container: Any = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"conf/ must compose with {params.name}; {' '.join(str(error).split())}") from None
-    return container, set(OmegaConf.missing_keys(composed))
+    return plain(composed), set(OmegaConf.missing_keys(_unresolved(composed)))
+
+
+def plain(composed: Any) -> dict[str, Any]:
+    """What Hydra composed as plain values. Interpolations are resolved, but for secrets and for what only connecting needs.
+
+    Raises:
+        ConfigError: An interpolation names what is not there.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(_unresolved(composed), resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"conf/ must compose with params.yaml; {' '.join(str(error).split())}") from None
+
+
+def _unresolved(composed: Any) -> Any:
+    """What Hydra composed, with text in the place of the interpolations that `plain` leaves."""
+    from omegaconf import OmegaConf
+
+    def kept(value: Any, path: str) -> Any:
+        if isinstance(value, dict):
+            return {key: kept(item, f"{path}.{key}".lstrip(".")) for key, item in value.items()}
+        if isinstance(value, list):
+            return [kept(item, path) for item in value]
+        return secrets.unresolved(path, value) if isinstance(value, str) else value
+
+    return OmegaConf.create(kept(OmegaConf.to_container(composed), ""))
 
 
 def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[str]:
@@ -73,19 +97,20 @@ def hydra_overrides(conf: Path, params: Path, command_line: list[str]) -> list[s
     names the nearest key.
 
     Raises:
-        ConfigError: `params.yaml` or the command line names an option that `conf/` does not have, or a group of
-            `params.yaml` has no `name`.
+        ConfigError: `params.yaml` or the command line names an option that `conf/` does not have, a group of `params.yaml` has
+            no `name`, or a file holds a secret.
     """
     for file in conf.rglob("*.yaml"):
-        check_yaml(file)
+        secrets.check_values(_sectioned(file.relative_to(conf), check_yaml(file)), f"conf/{file.relative_to(conf)}")
     groups = option_names(conf)
-    command_line = [readable(override) for override in command_line]
+    command_line = [typed(override) for override in command_line]
     chosen = dict(override.split("=", 1) for override in command_line if "=" in override)
     for group, value in chosen.items():
         own = group in groups and not group.startswith("hydra/")  # plug-ins bring further options of Hydra's groups
         for name in value.split(",") if own and _NAMES.fullmatch(value) else ():
             _check_option(group, name, groups[group], "on the command line")
     content = read_yaml(params)
+    secrets.check_values(content, params.name, _advice())
     dropped = {group for group in chosen if group in groups}
     if "experiment" in chosen:
         dropped |= _keys_set_by(conf, chosen["experiment"])
@@ -106,69 +131,20 @@ def option_names(conf: Path) -> dict[str, list[str]]:
     return {group: names for group, names in options.items() if names}
 
 
-def quote(value: Any) -> str:
-    """A value in Hydra's grammar, such that Hydra reads the same value back.
-
-    >>> print(quote("it's"), quote(None), quote([1e-4, "a,b"]))
-    'it\\'s' null [0.0001,'a,b']
-
-    Raises:
-        ConfigError: A mapping has a key that Hydra's grammar cannot express.
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_plain_key(key)}:{quote(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(quote(item) for item in value) + "]"
-    # `${…}` is text in params.yaml, as DVC reads it; OmegaConf wants it escaped, with the backslashes before it doubled.
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(value))
-    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
-    text = re.sub(r"(\\+)$", r"\1\1", text)
-    return f"'{text}'"
+def _sectioned(file: Path, content: Any) -> Any:
+    """The content of a file of `conf/` below the key of its group."""
+    return {file.parent.as_posix(): content} if file.parent.name and isinstance(content, dict) else content
 
 
-def readable(override: str, is_sweep: bool = False) -> str:
-    """An override of the command line as Hydra reads it: quoted where its value is a text that the grammar does not take.
-
-    In a sweep, commas part the values.
-
-    >>> readable("data.source=~/Fotos/müller#1"), readable("data.source=a=1,b", is_sweep=True), readable("seed=1,2")
-    ("data.source='~/Fotos/müller#1'", "data.source='a=1','b'", 'seed=1,2')
-
-    Raises:
-        ConfigError: It cannot be quoted, or asks for a variable that the environment does not have.
-    """
-    for variable in re.findall(r"\$\{oc\.env:(\w+)\}", override):
-        if variable not in os.environ:
-            raise ConfigError(f"{variable} must be set in the environment, as {override} asks for it; it is not.")
-    problem = _problem(override)
-    if problem is None:
-        return override
-    key, _, value = override.partition("=")
-    texts = value.split(",") if is_sweep else [value]
-    quoted = f"{key}={','.join(quote(text) for text in texts)}"
-    if value and not _STRUCTURE.match(value) and "${" not in value and _problem(quoted) is None:
-        return quoted
-    raise ConfigError(
-        f"{override} must be in Hydra's grammar: {problem}. A text with special signs stands in quotes: "
-        f"{shlex.quote(f'{key}={quote(value)}')}"
+def _advice() -> str:
+    """What a refusal of `params.yaml` says of `dvc exp run -S`: it stores what it sets before any stage runs."""
+    place = " Use conf/ for it beside `dvc exp run -S`, which writes the variable's value into params.yaml."
+    if "DVC_EXP_NAME" not in os.environ:
+        return place
+    return (
+        f"{place} DVC has kept what -S wrote: take it out of params.yaml, or of the queue by `dvc queue remove --failed`, and "
+        "then run `git gc --prune=now`."
     )
-
-
-def _problem(override: str) -> str | None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException as error:
-        return " ".join(str(error).split("\nSee https")[0].split())
-    return None
 
 
 def _from_params(params: Mapping[str, Any], groups: dict[str, list[str]], file: str) -> Iterator[tuple[str, str]]:
@@ -189,23 +165,19 @@ def _from_params(params: Mapping[str, Any], groups: dict[str, list[str]], file: 
             continue
         _check_option(key, name, groups[key], f"in {file}")
         yield key, f"{key}={name}"
+        if key == "data" and rest.get("source", "") is None:
+            del rest["source"]  # listed for `-S`, like LISTED: a source that conf/ names stays
         for part, item in rest.items():
-            leaves += [(path, f"++{path}={quote(leaf)}") for path, leaf in _leaves(f"{key}.{_plain_key(part)}", item)]
+            leaves += [(path, f"++{path}={quote(leaf)}") for path, leaf in _leaves(f"{key}.{plain_key(part)}", item)]
     yield from leaves
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
-            yield from _leaves(f"{path}.{_plain_key(key)}", item)
+            yield from _leaves(f"{path}.{plain_key(key)}", item)
     elif value != {} or path not in FREE_MAPS:
         yield path, value
-
-
-def _plain_key(key: object) -> str:
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise ConfigError(f"a key must be a word of letters, digits, '_', '-' and '/'; got {key!r}. Rename it.")
-    return key
 
 
 def _check_option(group: str, name: object, options: list[str], place: str) -> None:
@@ -246,5 +218,5 @@ def _value_at(values: Any, key: str) -> Any:
 
 def _lenient(override: str, groups: dict[str, list[str]]) -> str:
     key = override.split("=", 1)[0]
-    plain = "=" in override and _KEY.match(override) and key.split("@")[0] not in groups
+    plain = "=" in override and is_plain_key(override) and key.split("@")[0] not in groups
     return f"++{override}" if plain and not key.startswith("hydra") else override

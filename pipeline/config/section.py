@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from pipeline.config.secrets import without_secrets
 from pipeline.errors import ConfigError
 
 
@@ -31,8 +32,9 @@ _PLURAL = {str: "texts", float: "numbers", Any: "anything"}
 
 def refused(key: str, expectation: str, value: object, choices: Iterable[str] = ()) -> ConfigError:
     """The error for a value that `key` does not take, which proposes one of `choices` if it is similar."""
+    shown = without_secrets(value)
     return ConfigError(
-        f"{key} must be {expectation}; got {value!r}.{nearest(value, choices)}"
+        f"{key} must be {expectation}; got {shown!r}.{nearest(value, choices)}"
         f" Change it in params.yaml or on the command line."
     )
 
@@ -72,7 +74,7 @@ def explain(error: ValidationError, schema: type[Section], values: Mapping[str, 
         parent = ".".join(path[:-1])
         among = f"The keys of {parent} are" if parent else "The keys are"
         return ConfigError(
-            f"{key} is not a configuration key; got {key}={value!r}.{nearest(path[-1], section.model_fields)} "
+            f"{key} is not a configuration key; got {key}={without_secrets(value)!r}.{nearest(path[-1], section.model_fields)} "
             f"{among} {', '.join(section.model_fields)}."
         )
     if options(field):

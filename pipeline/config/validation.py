@@ -50,8 +50,8 @@ def as_yaml(config: Config) -> str:
     return buffer.getvalue()
 
 
-def check_yaml(path: Path) -> None:
-    """Look at a YAML file before another program reads it, whose error would not be a sentence.
+def check_yaml(path: Path) -> Any:
+    """Look at a YAML file before another program reads it, whose error would not be a sentence; gives its content.
 
     Raises:
         ConfigError: The file is not UTF-8 or not YAML, or has a key twice.
@@ -59,6 +59,7 @@ def check_yaml(path: Path) -> None:
     data = path.read_bytes()
     try:
         root = yaml.compose(data.decode(), _LOADER)
+        content = None if root is None else _LOADER("").construct_document(root)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}, line {line}, must be UTF-8; {error.reason} at byte {error.start:,}.") from None
@@ -78,6 +79,7 @@ def check_yaml(path: Path) -> None:
                         f"{path} must have each key once; {key.value} stands in line {first[key.value]} and in line {line}."
                     )
                 nodes.append(value)
+    return content
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import composition
+from pipeline.config import composition, grammar
 from pipeline.config.schema import Config
 from pipeline.lab.trainings import Trainings
 from pipeline.stage import drafts, lineage, signals
@@ -93,6 +93,7 @@ def open_session(
         folder = resume.absolute()
         recorded = driver.relaunched(records.read_request(folder, command), list(overrides))
     else:
+        overrides = [grammar.typed(override) for override in overrides]
         has_launcher = any(override.startswith("hydra/launcher=") for override in overrides)
         recorded = [*([] if has_launcher else [LAUNCHER]), *overrides]
         check(composition.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", recorded))

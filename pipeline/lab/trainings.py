@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.job import FAILED, FINISHED
 from pipeline.artefacts.run import RunRecord, read_rows
-from pipeline.config import validation
+from pipeline.config import composition, validation
 from pipeline.errors import ShapeError, TrainingError
 from pipeline.stage import lineage
 from pipeline.stage.inputs import input_folder
@@ -153,9 +153,7 @@ class Budget:
 
 def _train_once(train: RunJob, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
     """Train into the project's cache, unless the same training is there, and put its files into `out`."""
-    from omegaconf import OmegaConf
-
-    config = validation.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+    config = validation.validate(composition.plain(composed))
     fingerprint = lineage.expected_fingerprint("train", config)
     cached = lineage.CACHE / f"trained-{fingerprint}"
     with lock.held(cached, wait=True):

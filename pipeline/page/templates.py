@@ -1,12 +1,13 @@
 """Fills in the templates of all pages, and formats durations and configurations."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.config.secrets import without_secrets
 
 
 def fill(template: str, **values: Any) -> str:
@@ -37,10 +38,10 @@ def duration(seconds: float) -> str:
 
 
 def configuration(config: Mapping[str, Any]) -> str:
-    """The configuration as YAML. User and password of each address are left out, as people pass the page on.
+    """The configuration as YAML, without secrets, as people pass the page on.
 
     >>> configuration({"uri": "https://ana:secret@example.org/x"})
-    'uri: https://…@example.org/x\\n'
+    'uri: https://***@example.org/x\\n'
     """
-    text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-    return re.sub(r"://[^/@\s]+@", "://…@", text)
+    text: str = yaml.safe_dump(without_secrets(config), sort_keys=False, allow_unicode=True)
+    return text

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from pipeline.config.secrets import MASK, masked, secret_values
 from pipeline.errors import ConfigError, DataError
 from pipeline.source.files import Entry, Listing, hidden, reason
 
@@ -31,6 +32,7 @@ class Bucket:
         from fsspec import get_filesystem_class
         from fsspec.core import url_to_fs
 
+        self._address, self._secrets = masked(address), secret_values(storage_options)
         scheme = address.partition("://")[0]
         try:
             get_filesystem_class(scheme)
@@ -38,16 +40,17 @@ class Bucket:
             mend = f"Known are {', '.join(sorted(EXTRAS))}."
             if scheme in EXTRAS:
                 mend = f"Install it with `pip install -e '.[{EXTRAS[scheme]}]'`."
-            raise ConfigError(f"data.source={address} needs a package for {scheme}:// ({error}). {mend}") from None
+            raise ConfigError(
+                f"data.source={masked(address)} needs a package for {scheme}:// ({error}). {mend}"
+            ) from None
         try:
             self._files, self._root = url_to_fs(address, **storage_options)
             files = self._files.find(self._root, detail=True)
         except Exception as error:  # each file system raises its library's own
             raise DataError(
-                f"data.source must be a folder that can be listed; {address} cannot: {_short(error)}. Correct the address, or "
-                "give what it needs in data.storage_options or in the environment."
+                f"data.source must be a folder that can be listed; {self._address} cannot: {self._short(error)}. Correct the "
+                "address, or give what it needs in data.storage_options or in the environment."
             ) from None
-        self._address = address
         self._names: dict[str, str] = {}
         self.listing = Listing()
         for name, info in sorted(files.items()):
@@ -58,7 +61,7 @@ class Bucket:
             self._names[path] = name
             self.listing.entries.append(Entry(path, int(info.get("size") or 0), stamp))
         if not self.listing.entries:
-            raise DataError(f"data.source must hold files; {address} holds none.")
+            raise DataError(f"data.source must hold files; {self._address} holds none.")
 
     def open(self, entry: Entry) -> IO[bytes]:
         """Open a file; a missing one counts as damaged, any other error is an outage and raises `DataError`."""
@@ -71,10 +74,12 @@ class Bucket:
             raise
         except Exception as error:
             raise DataError(
-                f"data.source must stay at hand; {entry.path} of {self._address} cannot be read: {_short(error)}. "
+                f"data.source must stay at hand; {entry.path} of {self._address} cannot be read: {self._short(error)}. "
                 "Run it again when it can."
             ) from None
 
-
-def _short(error: Exception) -> str:
-    return reason(error)[:200]
+    def _short(self, error: Exception) -> str:
+        text = masked(reason(error))
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text[:200]

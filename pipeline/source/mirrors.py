@@ -18,6 +18,7 @@ from urllib.parse import urldefrag, urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from pipeline.config.secrets import masked
 from pipeline.errors import DataError
 from pipeline.source.debian import unpack_package
 from pipeline.source.download import NotFoundError, Patience, download
@@ -27,6 +28,7 @@ KINDS = "a folder, a tar file, an http(s) address of one of these, or debian:<pa
 
 _ARCHIVE = re.compile(r".+\.(tar|tar\.gz|tgz)")
 _CHECKSUM = re.compile(r"sha256=([0-9a-f]{64})")
+_CHECKED = re.compile(r"#sha256=\w+$")
 
 Taken = TypeVar("Taken")
 
@@ -53,24 +55,17 @@ def fetch_files(
             with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
                 _Mirror(address, missing, out, cache, patience or Patience(), progress).give()
         except MirrorError as error:
-            reasons[address] = str(error)
-            console.print(f"{shown(address)}: {error}")
+            reasons[address] = masked(str(error))
+            console.print(f"{_shown(address)}: {reasons[address]}")
         else:
             shutil.rmtree(cache, ignore_errors=True)
             return
     raise _nothing_served(files, key, reasons)
 
 
-def shown(address: str) -> str:
-    """`address` without the user's name and password, and without a checksum.
-
-    >>> shown("https://me:secret@example.org/data.tar#sha256=0123")
-    'https://example.org/data.tar'
-    """
-    parts = urlsplit(address)
-    if not parts.netloc:
-        return address
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+def _shown(address: str) -> str:
+    """The address without its secrets, and without a checksum."""
+    return _CHECKED.sub("", masked(address))
 
 
 @dataclass(frozen=True)
@@ -150,7 +145,7 @@ class _Mirror:
 
     def _download(self, url: str, name: str, take: Callable[[Path], Taken]) -> Taken:
         """Download `url` and pass the file to `take`; a resumed download that leads to wrong bytes is repeated in full."""
-        packed = self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.partial"
+        packed = self.cache / f"{hashlib.sha256(masked(url).encode()).hexdigest()[:16]}.partial"
         task = self.progress.add_task(name, total=None)
         resumed = packed.exists()
         while True:
@@ -169,7 +164,7 @@ class _Mirror:
                 return taken
 
     def _done(self, name: str, num_bytes: int) -> None:
-        self.progress.console.print(f"{name}: {num_bytes:,} bytes from {shown(self.address)}")
+        self.progress.console.print(f"{name}: {num_bytes:,} bytes from {_shown(self.address)}")
 
 
 def _readable(folder: Path, name: str) -> Path:
@@ -199,7 +194,7 @@ def _reading(name: str) -> Iterator[None]:
 
 def _nothing_served(files: Mapping[str, str], key: str, reasons: Mapping[str, str]) -> DataError:
     """The error for files that no mirror serves: the reason of each mirror, and the remedies."""
-    lines = [f"{shown(address) or repr(address)}: {reason}" for address, reason in reasons.items()]
+    lines = [f"{_shown(address) or repr(address)}: {reason}" for address, reason in reasons.items()]
     got = "".join(f"\n  {line}" for line in lines) + "\n" if len(lines) > 1 else f" {''.join(lines) or '[]'}. "
     null = ", or to null for the mirrors of the configuration" if key == "data.source" else ""
     return DataError(

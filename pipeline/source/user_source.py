@@ -9,7 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.config.schema_data import Folder
-from pipeline.errors import DataError
+from pipeline.config.secrets import masked, resolved, without_secrets
+from pipeline.config.section import refused
+from pipeline.errors import ConfigError, DataError
 from pipeline.image_formats import EXTRAS, is_installed
 from pipeline.source.archives import BoundedTarInfo, TarTree, ZipTree
 from pipeline.source.buckets import Bucket
@@ -23,8 +25,20 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".ta
 
 
 def asked(data: Folder) -> str:
-    """Digest of the keys that the configuration asks for the source with."""
-    return digest(data.model_dump())
+    """Digest of the keys that the configuration asks for the source with; a new token or password leaves it as it was."""
+    return digest(without_secrets(data.model_dump()))
+
+
+def connecting(data: Folder) -> Folder:
+    """The section with the environment's values in its addresses and options; never written anywhere.
+
+    Raises:
+        ConfigError: A variable that it asks for is not set, or is empty and the source.
+    """
+    values = resolved(data.model_dump(include={"source", "storage_options"}))
+    if not values["source"]:
+        raise refused("data.source", "the path or the address of your images", data.source)
+    return data.model_copy(update=values)
 
 
 def max_bytes(data: Folder) -> int:
@@ -37,12 +51,16 @@ def version(data: Folder, root: Path) -> str | None:
 
     None where the source cannot be reached. The file at an http address is assumed never to change.
     """
-    source = located(data.source, root)
-    extras = [extra for extra in EXTRAS if is_installed(extra)]
-    if _on_web(source):
-        return " ".join(extras)
     try:
-        with opened(source, data.storage_options, max_bytes(data), data.follow_links) as tree:
+        there = connecting(data)
+    except ConfigError:  # a variable that it asks for is not set
+        return None
+    source = located(there.source, root)
+    extras = [extra for extra in EXTRAS if is_installed(extra)]
+    if _on_web(source):  # what the configuration writes out is part of `asked`
+        return digest([extras, "" if there.source == data.source else masked(source)])
+    try:
+        with opened(source, there.storage_options, max_bytes(data), data.follow_links) as tree:
             return digest([tree.listing.entries, extras])
     except DataError:
         return None
@@ -66,7 +84,9 @@ def local_copy(source: str, root: Path, cache: Path, max_bytes: int) -> str:
     try:
         download(source, target, Patience(), lambda now, total: None, max_bytes)
     except MirrorError as error:
-        raise DataError(f"data.source must be a file that can be downloaded; {source} cannot: {error}.") from error
+        raise DataError(
+            f"data.source must be a file that can be downloaded; {masked(source)} cannot: {masked(str(error))}."
+        ) from error
     return str(target)
 
 

@@ -96,7 +96,7 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
         from hydra.core.hydra_config import HydraConfig
 
         out = Path(HydraConfig.get().runtime.output_dir)
-        given = HydraConfig.get().overrides.task[num_from_file:]
+        given = overrides_of_job()[num_from_file:]
         try:
             with messages():
                 _run_job(stage, main, composed, tuple(override.removeprefix("++") for override in given), out)
@@ -108,15 +108,22 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(lineage.PROJECT / "conf"), config_name="config")(task)()
 
 
+def overrides_of_job() -> list[str]:
+    """The overrides of the job that Hydra runs, as they were written; reading them one by one resolves `${oc.env:NAME}`."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    written: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+    return list(written)
+
+
 def run_job(stage: str, main: Main) -> RunJob:
     """Turn `main` into the function that a sweep calls for each of its jobs."""
     return partial(_run_job, stage, main)
 
 
 def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
-    from omegaconf import OmegaConf
-
-    config = validation.validate(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+    config = validation.validate(composition.plain(composed))
     name = lineage.expected_fingerprint(stage, config) if stage in lineage.UPSTREAM else ""
     if name and lineage.recorded_fingerprint(out) == name:
         return  # a sweep was killed between the end of this job and its record

@@ -29,6 +29,7 @@ from pipeline.artefacts.source import SourceRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Data, Folder
+from pipeline.config.secrets import without_secrets
 from pipeline.errors import DataError, UserError
 from pipeline.storage import atomic, checksums
 from pipeline.storage.digests import digest, sha256
@@ -66,6 +67,7 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
     """
     if stage == "fetch":  # the place does not count: every mirror serves the same bytes
         data = config.data.model_dump(exclude={"mirrors"} if isinstance(config.data, Folder) else {"mirrors", "source"})
+        data = without_secrets(data)
         version_of_source = source_version(config.data)
         if isinstance(config.data, Folder) and version_of_source is None and (kept := pinned(config.data)):
             return kept

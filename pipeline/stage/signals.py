@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from pipeline.config.secrets import masked
 from pipeline.errors import UserError
 from pipeline.storage import atomic
 from pipeline.terminal import printable
@@ -47,15 +48,13 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def messages() -> Iterator[None]:
-    """Show errors that a user can mend as their message alone, and end the process with their exit code."""
+    """Show errors that a user can mend as their message alone, others with their traceback, and end with an exit code."""
     try:
         yield
     except KeyboardInterrupt:
         print("stopped; nothing half-written was kept", file=sys.stderr)
         sys.exit(128 + received[-1] if received else 130)
-    except (UserError, OSError) as error:
-        if sentence(error) is None:
-            raise
+    except Exception as error:  # Python itself would show an address with its password
         show(error)
         sys.exit(1)
 
@@ -64,9 +63,9 @@ def show(error: Exception) -> None:
     """Print an error: as its message if a user can mend it, else with its traceback."""
     message = sentence(error)
     if message is None:
-        traceback.print_exception(error, file=sys.stderr)
+        print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     else:
-        print(f"error: {printable(message)}", file=sys.stderr)
+        print(f"error: {printable(masked(message))}", file=sys.stderr)
 
 
 def sentence(error: Exception) -> str | None:

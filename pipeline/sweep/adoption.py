@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import composition, validation
+from pipeline.config.grammar import quote
 from pipeline.config.schema import OPTIONS
 
 KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
@@ -13,6 +14,9 @@ KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
 
 FOLDS = ("prepare.folds", "prepare.fold", "prepare.test_fraction")
 """Keys that a winner of a cross-validation does not decide either: the next training takes all images and tests again."""
+
+_UNRESOLVED = "$__{"
+"""Stands for `${` in `params.yaml` while DVC changes other keys: it would write the value of each `${oc.env:NAME}`."""
 
 
 def command(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str | None:
@@ -37,9 +41,9 @@ def applied(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str:
 
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / params_file.name
-        copy.write_text(params_file.read_text())
+        copy.write_text(params_file.read_text().replace("${", _UNRESOLVED))
         apply_overrides(str(copy), assignments(conf, params_file, winner))
-        return copy.read_text()
+        return copy.read_text().replace(_UNRESOLVED, "${")
 
 
 def assignments(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> list[str]:
@@ -59,11 +63,11 @@ def assignments(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> lis
         if is_group and (section in groups or not isinstance(written.get(section), dict)):
             # A bare name, or nothing: a key alone would become a mapping without a name.
             own = {key: value for key, value in winner[section].items() if value != now[section][key]}
-            pairs = "".join(f",{key}:{composition.quote(value)}" for key, value in own.items())
+            pairs = "".join(f",{key}:{quote(value)}" for key, value in own.items())
             changes += [f"++{section}={{name:{winner[section]['name']}{pairs}}}"] if own else []
         else:
             differing = _differing(section, winner[section], now[section])
-            changes += [f"++{path}={composition.quote(value)}" for path, value in differing if path not in folds]
+            changes += [f"++{path}={quote(value)}" for path, value in differing if path not in folds]
     return changes
 
 

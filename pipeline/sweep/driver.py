@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.artefacts.job import FAILED, SKIPPED, STOPPED
-from pipeline.config import composition
+from pipeline.config import grammar
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, UserError
 from pipeline.stage import lineage, signals
@@ -39,7 +39,7 @@ def start(stage: str, overrides: list[str], run_job: RunJob, surround: Surround)
         ConfigError: The overrides ask for no sweep, or for a cluster that does not answer; nothing is left of it.
         UserError: Some jobs did not finish.
     """
-    overrides = [composition.readable(override, is_sweep=True) for override in overrides]
+    overrides = [grammar.typed(override, is_sweep=True) for override in overrides]
     folder = create(stage, overrides)
     with lock.held(folder), ExitStack() as stack:
         try:

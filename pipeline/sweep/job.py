@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.artefacts.job import FAILED, FINISHED, PRUNED, SKIPPED, STOPPED, JobRecord
+from pipeline.config.secrets import masked
 from pipeline.stage import signals
-from pipeline.stage.entry import RunJob
+from pipeline.stage.entry import RunJob, overrides_of_job
 from pipeline.storage import lock
 from pipeline.sweep import pruning, records
 
@@ -53,7 +54,7 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
 
         out = Path(HydraConfig.get().runtime.output_dir)
-        given = [override for override in HydraConfig.get().overrides.task if override not in self.from_file]
+        given = [override for override in overrides_of_job() if override not in self.from_file]
         overrides = tuple(override.removeprefix("++") for override in given)
         os.environ.update(self.environment)
         with ExitStack() as stack:
@@ -90,7 +91,7 @@ class Task:
             ended, error = PRUNED, str(reason)
             print(f"pruned: {reason}")
         except Exception as failure:
-            ended, error = FAILED, f"{type(failure).__name__}: {failure}"
+            ended, error = FAILED, masked(f"{type(failure).__name__}: {failure}")
             signals.show(failure)
         except KeyboardInterrupt:
             ended, error = STOPPED, "a signal stopped it"

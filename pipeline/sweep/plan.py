@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import composition
+from pipeline.config import composition, secrets
+from pipeline.config.grammar import quote
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.storage import processes
@@ -84,7 +85,7 @@ def make_plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob, r
     check_launcher(overrides)
     config = composition.compose(conf, file, first_job(overrides))
     from_file, given = by_origin(conf, file, overrides)
-    own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={composition.quote(str(folder))}", "hydra.mode=MULTIRUN"]
+    own = [f"hydra.job.name={stage}", f"hydra.sweep.dir={quote(str(folder))}", "hydra.mode=MULTIRUN"]
     arguments = [*from_file, *given, *own]
     with hydra_of(stage, folder):
         hydra: Any = GlobalHydra.instance().hydra
@@ -99,8 +100,13 @@ def make_plan(stage: str, folder: Path, overrides: list[str], run_job: RunJob, r
         else:
             num_jobs = count_jobs(given)
         backend, options = _joblib(section.launcher)
+    environment = _environment(_num_threads(section.launcher, num_jobs))
+    if (
+        "submitit_folder" in section.launcher
+    ):  # it writes the task into files; the jobs get this process's variables anyway
+        environment = secrets.without_secret_variables(environment)
     task = Task(
-        run_job, folder, frozenset(from_file), _environment(_num_threads(section.launcher, num_jobs)),
+        run_job, folder, frozenset(from_file), environment,
         apart=not _is(section.launcher, "BasicLauncher"), parent=os.getpid() if backend == "loky" else None,
         results=results,
     )  # fmt: skip

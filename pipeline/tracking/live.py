@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.run import RunOrigin
 from pipeline.config.schema import Tracking
+from pipeline.config.secrets import masked
 from pipeline.tracking import description
 from pipeline.tracking.store import Store, connect
 
@@ -83,7 +84,7 @@ class LiveRun:
                 self.failure = None
                 return result
             except Exception as error:  # whatever the store does must not cost the training its life
-                self.failure = " ".join(str(error).split())[:200]
+                self.failure = " ".join(masked(str(error)).split())[:200]
                 if time.monotonic() > self._give_up_at:
                     return None
                 time.sleep(min(RETRY_SECONDS, max(0.0, self._give_up_at - time.monotonic())))

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.config.schema import Tracking
+from pipeline.config.secrets import masked
 from pipeline.storage import atomic
 from pipeline.tracking.store import Store, connect
 from pipeline.tracking.training import PARENT_VARIABLE
@@ -43,7 +44,7 @@ class Parent:
             for key, text in (tags or {}).items():
                 self.store.client.set_tag(self.run_id, key, text)
         except Exception as error:
-            print(f"tracking: the parent run is not complete ({error})", file=sys.stderr)
+            print(f"tracking: the parent run is not complete ({masked(str(error))})", file=sys.stderr)
 
     def child(self, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         """Log a finished child run; a second call with the same name changes nothing."""
@@ -61,7 +62,7 @@ class Parent:
                 client.log_metric(run.info.run_id, key, value)
             client.set_terminated(run.info.run_id, "FINISHED")
         except Exception as error:
-            print(f"tracking: {name} is not complete ({error})", file=sys.stderr)
+            print(f"tracking: {name} is not complete ({masked(str(error))})", file=sys.stderr)
 
     def tag(self, run_id: str | None, tags: Mapping[str, str]) -> None:
         """Set tags of another run in the same store. An unknown run is left alone."""
@@ -95,7 +96,7 @@ def parent_run(settings: Tracking, folder: Path, kind: str, overrides: Sequence[
             try:
                 parent.store.client.set_terminated(parent.run_id, status)
             except Exception as error:
-                print(f"tracking: the parent run could not be marked {status} ({error})", file=sys.stderr)
+                print(f"tracking: the parent run could not be marked {status} ({masked(str(error))})", file=sys.stderr)
 
 
 def _opened(settings: Tracking, folder: Path, kind: str, overrides: Sequence[str]) -> Parent:
@@ -107,7 +108,7 @@ def _opened(settings: Tracking, folder: Path, kind: str, overrides: Sequence[str
         os.environ[PARENT_VARIABLE] = run_id
         return Parent(store, run_id)
     except Exception as error:
-        print(f"tracking: the {kind} has no parent run ({error})", file=sys.stderr)
+        print(f"tracking: the {kind} has no parent run ({masked(str(error))})", file=sys.stderr)
         return Parent(None, None)
 
 

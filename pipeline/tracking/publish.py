@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.config.schema import Tracking
+from pipeline.config.secrets import masked
 from pipeline.stage.job import Job
 from pipeline.tracking.live import describe, find_run, metrics_of, open_run, send
 from pipeline.tracking.store import Store, connect
@@ -56,7 +57,7 @@ def send_results(
     try:
         print(attach(job.config.tracking, training, stage, job.fingerprint, metrics, files, tags))
     except Exception as error:
-        print(f"tracking: not sent ({error}); `dvc repro -f -s {stage}` sends it again", file=sys.stderr)
+        print(f"tracking: not sent ({masked(str(error))}); `dvc repro -f -s {stage}` sends it again", file=sys.stderr)
 
 
 def attach(
@@ -100,7 +101,7 @@ def attach(
         store.client.log_artifact(run_id, str(path), stage)
     for key, text in {**(tags or {}), f"goodfit.{stage}_fingerprint": fingerprint}.items():
         store.client.set_tag(run_id, key, text)
-    how = f"rebuilt from {folder}, as {store.uri} did not know it" if restored else "the run of this training"
+    how = f"rebuilt from {folder}, as {masked(store.uri)} did not know it" if restored else "the run of this training"
     return f"MLflow run {run.info.run_name} ({run_id}): {how}"
 
 

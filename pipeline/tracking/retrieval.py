@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.schema import Tracking
+from pipeline.config.secrets import masked
 from pipeline.errors import DataError
 from pipeline.tracking.store import Store, address, connect
 
@@ -66,6 +67,6 @@ def _open(settings: Tracking, run_id: str) -> tuple[Store, list["Run"]]:
         below, by_time = f"tags.`mlflow.parentRunId` = '{run_id}'", ["attributes.start_time"]
         children = store.client.search_runs([run.info.experiment_id], below, order_by=by_time)
     except MlflowException as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(masked(str(error)).split())
         raise DataError(f"--run must be a run of {address(settings)}; got {run_id!r}: {reason}") from None
     return store, list(children) or [run]

@@ -7,8 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from pipeline.config.schema import Tracking
+from pipeline.config.secrets import masked, resolved
 from pipeline.stage import lineage
 from pipeline.storage import lock
 
@@ -32,8 +34,28 @@ class Store:
 
 
 def address(settings: Tracking) -> str:
-    """The address of the store: `tracking.uri`, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the project's root."""
-    return settings.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.ROOT / 'mlflow.db'}"
+    """The address of the store, less secrets: `tracking.uri`, else `MLFLOW_TRACKING_URI`, else the project's `mlflow.db`."""
+    return masked(_uri(settings))
+
+
+def _uri(settings: Tracking) -> str:
+    uri: str | None = resolved(settings.uri)
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.ROOT / 'mlflow.db'}"
+
+
+def signed_in(uri: str) -> str:
+    """The address of a server without user and password, which MLflow's own variables take: it prints and stores addresses."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not parts.password:
+        if masked(uri) != uri:
+            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if os.environ.get("MLFLOW_TRACKING_URI") == uri:
+        os.environ["MLFLOW_TRACKING_URI"] = bare
+    return bare
 
 
 def connect(settings: Tracking) -> Store:
@@ -46,7 +68,7 @@ def connect(settings: Tracking) -> Store:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = address(settings)
+    uri = signed_in(_uri(settings))
     if not uri.startswith("sqlite:///"):
         return _open(uri, settings.experiment, None)
     database = Path(uri.removeprefix("sqlite:///"))

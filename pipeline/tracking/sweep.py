@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.artefacts.job import OVER
 from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Config
+from pipeline.config.secrets import masked
 from pipeline.sweep import leaderboard
 from pipeline.sweep.records import results
 from pipeline.sweep.summary import print_adoption, print_table, summarize
@@ -48,4 +49,4 @@ def _log_winner(parent: Parent, best: leaderboard.Entry, monitor: str) -> None:
         try:
             log_model(parent.store, winner, best.jobs[0].folder)
         except Exception as error:
-            print(f"tracking: the winner has no model in MLflow ({error})", file=sys.stderr)
+            print(f"tracking: the winner has no model in MLflow ({masked(str(error))})", file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.artefacts.run import RunOrigin
 from pipeline.config.schema import Tracking
+from pipeline.config.secrets import masked
 from pipeline.diagnosis.loading import course_so_far
 from pipeline.diagnosis.remarks import Watch
 from pipeline.sweep import pruning
@@ -62,11 +63,14 @@ class Run:
         try:
             publish(self.live.store, str(self.live.run_id), folder, with_model=self.origin.parent_run_id is None)
         except Exception as error:  # the store went away: the training must not pay for it
-            print(f"tracking: not all was sent ({error}); the next stage sends what is missing", file=sys.stderr)
+            print(
+                f"tracking: not all was sent ({masked(str(error))}); the next stage sends what is missing",
+                file=sys.stderr,
+            )
 
     def end(self, status: str, error: BaseException) -> None:
         """Close the run of a training that did not finish."""
-        tag, text = "goodfit.error", f"{type(error).__name__}: {error}"
+        tag, text = "goodfit.error", masked(f"{type(error).__name__}: {error}")
         if isinstance(error, pruning.Pruned):
             tag, text = "goodfit.pruned", str(error)
         if self.live is not None and (store := self.live.close()) is not None:
@@ -74,7 +78,7 @@ class Run:
                 store.client.set_tag(str(self.live.run_id), tag, text[:5000])
                 store.client.set_terminated(str(self.live.run_id), status)
             except Exception as failure:
-                print(f"tracking: the run could not be marked {status} ({failure})", file=sys.stderr)
+                print(f"tracking: the run could not be marked {status} ({masked(str(failure))})", file=sys.stderr)
 
 
 @contextmanager
