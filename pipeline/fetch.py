@@ -126,7 +126,7 @@ def main(job: Job) -> None:
 
 def send_waiting(config: Config) -> None:
     """Send to MLflow what waits for it: this stage is the one that every `dvc repro` runs."""
-    if (lineage.ROOT / "build" / "spool").exists():
+    if any((lineage.ROOT / "build" / "spool").glob("*/[0-9]*")):
         from pipeline.tracking.delivery import deliver_waiting
 
         deliver_waiting(config.tracking)
