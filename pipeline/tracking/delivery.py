@@ -81,9 +81,7 @@ def send(
     try:
         own = put(settings, what, files or {})
     except OSError as error:
-        print(
-            f"tracking: {what.title} is not sent, as the spool must have room for it first ({error})", file=sys.stderr
-        )
+        print(f"tracking: {what.title} is not sent, as build/spool cannot take it ({error})", file=sys.stderr)
         return
     if away is not None:
         note_away(folder, away)
@@ -98,7 +96,11 @@ def send(
 
 def keep(settings: Tracking, what: Sending) -> None:
     """Let `what` wait, without asking the store; says so."""
-    put(settings, what, {})
+    try:
+        put(settings, what, {})
+    except OSError as error:
+        print(f"tracking: {what.title} is not sent, as build/spool cannot take it ({error})", file=sys.stderr)
+        return
     print(f"tracking: {what.title} waits in build/spool; the next command, or `{SYNC}`, sends it", file=sys.stderr)
 
 
@@ -135,10 +137,7 @@ def _deliver_aloud(settings: Tracking, own: Path | None) -> None:
     long_ago = time.time() - LOCK_SECONDS  # younger ones are of other jobs of this sweep
     older = {path for path in waiting(folder) if path != own and written_at(path) < long_ago}
     if older:
-        print(
-            f"tracking: {len(older)} of {shown(address(settings))} waited and go first",
-            flush=True,
-        )
+        print(f"tracking: {len(older)} of {shown(address(settings))} waited and go first", flush=True)
     said_at, num_sent = time.monotonic(), 0
     for outcome in deliver(settings):
         if outcome.refusal is not None:
@@ -146,7 +145,7 @@ def _deliver_aloud(settings: Tracking, own: Path | None) -> None:
         elif outcome.path == own and outcome.sentence:
             print(outcome.sentence)
         num_sent += outcome.path in older and outcome.refusal is None
-        if time.monotonic() > said_at + REPORT_SECONDS:
+        if older and outcome.num_waiting and time.monotonic() > said_at + REPORT_SECONDS:
             print(f"tracking: {num_sent} sent, {outcome.num_waiting} wait", flush=True)
             said_at = time.monotonic()
     if num_sent:

@@ -179,7 +179,7 @@ def _probe(uri: str) -> None:
                 raise
         except urllib.error.URLError as error:
             if not isinstance(error.reason, ssl.SSLError):  # whether to trust it is for mlflow's own settings
-                raise
+                raise StoreAway(getattr(error.reason, "strerror", None) or str(error.reason)) from error
         except http.client.InvalidURL as error:
             raise Refused(str(error)) from error
         except http.client.HTTPException as error:

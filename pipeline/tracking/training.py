@@ -1,9 +1,10 @@
 """Follows a training with its MLflow run, from the first epoch to the end."""
 
 import os
+import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from pipeline.artefacts.run import RunOrigin
 from pipeline.config.schema import Tracking
 from pipeline.diagnosis.loading import course_so_far
 from pipeline.diagnosis.remarks import Watch
+from pipeline.errors import StoreError
 from pipeline.sweep import pruning
 from pipeline.tracking import delivery
 from pipeline.tracking.description import checkout
@@ -100,14 +102,12 @@ def tracked(settings: Tracking, origin: RunOrigin, working: Path) -> Iterator[Ru
     if not settings.enabled:
         yield Run(settings, origin, None, working)
         return
-    check(settings)
-
-    def remember(run_id: str) -> None:
-        origin.model_copy(update={"mlflow_run_id": run_id}).write(working)
-
-    live = LiveRun(settings, origin, remember)
-    if origin.parent_run_id is None:  # whoever opened the run above has asked already
-        live.first_answer()
+    try:
+        live = _opened(settings, origin, remember)
+    except StoreError:
+        if not any(path.name != RunOrigin.FILE for path in working.iterdir()):
+            shutil.rmtree(working)  # it holds nothing but an origin, which would not be that of the next attempt
+        raise
     run = Run(settings, origin, live, working)
     try:
         yield run
@@ -115,6 +115,14 @@ def tracked(settings: Tracking, origin: RunOrigin, working: Path) -> Iterator[Ru
         failed = isinstance(error, Exception) and not isinstance(error, pruning.Pruned)
         run.end("FAILED" if failed else "KILLED", error)
         raise
+
+
+def _opened(settings: Tracking, origin: RunOrigin, remember: Callable[[str], None]) -> LiveRun:
+    check(settings)
+    live = LiveRun(settings, origin, remember)
+    if origin.parent_run_id is None:  # whoever opened the run above has asked already
+        live.first_answer()
+    return live
 
 
 def begin(working: Path, **known: Any) -> RunOrigin:
