@@ -3,6 +3,7 @@
 `send` takes the store and the folder with the files that go with it, and gives a sentence for the terminal, or "".
 """
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -117,7 +118,7 @@ class Results(Record):
 
     @property
     def title(self) -> str:
-        return f"what {self.stage} found in {self.training}"
+        return f"what {self.stage} found in {os.path.relpath(self.training)}"
 
     def send(self, store: Store, folder: Path) -> str:
         from mlflow.entities import Metric

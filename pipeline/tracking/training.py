@@ -102,6 +102,10 @@ def tracked(settings: Tracking, origin: RunOrigin, working: Path) -> Iterator[Ru
     if not settings.enabled:
         yield Run(settings, origin, None, working)
         return
+
+    def remember(run_id: str) -> None:
+        origin.model_copy(update={"mlflow_run_id": run_id}).write(working)
+
     try:
         live = _opened(settings, origin, remember)
     except StoreError:
