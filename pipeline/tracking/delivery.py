@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def send(
         note_away(folder, away)
     try:
         _deliver_aloud(settings, own)
-    except (StoreError, StoreAway) as error:
+    except (StoreError, StoreAway, OSError) as error:
         if strict and isinstance(error, StoreError):
             shutil.rmtree(own, ignore_errors=True)
             raise
@@ -109,18 +109,22 @@ def deliver_waiting(settings: Tracking) -> None:
     if settings.enabled and waiting(folder_of(settings)):
         try:
             _deliver_aloud(settings, None)
-        except (StoreError, StoreAway) as error:
+        except (StoreError, StoreAway, OSError) as error:
             _say_why(settings, error)
 
 
-def _say_why(settings: Tracking, error: StoreError | StoreAway) -> None:
+def _say_why(settings: Tracking, error: StoreError | StoreAway | OSError) -> None:
     """Say why something waits, how much of it, and what sends it."""
     number = len(waiting(folder_of(settings)))
-    how_many = f"{number} {'entry waits' if number == 1 else 'entries wait'}"
-    reason = f"{shown(address(settings))} does not answer ({error});" if isinstance(error, StoreAway) else str(error)
-    remedy = f"the next command that reaches it, or `{SYNC}`, sends"
+    reason = str(error)
+    if isinstance(error, StoreAway):
+        reason = f"{shown(address(settings))} does not answer ({error});"
+    elif isinstance(error, OSError):
+        reason = f"build/spool must be writable; {error}."
     print(
-        f"tracking: {reason} {how_many} in build/spool, and {remedy} {'it' if number == 1 else 'them'}", file=sys.stderr
+        f"tracking: {reason} {number} {'entry waits' if number == 1 else 'entries wait'} in build/spool, and the next command "
+        f"that reaches it, or `{SYNC}`, sends {'it' if number == 1 else 'them'}",
+        file=sys.stderr,
     )
 
 
@@ -148,6 +152,8 @@ def _deliver_aloud(settings: Tracking, own: Path | None) -> None:
         if older and outcome.num_waiting and time.monotonic() > said_at + REPORT_SECONDS:
             print(f"tracking: {num_sent} sent, {outcome.num_waiting} wait", flush=True)
             said_at = time.monotonic()
+    if own is not None and own.exists():
+        print("tracking: another process sends at this moment, and sends this too")
     if num_sent:
         print(f"tracking: {num_sent} that waited {'has' if num_sent == 1 else 'have'} arrived")
 
@@ -214,9 +220,9 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 def note_away(folder: Path, reason: str) -> None:
     """Remember that the store did not answer, so that the rest of this command does not ask it again."""
-    folder.mkdir(parents=True, exist_ok=True)
     note = {"asker": _asker(), "time": time.time(), "reason": reason}
-    atomic.write_text(folder / _AWAY, json.dumps(note))
+    with suppress(OSError):  # without a note it is asked again
+        atomic.write_text(folder / _AWAY, json.dumps(note))
 
 
 def forget_away(folder: Path) -> None:

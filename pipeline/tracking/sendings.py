@@ -55,12 +55,11 @@ class Training(Record):
         for name in (name for name in TRAINING_FILES if (folder / name).exists()):
             store.client.log_artifact(run_id, str(folder / name), "training")
         _log_bytes(store, run_id, figures.curves(rows, record.best_epoch), "curves.png")
-        store.client.set_tag(run_id, "goodfit.stop_reason", record.stop_reason)
-        if self.with_model:
-            log_model(store, run_id, folder)
-        store.client.set_tag(run_id, _COMPLETE, "true")
+        runs.set_tags(store, run_id, {"goodfit.stop_reason": record.stop_reason, _COMPLETE: "true"})
         by_length = runs.begin_ms(record) + int(record.seconds * 1000)
         runs.end_run(store, run_id, "FINISHED", max(self.end_ms, by_length, runs.last_ms(record)))
+        if self.with_model:  # last: a network that cannot be exported leaves a run that is whole otherwise
+            log_model(store, run_id, folder)
         return ""
 
 

@@ -71,6 +71,11 @@ def address(settings: Tracking) -> str:
     return f"sqlite:///{(lineage.ROOT if 'DVC_STAGE' in os.environ else Path.cwd()) / path}"
 
 
+def is_file(settings: Tracking) -> bool:
+    """Whether the store is a database in a file, of which `check` sees everything, rather than a server."""
+    return _path(address(settings)) is not None
+
+
 def shown(uri: str) -> str:
     """An address without what may be secret: the user's name, the password and the query.
 
@@ -150,7 +155,7 @@ def answers() -> Iterator[None]:
         if status in (401, 403):
             reason += ". Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
         is_refusal = 400 <= status < 500 and status not in (408, 429)
-        is_of_content = isinstance(error, (LookupError, TypeError, ValueError, AttributeError))
+        is_of_content = isinstance(error, (LookupError, TypeError, ValueError, AttributeError, RuntimeError))
         is_of_way = isinstance(error, (OSError, json.JSONDecodeError))  # requests' own are OSErrors too
         if is_refusal or (is_of_content and not is_of_way):
             raise Refused(reason) from error

@@ -20,7 +20,8 @@ from pipeline.tracking.description import checkout
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.runs import Row
 from pipeline.tracking.sendings import TRAINING_FILES, Training, Unfinished
-from pipeline.tracking.store import answers, check
+from pipeline.tracking.spool import folder_of
+from pipeline.tracking.store import answers, check, is_file
 
 PARENT_VARIABLE = "GOODFIT_PARENT_RUN"
 """Carries our own id of a sweep's parent run to its jobs."""
@@ -62,6 +63,8 @@ class Run:
             name=self.origin.name, tags=self.settings.tags, with_model=self.origin.parent_run_id is None, end_ms=_now_ms(),
         )  # fmt: skip
         files = {name: folder / name for name in TRAINING_FILES if (folder / name).exists()}
+        if self.live.failure is None:
+            delivery.forget_away(folder_of(self.settings))
         has_just_failed = (
             self.live.failure is not None and time.monotonic() - self.live.failed_at < delivery.FORGET_SECONDS
         )
@@ -124,7 +127,8 @@ def tracked(settings: Tracking, origin: RunOrigin, working: Path) -> Iterator[Ru
 def _opened(settings: Tracking, origin: RunOrigin, remember: Callable[[str], None]) -> LiveRun:
     check(settings)
     live = LiveRun(settings, origin, remember)
-    if origin.parent_run_id is None:  # whoever opened the run above has asked already
+    has_been_asked = origin.parent_run_id is not None or delivery.known_away(folder_of(settings)) is not None
+    if not is_file(settings) and not has_been_asked:  # a sweep asks before its jobs
         live.first_answer()
     return live
 
