@@ -81,6 +81,7 @@ def test_a_kill_while_the_store_is_being_made_leaves_none_and_the_next_makes_it_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("num_trainings", [2, 20])
 def test_a_server_that_is_killed_at_random_moments_has_everything_once(
     ready: Path, tmp_path: Path, num_trainings: int
