@@ -92,7 +92,7 @@ def test_a_server_that_is_killed_at_random_moments_has_everything_once(
     def kill_and_restart() -> None:
         while not over.is_set():
             with mlflow_server(tmp_path, port):
-                over.wait(dice.uniform(0, 15))
+                over.wait(dice.uniform(0, 40))
             over.wait(dice.uniform(0, 3))
 
     killer = threading.Thread(target=kill_and_restart)

@@ -261,7 +261,7 @@ def test_a_long_delivery_says_how_it_goes(
         spool.put(settings, RunTags(training_id=str(index), tags={}), {})
     delivery.send(settings, finished(), files_of(training_folder(tmp_path / "train")))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("waited and go first") and lines[0].startswith("tracking: 3 of sqlite:")
+    assert lines[0].endswith("and go first") and lines[0].startswith("tracking: 3 wait for sqlite:")
     assert lines[1:3] == ["tracking: 1 sent, 3 wait", "tracking: 2 sent, 2 wait"]
     assert lines[-1] == "tracking: 3 that waited have arrived"
 

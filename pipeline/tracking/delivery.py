@@ -141,7 +141,7 @@ def _deliver_aloud(settings: Tracking, own: Path | None) -> None:
     long_ago = time.time() - LOCK_SECONDS  # younger ones are of other jobs of this sweep
     older = {path for path in waiting(folder) if path != own and written_at(path) < long_ago}
     if older:
-        print(f"tracking: {len(older)} of {shown(address(settings))} waited and go first", flush=True)
+        print(f"tracking: {len(older)} wait for {shown(address(settings))} and go first", flush=True)
     said_at, num_sent = time.monotonic(), 0
     for outcome in deliver(settings):
         if outcome.refusal is not None:

@@ -14,7 +14,7 @@ from pipeline.tracking.runs import Row
 from pipeline.tracking.store import Store, answers, connect
 
 FIRST_ANSWER_SECONDS = 5.0
-CALL_SECONDS = 15.0
+CALL_SECONDS = 60.0
 """Time after which a call that has not come back is given up at the end. Those over HTTP come back before."""
 
 RETRY_SECONDS = (2.0, 60.0)
