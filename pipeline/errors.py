@@ -27,3 +27,7 @@ class BusyError(UserError):
 
 class TrainingError(UserError):
     """Raised for a training that cannot go on, such as one whose loss is not finite."""
+
+
+class StoreError(UserError):
+    """Raised for a tracking store that no waiting mends, such as a file that is no database, or a deleted experiment."""

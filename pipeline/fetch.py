@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.artefacts.source import SourceRecord
+from pipeline.config.schema import Config
 from pipeline.config.schema_data import Folder, Published
 from pipeline.config.secrets import masked, resolved
 from pipeline.source import copies, shards
@@ -133,8 +134,16 @@ def main(job: Job) -> None:
         fetch_digits(out=job.out)
 
 
+def send_waiting(config: Config) -> None:
+    """Send to MLflow what waits for it: this stage is the one that every `dvc repro` runs."""
+    if any((lineage.ROOT / "build" / "spool").glob("*/[0-9]*")):
+        from pipeline.tracking.delivery import deliver_waiting
+
+        deliver_waiting(config.tracking)
+
+
 if __name__ == "__main__":
     from pipeline.stage.entry import run
     from pipeline.sweep.command import multirun
 
-    run("fetch", main, multirun())
+    run("fetch", main, multirun(), after=send_waiting)

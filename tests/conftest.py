@@ -6,9 +6,11 @@ import functools
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.config.schema import Tracking
 from tests.fork_server import fork_server
 
 torch.set_num_threads(1)  # small networks on two threads wait for each other whenever anything else runs
@@ -172,3 +175,25 @@ def ready(finished_project: Path, tmp_path: Path) -> Path:
         path.unlink()
     shutil.rmtree(folder / "mlartifacts", ignore_errors=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking store without runs; tests copy it, as making one takes seconds."""
+    from pipeline.tracking.store import connect
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(Tracking(enabled=True, uri=f"sqlite:///{database}", experiment="goodfit", tags={}))
+    return database
+
+
+@pytest.fixture
+def settings(made_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracking:
+    """A tracking store of this test's own, and an empty spool."""
+    for name in ("DVC_STAGE", "DVC_ROOT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pipeline.tracking.spool.SPOOL", tmp_path / "spool")
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(made_store)) as source, closing(sqlite3.connect(database)) as copy:
+        source.backup(copy)  # with what waits in the write-ahead log
+    return Tracking(enabled=True, uri=f"sqlite:///{database}", experiment="goodfit", tags={})

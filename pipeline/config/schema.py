@@ -198,7 +198,7 @@ class LearningCurve(Section):
 class Tracking(Section):
     enabled: bool
     uri: str | None
-    experiment: str
+    experiment: str = Field(pattern=r"\S", description="the name of an experiment")
     tags: dict[str, str]
 
 

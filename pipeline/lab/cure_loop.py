@@ -208,8 +208,7 @@ class CureLoop:
         if course.reference is not None and reachable > course.reference:
             course = course_of(folder, prepared, reachable)
         diagnosis = diagnose(course, self.thresholds)
-        run_id = self.trainings.record(overrides).mlflow_run_id
-        self.session.parent.tag(run_id, {"goodfit.verdict": diagnosis.verdict})
+        self.session.parent.tag(self.trainings.record(overrides), {"goodfit.verdict": diagnosis.verdict})
         return DiagnosedTraining(overrides, diagnosis, float(course.val_loss[(course.kept_epoch or 0) - 1]))
 
     def _train(self, selected: Sequence[Overrides]) -> None:

@@ -32,22 +32,25 @@ Multirun = Callable[[str, list[str], RunJob], None]
 """Runs many jobs of a stage: takes its name, the arguments of the command line, and what runs one job."""
 
 
-def run(stage: str, main: Main, multirun: Multirun) -> None:
-    """Run `main`, or `multirun` for a sweep, as the process's whole work, with errors as messages and an exit code."""
+def run(stage: str, main: Main, multirun: Multirun, after: Callable[[Config], None] = lambda config: None) -> None:
+    """Run `main`, or `multirun` for a sweep, as the process's whole work, with errors as messages and an exit code.
+
+    `after` is called at the end of a stage that DVC runs, whether there was something to do or not.
+    """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     signals.listen()
     with messages():
         drafts.sweep()
         flags = {argument.partition("=")[0] for argument in sys.argv}
         if "--config" in flags:
-            _run_from_file(stage, main, sys.argv[1:])
+            _run_from_file(stage, main, sys.argv[1:], after)
         elif {"-m", "--multirun", "--resume"} & flags:
             multirun(stage, sys.argv[1:], run_job(stage, main))
         else:
             _run_by_hand(stage, main, sys.argv[1:])
 
 
-def _run_from_file(stage: str, main: Main, arguments: list[str]) -> None:
+def _run_from_file(stage: str, main: Main, arguments: list[str], after: Callable[[Config], None]) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m pipeline.{stage}")
     parser.add_argument("--config", type=Path, required=True, help="a configuration that `compose` wrote")
     parser.add_argument("--out", type=Path, help="folder to write, with inputs that fit; default: DVC's")
@@ -57,6 +60,7 @@ def _run_from_file(stage: str, main: Main, arguments: list[str]) -> None:
         build = options.config.absolute().parent
         with lock.held(build / stage):
             _run_in_dvc(stage, main, config, build)
+        after(config)
         return
     with lock.held(options.out, wait=True):
         name = lineage.expected_fingerprint(stage, config)

@@ -67,7 +67,7 @@ def tags(record: RunOrigin, own: Mapping[str, str]) -> dict[str, str]:
         "goodfit.overrides": record.overrides or None,
         "mlflow.source.git.commit": record.git_commit,
         "mlflow.source.name": "pipeline.train",
-        "mlflow.parentRunId": record.parent_run_id,
+        "goodfit.parent": record.parent_run_id,
     }
     return {**{key: value for key, value in known.items() if value is not None}, **own}
 

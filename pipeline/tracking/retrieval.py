@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.schema import Tracking
-from pipeline.config.secrets import masked
 from pipeline.errors import DataError
-from pipeline.tracking.store import Store, address, connect
+from pipeline.tracking import delivery
+from pipeline.tracking.store import Refused, Store, StoreAway, address, answers, connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -59,14 +59,13 @@ def histories(settings: Tracking, run_id: str, keys: Iterable[str]) -> Iterator[
 
 def _open(settings: Tracking, run_id: str) -> tuple[Store, list["Run"]]:
     """The store, and the children of the run, or the run itself where it has none."""
-    from mlflow.exceptions import MlflowException
-
+    delivery.deliver_waiting(settings)
     try:
         store = connect(settings)
-        run = store.client.get_run(run_id)
-        below, by_time = f"tags.`mlflow.parentRunId` = '{run_id}'", ["attributes.start_time"]
-        children = store.client.search_runs([run.info.experiment_id], below, order_by=by_time)
-    except MlflowException as error:
-        reason = " ".join(masked(str(error)).split())
-        raise DataError(f"--run must be a run of {address(settings)}; got {run_id!r}: {reason}") from None
+        with answers():
+            run = store.client.get_run(run_id)
+            below, by_time = f"tags.`mlflow.parentRunId` = '{run_id}'", ["attributes.start_time"]
+            children = store.client.search_runs([run.info.experiment_id], below, order_by=by_time)
+    except (StoreAway, Refused) as error:
+        raise DataError(f"--run must be a run of {address(settings)}; got {run_id!r}: {error}") from None
     return store, list(children) or [run]

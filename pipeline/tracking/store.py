@@ -1,21 +1,34 @@
-"""Opens the tracking store, and makes it once; a slow or missing store holds nothing up."""
+"""Opens the tracking store, and tells one that is away for a while from one that is set wrongly."""
 
-import logging
+import http.client
+import json
 import os
+import socket
 import sqlite3
-from contextlib import closing
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pipeline.config.schema import Tracking
 from pipeline.config.secrets import masked, resolved
+from pipeline.errors import StoreError, UserError
 from pipeline.stage import lineage
-from pipeline.storage import lock
+from pipeline.tracking import database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+PROBE_SECONDS = 3.0
+"""Time in which a server must give a sign of life."""
+
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_GATEWAY_ERRORS = (502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -32,23 +45,60 @@ class Store:
     experiment_id: str
     uri: str
 
+    @property
+    def shown(self) -> str:
+        return masked(self.uri)
+
+
+class StoreAway(Exception):
+    """Raised for a store that does not answer now, and may later. The message is the reason."""
+
+
+class Refused(Exception):
+    """Raised for something that the store answers it will not take. The message is the reason."""
+
 
 def address(settings: Tracking) -> str:
     """The address of the store, less secrets: `tracking.uri`, else `MLFLOW_TRACKING_URI`, else the project's `mlflow.db`."""
     return masked(_uri(settings))
 
 
+def place(settings: Tracking) -> str:
+    """The address without user, password and query, which tells one store from another and can be stored.
+
+    >>> place(Tracking(enabled=True, uri="https://me:secret@example.org/mlflow?token=1", experiment="goodfit", tags={}))
+    'https://example.org/mlflow'
+    """
+    return _bare(_uri(settings))
+
+
+def _bare(uri: str) -> str:
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        return uri.partition("?")[0]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 def _uri(settings: Tracking) -> str:
-    uri: str | None = resolved(settings.uri)
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.ROOT / 'mlflow.db'}"
+    """The address as it is. A relative path of a database is made absolute; under DVC it lies in the project's root, even for an
+    experiment in a copy."""
+    given: str | None = resolved(settings.uri)
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.ROOT / 'mlflow.db'}"
+    path = _path(uri)
+    if path is None or path.is_absolute():
+        return uri
+    return f"sqlite:///{(lineage.ROOT if 'DVC_STAGE' in os.environ else Path.cwd()) / path}"
+
+
+def is_file(settings: Tracking) -> bool:
+    """Whether the store is a database in a file, of which `check` sees everything, rather than a server."""
+    return _path(_uri(settings)) is not None
 
 
 def signed_in(uri: str) -> str:
     """The address of a server without user and password, which MLflow's own variables take: it prints and stores addresses."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.password:
-        if masked(uri) != uri:
-            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
@@ -58,62 +108,126 @@ def signed_in(uri: str) -> str:
     return bare
 
 
+def check(settings: Tracking) -> None:
+    """Refuse what is set wrongly, as far as that can be seen in an instant: a folder, or a file that is no store.
+
+    Raises:
+        StoreError: No waiting mends it.
+    """
+    uri = _uri(settings)
+    path = _path(uri)
+    if path is not None:
+        try:
+            database.check(path, settings.experiment)
+        except (OSError, sqlite3.OperationalError):
+            return  # locked, or on a disk that fails: an outage
+    elif urlsplit(uri).scheme in ("", "file") and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() != "true":
+        raise StoreError(
+            f"tracking.uri must be a database or a server, such as sqlite:///mlflow.db or http://localhost:5000; got {masked(uri)!r}, "
+            "and MLflow 3 keeps no runs in folders. Take over what it holds with `mlflow migrate-filestore`."
+        )
+
+
 def connect(settings: Tracking) -> Store:
     """Open the store and the experiment. Missing ones are made, by one process at a time.
 
     Raises:
-        Exception: Any error of mlflow for a store that cannot be reached, after seconds rather than minutes.
+        StoreError: The address or the experiment is set wrongly, which no waiting mends.
+        StoreAway: The store does not answer, which is known after seconds rather than minutes.
     """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"
+    )  # we try again ourselves, and look first what has arrived
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    check(settings)
     uri = signed_in(_uri(settings))
-    if not uri.startswith("sqlite:///"):
-        return _open(uri, settings.experiment, None)
-    database = Path(uri.removeprefix("sqlite:///"))
-    if not database.exists():
-        with lock.held(database, wait=True):
-            if not database.exists():
-                _make(database)
-    return _open(uri, settings.experiment, (database.parent / "mlartifacts").absolute().as_uri())
+    try:
+        with answers():
+            _probe(uri)
+            path = _path(uri)
+            if path is None:
+                return _open(uri, settings.experiment, None)
+            database.make_ready(path)
+            return _open(uri, settings.experiment, (path.parent / "mlartifacts").absolute().as_uri())
+    except Refused as error:
+        raise StoreError(f"tracking.uri must be a store that lets us in; got {masked(uri)}: {error}") from None
 
 
-def _make(database: Path) -> None:
-    """Let mlflow make its tables in a draft, which becomes the database once it is whole, so that a kill leaves no half."""
-    from mlflow import MlflowClient
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turn whatever a store does in the block into one of two errors.
 
-    draft, copy = (database.with_name(f".{database.name}.{name}") for name in ("draft", "copy"))
-    for path in (draft, copy):
-        for left_by_a_kill in database.parent.glob(f"{path.name}*"):
-            left_by_a_kill.unlink()
-    _silence()
-    MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
-    with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)  # mlflow keeps the draft open, so that its file cannot be the one that stays
-        target.execute("PRAGMA journal_mode=WAL")  # readers and writers do not wait for each other; stays in the file
-    os.replace(copy, database)
-    draft.unlink()
+    Raises:
+        StoreAway: The store does not answer, or answers that it cannot now.
+        Refused: The store answers that it never will.
+        UserError: As it is.
+    """
+    try:
+        yield
+    except (StoreAway, Refused, UserError):
+        raise
+    except Exception as error:
+        reason = " ".join(masked(str(error)).split())[:300] or type(error).__name__
+        status = getattr(error, "get_http_status_code", lambda: 500)()
+        if status in (401, 403):
+            reason += ". Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        is_refusal = 400 <= status < 500 and status not in (408, 429)
+        is_of_content = isinstance(error, (LookupError, TypeError, ValueError, AttributeError, RuntimeError))
+        is_of_way = isinstance(error, (OSError, json.JSONDecodeError))  # requests' own are OSErrors too
+        if is_refusal or (is_of_content and not is_of_way):
+            raise Refused(reason) from error
+        raise StoreAway(reason) from error
 
 
-def _silence() -> None:
-    for name in ("mlflow", "alembic"):  # after the import, which sets them
-        logging.getLogger(name).setLevel(logging.ERROR)
+def _path(uri: str) -> Path | None:
+    """The file of an SQLite store; None for any other."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _probe(uri: str) -> None:
+    """Make sure that a server lives before mlflow asks it, which waits for minutes.
+
+    Raises:
+        StoreAway: It does not.
+        OSError: It cannot be reached.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        request = f"{_bare(uri).rstrip('/')}/health"
+        try:
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
+                return
+        except urllib.error.HTTPError as error:  # an answer, such as of a server that asks for a password first
+            if error.code in _GATEWAY_ERRORS:
+                raise
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ssl.SSLError):  # whether to trust it is for mlflow's own settings
+                raise StoreAway(getattr(error.reason, "strerror", None) or str(error.reason)) from error
+        except http.client.InvalidURL as error:
+            raise Refused(str(error)) from error
+        except http.client.HTTPException as error:
+            raise StoreAway(f"its answer is no HTTP ({error!r})") from error
+    elif parts.hostname and (default := _PORTS.get(parts.scheme.partition("+")[0])):
+        socket.create_connection((parts.hostname, parts.port or default), PROBE_SECONDS).close()
 
 
 def _open(uri: str, experiment: str, artifact_location: str | None) -> Store:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    _silence()
+    database.silence()
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
-    if found is not None:
-        return Store(client, found.experiment_id, uri)
-    try:
-        return Store(client, client.create_experiment(experiment, artifact_location), uri)
-    except MlflowException:  # another process of a sweep was faster
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            raise
-        return Store(client, found.experiment_id, uri)
+    if found is None:
+        try:
+            return Store(client, client.create_experiment(experiment, artifact_location), uri)
+        except MlflowException:  # another process of a sweep was faster
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise database.deleted_experiment(experiment, found.experiment_id, masked(uri))
+    return Store(client, found.experiment_id, uri)

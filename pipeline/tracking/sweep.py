@@ -1,19 +1,15 @@
 """Surrounds the jobs of a sweep: opens their parent run, then ranks them and logs the winner's model."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.artefacts.job import OVER
-from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Config
-from pipeline.config.secrets import masked
 from pipeline.sweep import leaderboard
 from pipeline.sweep.records import results
 from pipeline.sweep.summary import print_adoption, print_table, summarize
 from pipeline.tracking.parent import Parent, parent_run
-from pipeline.tracking.publish import log_model
 
 
 @contextmanager
@@ -41,12 +37,6 @@ def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
 def _log_winner(parent: Parent, best: leaderboard.Entry, monitor: str) -> None:
     """Name the winner in the parent run, and log its model, which jobs leave out."""
     spread = best.spread(monitor)
-    winner = RunRecord.read(best.jobs[0].folder).mlflow_run_id
     metrics = {monitor: best.mean(monitor), **({} if spread is None else {f"{monitor}_sd": spread})}
-    tags = {"goodfit.winner": str(winner), "goodfit.winner_overrides": " ".join(best.overrides)}
-    parent.add([], metrics=metrics, tags=tags)
-    if parent.store is not None and winner is not None:
-        try:
-            log_model(parent.store, winner, best.jobs[0].folder)
-        except Exception as error:
-            print(f"tracking: the winner has no model in MLflow ({masked(str(error))})", file=sys.stderr)
+    parent.add([], metrics=metrics, tags={"goodfit.winner_overrides": " ".join(best.overrides)})
+    parent.crown(best.jobs[0].folder)

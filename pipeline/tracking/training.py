@@ -1,35 +1,39 @@
 """Follows a training with its MLflow run, from the first epoch to the end."""
 
 import os
-import sys
+import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.artefacts.run import RunOrigin
 from pipeline.config.schema import Tracking
 from pipeline.config.secrets import masked
 from pipeline.diagnosis.loading import course_so_far
 from pipeline.diagnosis.remarks import Watch
+from pipeline.errors import StoreError
 from pipeline.sweep import pruning
+from pipeline.tracking import delivery
 from pipeline.tracking.description import checkout
-from pipeline.tracking.live import LiveRun, Row
-from pipeline.tracking.publish import publish
-from pipeline.tracking.store import address
+from pipeline.tracking.live import LiveRun
+from pipeline.tracking.runs import Row
+from pipeline.tracking.sendings import TRAINING_FILES, Training, Unfinished
+from pipeline.tracking.spool import folder_of
+from pipeline.tracking.store import answers, check, is_file
 
 PARENT_VARIABLE = "GOODFIT_PARENT_RUN"
-"""Carries the id of a sweep's parent run to its jobs."""
+"""Carries our own id of a sweep's parent run to its jobs."""
 
 
 class Run:
     """The run of a training. One without a store takes everything and sends nothing."""
 
-    def __init__(self, origin: RunOrigin, live: LiveRun | None, working: Path) -> None:
-        self.origin, self.live, self.working = origin, live, working
-        self._rows: list[Row] = []
+    def __init__(self, settings: Tracking, origin: RunOrigin, live: LiveRun | None, working: Path) -> None:
+        self.settings, self.origin, self.live, self.working = settings, origin, live, working
+        self._rows: list[tuple[Row, int]] = []
         self._watch, self._begin_ms = Watch(), int(time.time() * 1000)
 
     def log_row(self, row: Row, time_ms: int) -> None:
@@ -40,45 +44,51 @@ class Run:
         """
         if self.live is not None:
             self.live.log_row(row, time_ms)
-        self._rows.append(row)
-        for remark in self._watch.remarks(course_so_far(self.working, self._rows)):
+        self._rows.append((row, time_ms))
+        for remark in self._watch.remarks(course_so_far(self.working, [row for row, _ in self._rows])):
             if time_ms >= self._begin_ms:  # not of the epochs of a training that goes on after a kill
                 print(f"epoch {row['epoch']}: {remark}")
         pruning.judge(row)
 
     def settle(self) -> str | None:
-        """Wait until all rows are sent. Gives the run's id, or None where the store has never answered."""
-        if self.live is not None and self.live.close() is None:
-            print(
-                f"tracking: {address(self.live.settings)} does not answer ({self.live.failure}); "
-                "the training is whole, and the next stage sends what is missing",
-                file=sys.stderr,
-            )
+        """Wait until all rows are sent, or the store has failed. Gives the run's id, or None where no store has answered."""
+        if self.live is not None:
+            self.live.close()
         return self.live.run_id if self.live is not None else None
 
     def finish(self, folder: Path) -> None:
-        """Copy the finished training into the run: rows, files, pictures and, outside of sweeps, the model."""
-        if self.live is None or self.live.store is None or self.live.failure is not None:
+        """Send the finished training: rows, files, pictures and, outside of sweeps, the model. What does not arrive waits."""
+        if self.live is None:
             return
-        try:
-            publish(self.live.store, str(self.live.run_id), folder, with_model=self.origin.parent_run_id is None)
-        except Exception as error:  # the store went away: the training must not pay for it
-            print(
-                f"tracking: not all was sent ({masked(str(error))}); the next stage sends what is missing",
-                file=sys.stderr,
-            )
+        what = Training(
+            name=self.origin.name, tags=self.settings.tags, with_model=self.origin.parent_run_id is None, end_ms=_now_ms(),
+        )  # fmt: skip
+        files = {name: folder / name for name in TRAINING_FILES if (folder / name).exists()}
+        if self.live.failure is None:
+            delivery.forget_away(folder_of(self.settings))
+        has_just_failed = (
+            self.live.failure is not None and time.monotonic() - self.live.failed_at < delivery.FORGET_SECONDS
+        )
+        delivery.send(self.settings, what, files, away=self.live.failure if has_just_failed else None)
 
-    def end(self, status: str, error: BaseException) -> None:
-        """Close the run of a training that did not finish."""
+    def end(self, status: Literal["FAILED", "KILLED"], error: BaseException) -> None:
+        """Close the run of a training that did not finish. A signal asks for haste, so that nothing else is sent before."""
+        if self.live is None:
+            return
         tag, text = "goodfit.error", masked(f"{type(error).__name__}: {error}")
         if isinstance(error, pruning.Pruned):
             tag, text = "goodfit.pruned", str(error)
-        if self.live is not None and (store := self.live.close()) is not None:
-            try:
-                store.client.set_tag(str(self.live.run_id), tag, text[:5000])
-                store.client.set_terminated(str(self.live.run_id), status)
-            except Exception as failure:
-                print(f"tracking: the run could not be marked {status} ({masked(str(failure))})", file=sys.stderr)
+        origin = self.origin.model_copy(update={"mlflow_run_id": self.live.run_id})
+        what = Unfinished(
+            origin=RunOrigin(**{name: getattr(origin, name) for name in RunOrigin.model_fields}),
+            tags={**self.settings.tags, tag: text[:5000]}, rows=self._rows, status=status, end_ms=_now_ms(),
+        )  # fmt: skip
+        store = self.live.close()
+        if store is not None:
+            with suppress(Exception), answers():
+                what.send(store, self.working)
+                return
+        delivery.keep(self.settings, what)
 
 
 @contextmanager
@@ -89,21 +99,39 @@ def tracked(settings: Tracking, origin: RunOrigin, working: Path) -> Iterator[Ru
         settings: Address and experiment of the store.
         origin: Origin of the training, from `begin`.
         working: Working folder of the training, which remembers the run's id over a kill.
+
+    Raises:
+        StoreError: The store is set wrongly, so that no training begins.
     """
     if not settings.enabled:
-        yield Run(origin, None, working)
+        yield Run(settings, origin, None, working)
         return
 
     def remember(run_id: str) -> None:
         origin.model_copy(update={"mlflow_run_id": run_id}).write(working)
 
-    run = Run(origin, LiveRun(settings, origin, remember), working)
+    try:
+        live = _opened(settings, origin, remember)
+    except StoreError:
+        if not any(path.name != RunOrigin.FILE for path in working.iterdir()):
+            shutil.rmtree(working)  # it holds nothing but an origin, which would not be that of the next attempt
+        raise
+    run = Run(settings, origin, live, working)
     try:
         yield run
     except BaseException as error:
         failed = isinstance(error, Exception) and not isinstance(error, pruning.Pruned)
         run.end("FAILED" if failed else "KILLED", error)
         raise
+
+
+def _opened(settings: Tracking, origin: RunOrigin, remember: Callable[[str], None]) -> LiveRun:
+    check(settings)
+    live = LiveRun(settings, origin, remember)
+    has_been_asked = origin.parent_run_id is not None or delivery.known_away(folder_of(settings)) is not None
+    if not is_file(settings) and not has_been_asked:  # a sweep asks before its jobs
+        live.first_answer()
+    return live
 
 
 def begin(working: Path, **known: Any) -> RunOrigin:
@@ -116,3 +144,7 @@ def begin(working: Path, **known: Any) -> RunOrigin:
     )  # fmt: skip
     origin.write(working)
     return origin
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

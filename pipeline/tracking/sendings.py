@@ -1,0 +1,171 @@
+"""What is sent to the store about a training. Each can be kept in a file, and sent again without a change.
+
+`send` takes the store and the folder with the files that go with it, and gives a sentence for the terminal, or "".
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pipeline.artefacts.artefact import Record
+from pipeline.artefacts.run import RunOrigin, RunRecord, read_rows
+from pipeline.errors import DataError
+from pipeline.tracking import runs
+from pipeline.tracking.model import log_model
+from pipeline.tracking.store import Store
+
+TRAINING_FILES = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv")
+_COMPLETE = "goodfit.complete"
+
+
+class Training(Record):
+    """A finished training; its files are those of the train stage.
+
+    Attributes:
+        name: Name of the run.
+        tags: The user's own tags.
+        with_model: Whether the full MLflow model goes with it; a sweep sends its winner's only.
+        end_ms: Unix time of the end, in milliseconds.
+    """
+
+    kind: Literal["training"] = "training"
+    name: str
+    tags: dict[str, str]
+    with_model: bool
+    end_ms: int
+
+    @property
+    def title(self) -> str:
+        return f"the training {self.name}"
+
+    def send(self, store: Store, folder: Path) -> str:
+        from mlflow.entities import Metric
+
+        from pipeline.plotting import figures
+
+        record, rows = RunRecord.read(folder), read_rows(folder)
+        run_id = runs.open_run(store, record, self.tags)
+        timed = zip(rows, runs.steady(record, record.times_ms), strict=True)
+        metrics = [metric for row, time_ms in timed for metric in runs.metrics_of(row, time_ms)]
+        once = {"best_epoch": record.best_epoch, "num_parameters": record.num_parameters}
+        metrics += [Metric(key, value, runs.last_ms(record), record.best_epoch) for key, value in once.items()]
+        runs.send(store, run_id, metrics)
+        for name in (name for name in TRAINING_FILES if (folder / name).exists()):
+            store.client.log_artifact(run_id, str(folder / name), "training")
+        _log_bytes(store, run_id, figures.curves(rows, record.best_epoch), "curves.png")
+        runs.set_tags(store, run_id, {"goodfit.stop_reason": record.stop_reason, _COMPLETE: "true"})
+        by_length = runs.begin_ms(record) + int(record.seconds * 1000)
+        runs.end_run(store, run_id, "FINISHED", max(self.end_ms, by_length, runs.last_ms(record)))
+        if self.with_model:  # last: a network that cannot be exported leaves a run that is whole otherwise
+            log_model(store, run_id, folder)
+        return ""
+
+
+class Unfinished(Record):
+    """A training that failed, or that a signal or a search stopped.
+
+    Attributes:
+        origin: Its `run.json`.
+        tags: The user's own tags and the reason.
+        rows: Rows of the history up to there, each with its time.
+        status: `FAILED` or `KILLED`.
+        end_ms: Unix time of the end, in milliseconds.
+    """
+
+    kind: Literal["unfinished"] = "unfinished"
+    origin: RunOrigin
+    tags: dict[str, str]
+    rows: list[tuple[dict[str, float], int]]
+    status: Literal["FAILED", "KILLED"]
+    end_ms: int
+
+    @property
+    def title(self) -> str:
+        return f"the {self.status.lower()} training {self.origin.name}"
+
+    def send(self, store: Store, folder: Path) -> str:
+        run_id = runs.open_run(store, self.origin, self.tags)
+        times_ms = runs.steady(self.origin, [time_ms for _, time_ms in self.rows])
+        rows = zip((row for row, _ in self.rows), times_ms, strict=True)
+        runs.send(store, run_id, [metric for row, time_ms in rows for metric in runs.metrics_of(row, time_ms)])
+        runs.set_tags(store, run_id, self.tags)
+        runs.end_run(store, run_id, self.status, max([self.end_ms, *times_ms]))
+        return ""
+
+
+class Results(Record):
+    """The output of a stage after the training, whose files go with the training's `run.json`.
+
+    Attributes:
+        stage: Name of the stage.
+        fingerprint: Fingerprint of its output.
+        training: Folder of the training, from which a run that the store does not know is made.
+        own_tags: The user's own tags, for such a run.
+        metrics: Numbers to log, by name.
+        tags: Tags to set.
+    """
+
+    kind: Literal["results"] = "results"
+    stage: str
+    fingerprint: str
+    training: str
+    own_tags: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        return f"what {self.stage} found in {os.path.relpath(self.training)}"
+
+    def send(self, store: Store, folder: Path) -> str:
+        from mlflow.entities import Metric
+
+        record = RunRecord.read(folder)
+        run_id, how = runs.find_run(store, record), "the run of this training"
+        if run_id is None or store.client.get_run(run_id).data.tags.get(_COMPLETE) != "true":
+            if run_id is None:
+                how = f"rebuilt from {self.training}, as {store.shown} did not know it"
+            run_id = self._rebuilt(store, record)
+        batch = [Metric(key, value, runs.last_ms(record), record.best_epoch) for key, value in self.metrics.items()]
+        runs.send(store, run_id, batch)
+        for path in sorted(path for path in folder.iterdir() if path.name != RunRecord.FILE):
+            store.client.log_artifact(run_id, str(path), self.stage)
+        runs.set_tags(store, run_id, {**self.tags, f"goodfit.{self.stage}_fingerprint": self.fingerprint})
+        return f"MLflow run {store.client.get_run(run_id).info.run_name} ({run_id}): {how}"
+
+    def _rebuilt(self, store: Store, record: RunRecord) -> str:
+        """The run of the training, made or completed from its folder."""
+        folder = Path(self.training)
+        if RunRecord.read(folder, "the training").id != record.id:
+            raise DataError(
+                f"{folder} must hold the training {record.name} ({record.id}); another one is there by now."
+            )
+        whole = Training(name=record.name, tags=self.own_tags, with_model=record.parent_run_id is None, end_ms=0)
+        whole.send(store, folder)
+        return str(runs.find_run(store, record))
+
+
+class RunTags(Record):
+    """Tags of a training's run. One that the store does not know is left alone: it was sent to another."""
+
+    kind: Literal["run_tags"] = "run_tags"
+    training_id: str
+    tags: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        return f"tags of the training {self.training_id}"
+
+    def send(self, store: Store, folder: Path) -> str:
+        run_id = runs.with_id(store, self.training_id)
+        if run_id is not None:
+            runs.set_tags(store, run_id, self.tags)
+        return ""
+
+
+def _log_bytes(store: Store, run_id: str, content: bytes, name: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / name
+        path.write_bytes(content)
+        store.client.log_artifact(run_id, str(path), "pictures")
