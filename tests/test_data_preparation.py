@@ -177,6 +177,6 @@ def test_white_drawings_on_transparency_are_listed(tmp_path: Path) -> None:
     white = [("a/white.png", "a", drawing((255, 255, 255))), ("b/white.png", "b", drawing((255, 255, 255), 10, 5))]
     folder = write_packed(tmp_path / "packed", [*rows, *white])
     made(folder, tmp_path / "out", near_duplicates=False)
-    told = {row for row in issues(tmp_path / "out") if row[1] == "white_on_transparent"}
-    assert told == {(name, "white_on_transparent", "kept") for name, *_ in white}
+    told = {row for row in issues(tmp_path / "out") if row[1] == "white_drawing"}
+    assert told == {(name, "white_drawing", "kept") for name, *_ in white}
     assert (tmp_path / "out" / "issues.png").exists()

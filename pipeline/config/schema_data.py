@@ -76,7 +76,7 @@ class OnIssue(Section):
     blank: DropKeepOrFail
     low_range: DropKeepOrFail
     inverted: DropKeepOrFail
-    white_on_transparent: DropKeepOrFail
+    white_drawing: DropKeepOrFail
     duplicate: DropKeepOrFail
     near_duplicate: DropKeepOrFail
     conflicting_labels: DropKeepOrFail

@@ -174,7 +174,7 @@ def _single(images: ImageTable, limits: Prepare) -> Iterator[Issue]:
     for row in np.flatnonzero(readable & (images.inverted == 1)).tolist():
         yield Issue(images.names[row], "inverted", "it stores white as 0", row)
     for row in np.flatnonzero(readable & (images.white_drawing == 1)).tolist():
-        yield Issue(images.names[row], "white_on_transparent", "it was put on black, as white would erase it", row)
+        yield Issue(images.names[row], "white_drawing", "it was put on black, as white would erase it", row)
 
 
 def _copies(images: ImageTable) -> Iterator[Issue]:

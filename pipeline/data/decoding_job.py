@@ -14,7 +14,6 @@ from pipeline.data import near_duplicates
 from pipeline.data.decoding import quiet_libraries
 from pipeline.data.image_headers import BadImageError
 from pipeline.data.near_duplicates import signature
-from pipeline.data.pixels import Decoded
 from pipeline.data.preparation import Preprocessing, prepared
 from pipeline.data.raw_dataset import Block
 from pipeline.storage.arrays import read_array
@@ -65,9 +64,9 @@ class DecodingJob:
         problems: dict[int, tuple[str, str]] = {}
         reused = _reuse(self.earlier, fitted, facts, problems)
         for index in np.flatnonzero(~reused):
+            facts_of_image = {name: values[index : index + 1] for name, values in facts.items()}
             try:
-                fitted[index], decoded = prepared(raw[index], how, self.max_pixels)
-                _measure(raw[index], decoded, {name: values[index : index + 1] for name, values in facts.items()})
+                fitted[index] = _prepare_and_measure(raw[index], how, self.max_pixels, facts_of_image)
             except BadImageError as error:
                 problems[int(index)] = (error.problem, error.evidence)
         with self.target.open("r+b") as file:
@@ -80,8 +79,15 @@ class DecodingJob:
         return len(raw), int(reused.sum())
 
 
-def _measure(image: bytes | Pixels, decoded: Decoded, facts: dict[str, NDArray[Any]]) -> None:
-    """Write the measurements of an image into arrays of one entry."""
+def _prepare_and_measure(
+    image: bytes | Pixels, how: Preprocessing, max_pixels: int, facts: dict[str, NDArray[Any]]
+) -> Pixels:
+    """Prepare an image, and write its measurements into arrays of one entry.
+
+    Raises:
+        BadImageError: The image cannot be decoded.
+    """
+    fitted, decoded = prepared(image, how, max_pixels)
     pixels = decoded.pixels
     facts["num_bytes"][0] = pixels.nbytes if isinstance(image, np.ndarray) else len(image)
     facts["shape"][0] = pixels.shape
@@ -90,6 +96,7 @@ def _measure(image: bytes | Pixels, decoded: Decoded, facts: dict[str, NDArray[A
     step = max(1, min(pixels.shape[:2]) // _SPREAD_SIDE)
     facts["spread"][0] = cv2.meanStdDev(pixels[::step, ::step].reshape(-1, 1))[1][0, 0]
     facts["signature"][0] = signature(pixels)
+    return fitted
 
 
 def _reuse(

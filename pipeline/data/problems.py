@@ -9,7 +9,7 @@ OF_IMAGES = {
     "blank": "one colour, or nearly so",
     "low_range": "a picture of more than 8 bits without a value above a sixteenth of the level of white",
     "inverted": "a picture that stores white as 0, and was turned round",
-    "white_on_transparent": "a white drawing on transparency, which white would erase, and was put on black",
+    "white_drawing": "a white drawing on transparency, which white would erase, and was put on black",
     "duplicate": "the same pixels as an image before it",
     "near_duplicate": "nearly the same picture as an image before it",
     "conflicting_labels": "the same picture, or nearly, under two labels",
