@@ -25,7 +25,7 @@ from pipeline.evaluation.course import chosen_thresholds, course_of
 from pipeline.evaluation.scoring import evaluate
 from pipeline.lab import output, tuning
 from pipeline.lab.arms import Plan, plans
-from pipeline.lab.session import Session, argument_parser, open_session, run_command
+from pipeline.lab.session import Session, argument_parser, open_session
 from pipeline.lab.trainings import Trainings
 from pipeline.lab.treatment import majority
 from pipeline.metrics import ablation, paired
@@ -33,6 +33,7 @@ from pipeline.metrics.ablation import Arm
 from pipeline.page import ablation as page
 from pipeline.stage import lineage
 from pipeline.stage.entry import run_job
+from pipeline.stage.program import as_program
 from pipeline.storage import atomic
 from pipeline.sweep import records
 from pipeline.training import job as training_job
@@ -186,4 +187,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    with as_program():
+        main()

@@ -15,7 +15,8 @@ from typing import IO
 
 from pipeline.data.versions import Version, compare, count, read
 from pipeline.errors import ConfigError, DataError
-from pipeline.stage import lineage, signals
+from pipeline.stage import lineage
+from pipeline.stage.program import as_program
 from pipeline.storage import atomic, checksums
 
 COMMAND = "changes"
@@ -94,6 +95,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    signals.listen()
-    with signals.messages():
+    with as_program():
         main()

@@ -21,10 +21,11 @@ from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.lab import conclusion, output
 from pipeline.lab.cure_loop import CureLoop
-from pipeline.lab.session import Session, argument_parser, open_session, run_command
+from pipeline.lab.session import Session, argument_parser, open_session
 from pipeline.page import cure as page
 from pipeline.stage import lineage
 from pipeline.stage.entry import run_job
+from pipeline.stage.program import as_program
 from pipeline.storage import atomic
 from pipeline.training import job as training_job
 
@@ -91,4 +92,5 @@ def _check(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    with as_program():
+        main()

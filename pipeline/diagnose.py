@@ -32,9 +32,10 @@ from pipeline.diagnosis.loading import read_course, read_history
 from pipeline.diagnosis.record import as_lines
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.course import chosen_thresholds, course_of, examine
-from pipeline.stage import lineage, signals
+from pipeline.stage import lineage
 from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
+from pipeline.stage.program import as_program
 from pipeline.storage import atomic
 from pipeline.terminal import printable
 
@@ -213,6 +214,5 @@ if __name__ == "__main__":
 
         run("diagnose", main, multirun())
     else:
-        signals.listen()
-        with signals.messages():
+        with as_program():
             sys.exit(command(sys.argv[1:]))

@@ -16,12 +16,13 @@ from statistics import fmean
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.lab.session import Session, argument_parser, open_session, run_command
+from pipeline.lab.session import Session, argument_parser, open_session
 from pipeline.lab.trainings import Overrides
 from pipeline.metrics import history, power_law
 from pipeline.metrics.power_law import Forecast
 from pipeline.plotting import learning_curve
 from pipeline.stage.entry import run_job
+from pipeline.stage.program import as_program
 from pipeline.storage.tables import to_csv
 from pipeline.training import job as training_job
 
@@ -108,4 +109,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    with as_program():
+        main()

@@ -13,7 +13,8 @@ import sys
 from pipeline.config import composition
 from pipeline.config.schema import Tracking
 from pipeline.errors import StoreError
-from pipeline.stage import lineage, signals
+from pipeline.stage import lineage
+from pipeline.stage.program import as_program
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,6 +67,5 @@ def _sync(settings: Tracking) -> bool:
 
 
 if __name__ == "__main__":
-    signals.listen()
-    with signals.messages():
+    with as_program():
         sys.exit(main())

@@ -69,6 +69,7 @@ def test_a_closed_folder_and_a_full_disk_are_one_sentence(
     assert re.match(message.format(here=tmp_path), capsys.readouterr().err)
 
 
-def test_other_errors_of_the_system_keep_their_frames() -> None:
-    with pytest.raises(PermissionError), signals.messages():
+def test_other_errors_of_the_system_keep_their_frames(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, signals.messages():
         raise PermissionError(errno.EPERM, "Operation not permitted")  # of a process, not of a file
+    assert ended.value.code == 1 and "test_stage_signals.py" in capsys.readouterr().err

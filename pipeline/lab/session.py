@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.config import composition, grammar
 from pipeline.config.schema import Config
 from pipeline.lab.trainings import Trainings
-from pipeline.stage import drafts, lineage, signals
+from pipeline.stage import lineage
 from pipeline.storage import atomic, lock
 from pipeline.sweep import driver, records
 from pipeline.sweep.job import RunJob
@@ -125,12 +125,3 @@ def argument_parser(command: str, description: str | None, subject: str) -> argp
     parser.add_argument("overrides", nargs="*", help=meaning)
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="resume the session in this folder")
     return parser
-
-
-def run_command(main: Callable[[], None]) -> None:
-    """Run `main` of a command as a program: a signal to stop is heeded, and an error of the user is one message."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    signals.listen()
-    with signals.messages():
-        drafts.sweep()
-        main()

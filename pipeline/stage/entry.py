@@ -17,8 +17,9 @@ from typing import Any
 
 from pipeline.config import composition, validation
 from pipeline.config.schema import Config
-from pipeline.stage import drafts, lineage, signals
+from pipeline.stage import lineage, signals
 from pipeline.stage.job import Job
+from pipeline.stage.program import as_program
 from pipeline.stage.signals import messages
 from pipeline.storage import atomic, checksums, lock
 
@@ -37,10 +38,7 @@ def run(stage: str, main: Main, multirun: Multirun, after: Callable[[Config], No
 
     `after` is called at the end of a stage that DVC runs, whether there was something to do or not.
     """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    signals.listen()
-    with messages():
-        drafts.sweep()
+    with as_program():
         flags = {argument.partition("=")[0] for argument in sys.argv}
         if "--config" in flags:
             _run_from_file(stage, main, sys.argv[1:], after)

@@ -80,8 +80,10 @@ def _bare(uri: str) -> str:
 
 
 def _uri(settings: Tracking) -> str:
-    """The address as it is. A relative path of a database is made absolute; under DVC it lies in the project's root, even for an
-    experiment in a copy."""
+    """The address as it is. A relative path of a database is made absolute; under DVC it lies in the project's root.
+
+    That holds even for an experiment in a copy.
+    """
     given: str | None = resolved(settings.uri)
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lineage.ROOT / 'mlflow.db'}"
     path = _path(uri)
@@ -123,8 +125,9 @@ def check(settings: Tracking) -> None:
             return  # locked, or on a disk that fails: an outage
     elif urlsplit(uri).scheme in ("", "file") and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() != "true":
         raise StoreError(
-            f"tracking.uri must be a database or a server, such as sqlite:///mlflow.db or http://localhost:5000; got {masked(uri)!r}, "
-            "and MLflow 3 keeps no runs in folders. Take over what it holds with `mlflow migrate-filestore`."
+            f"tracking.uri must be a database or a server, such as sqlite:///mlflow.db or http://localhost:5000; "
+            f"got {masked(uri)!r}, and MLflow 3 keeps no runs in folders. Take over what it holds with "
+            "`mlflow migrate-filestore`."
         )
 
 
