@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -33,6 +33,16 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Begin with the tests that run commands, so that the many short ones fill what time is left on each core."""
     items.sort(key=lambda item: not {"finished_project", "project"} & set(item.fixturenames))
+
+
+@pytest.fixture(autouse=True)
+def variables_as_they_were() -> Iterator[None]:
+    """Undo what connecting to a store leaves in the environment, for a process that would end with its command."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "GOODFIT_"))}
+    yield
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "GOODFIT_"))]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_damaged_description_is_told(raw: Path, content: bytes) -> None:
 
 def test_incomplete_description_is_told(raw: Path) -> None:
     content = json.loads((raw / "source.json").read_text())
-    del content["licence"]
+    del content["licence"], content["digest"]
     (raw / "source.json").write_text(json.dumps(content))
     with pytest.raises(
         DataError, match=r"source\.json cannot be read: licence: field required\. Run `dvc repro fetch`"

@@ -61,6 +61,7 @@ UNREAD = {
     "evaluate/metrics.json", "diagnose/metrics.json",  # for DVC
     "report/SHA256SUMS", "report/fingerprint.txt", "report/index.html", "report/summary.txt",  # nothing comes after
     "config.yaml",  # DVC's, whose hash of it stands in dvc.lock
+    "spool/*/.lock", "spool/*/.order.lock",  # empty
     "cache/checked/*.json",  # hashes that were found; a wrong one costs a second look
 }  # fmt: skip
 

@@ -235,7 +235,9 @@ def test_the_spool_holds_no_password_and_sync_takes_it_from_the_command_line(
     assert sync.main([f"tracking.uri='{secret.uri}'"]) == 1
     out, err = capsys.readouterr()
     assert f"http://***@127.0.0.1:{port}/base?token=***: 1 to send" in out and "s3cret" not in out + err
-    assert f"error: http://***@127.0.0.1:{port}/base?token=*** must answer; it does not" in err and "1 of 1 wait." in err
+    assert (
+        f"error: http://***@127.0.0.1:{port}/base?token=*** must answer; it does not" in err and "1 of 1 wait." in err
+    )
 
 
 def test_sync_says_what_arrived(

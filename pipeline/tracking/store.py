@@ -101,6 +101,8 @@ def signed_in(uri: str) -> str:
     """The address of a server without user and password, which MLflow's own variables take: it prints and stores addresses."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.password:
+        if masked(uri) != uri:
+            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
@@ -138,13 +140,11 @@ def connect(settings: Tracking) -> Store:
         StoreError: The address or the experiment is set wrongly, which no waiting mends.
         StoreAway: The store does not answer, which is known after seconds rather than minutes.
     """
-    os.environ.setdefault(
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"
-    )  # we try again ourselves, and look first what has arrived
+    # we try again ourselves, and look first what has arrived
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     check(settings)
     uri = signed_in(_uri(settings))
     try:
