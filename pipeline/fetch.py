@@ -77,7 +77,7 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
     parts = None
     with lock.held(cache, wait=True):
         there = connecting(data)
-        source = local_copy(there.source, root, cache, limit)
+        source = local_copy(there.source, there.storage_options, root, cache, limit)
         with opened(source, there.storage_options, limit, data.follow_links) as tree:
             check_links(tree, data.max_left_out)
             layout = detect(tree, data.layout, table_keys(data))

@@ -2,9 +2,12 @@
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 WIDTH_COLUMNS = 160
@@ -27,6 +30,14 @@ def printable(text: str) -> str:
 def console() -> Console:
     """A console as wide as the terminal, or of `WIDTH_COLUMNS` where the output is none."""
     return Console(width=None if sys.stdout.isatty() else WIDTH_COLUMNS, highlight=False)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, and nothing elsewhere; gives a function that takes the number of steps that are done."""
+    with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def table(title: str | None = None, *, texts: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> Table:

@@ -299,6 +299,16 @@ def tables(raw: Path) -> Path:
     return raw
 
 
+@pytest.mark.parametrize("label", [["cat"], {"name": "cat"}])
+def test_lists_and_mappings_as_labels_are_told(tables: Path, label: object) -> None:
+    write_table(tables, "train-0.parquet", image=[b"a", b"b"], label=[label, label])
+    with pytest.raises(
+        DataError,
+        match=r"must have one value a row in 'label', the column with the label; it has (list|struct)<.*columns={label: …}",
+    ):
+        read(tables)
+
+
 def test_parquet_files_give_encoded_images_and_a_class_map(tables: Path) -> None:
     dataset = read(tables)
     assert [data for block in dataset.blocks for data in block.read()] == [b"a", b"b", b"", b"d", b"e", b"f"]

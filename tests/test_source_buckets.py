@@ -1,5 +1,6 @@
 """Files of a bucket: outages, wrong options, and several requests at once."""
 
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.source.user_source import opened
-from tests.test_source_hostile import IMAGES, content, fetched
+from tests.test_source_hostile import IMAGES, as_folder, content, fetched
 
 
 def in_memory(files: Mapping[str, bytes]) -> str:
@@ -102,3 +103,26 @@ def test_files_of_a_bucket_are_read_side_by_side(tmp_path: Path, monkeypatch: py
         f"{place % 2}/{place:03}.png": bytes([place]) for place in range(100)
     }
     assert dataset.ids == sorted(dataset.ids) and 4 < most <= 16
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz"])
+def test_an_archive_in_a_bucket_is_opened(name: str, tmp_path: Path) -> None:
+    import fsspec
+
+    photos = as_folder(tmp_path / "photos", IMAGES)
+    kind = {"photos.zip": "zip", "photos.tar.gz": "gztar"}[name]
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), kind, photos)).read_bytes()
+    fsspec.filesystem("memory").pipe_file(f"/lab/{name}", packed)
+    assert content(fetched(tmp_path, f"memory://lab/{name}")) == content(fetched(tmp_path, photos, "folder"))
+    with pytest.raises(
+        DataError, match=r"data\.source must be at most 1e-07 GB \(data\.max_gigabytes\); memory://lab/photos"
+    ):
+        fetched(tmp_path, f"memory://lab/{name}", "large", max_gigabytes=1e-7)
+
+
+def test_a_folder_in_a_bucket_may_be_named_like_an_archive(tmp_path: Path) -> None:
+    import fsspec
+
+    for path, data in IMAGES.items():
+        fsspec.filesystem("memory").pipe_file(f"/lab/old.zip/{path}", data)
+    assert len(fetched(tmp_path, "memory://lab/old.zip").ids) == 8

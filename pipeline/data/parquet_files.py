@@ -78,6 +78,12 @@ def _read_file(path: Path, split: str, roles: Columns, rows: ParquetRows) -> Non
                     f"{path} must have the columns {roles['image']!r} and {roles['label']!r}; it has "
                     f"{', '.join(sorted(names))}. Name them with data.columns."
                 )
+            for role, name in wanted.items():
+                if pa.types.is_nested(kind := file.schema_arrow.field(name).type):
+                    raise DataError(
+                        f"{path} must have one value a row in {name!r}, the column with the {role}; it has {kind}. Name "
+                        f"another column with data.columns={{{role}: …}}."
+                    )
             table = file.read(columns=list(wanted.values()))
             sizes = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
     except FileNotFoundError:

@@ -1,13 +1,15 @@
 """Lists and reads the files of a bucket: S3, Google Cloud Storage, Azure or SSH, through fsspec."""
 
 import io
+import shutil
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from pipeline.config.secrets import MASK, masked, secret_values
 from pipeline.errors import ConfigError, DataError
 from pipeline.source.files import Entry, Listing, hidden, reason
+from pipeline.storage.atomic import room_for
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "ssh": "ssh",
           "sftp": "ssh"}  # fmt: skip
@@ -62,6 +64,26 @@ class Bucket:
             self.listing.entries.append(Entry(path, int(info.get("size") or 0), stamp))
         if not self.listing.entries:
             raise DataError(f"data.source must hold files; {self._address} holds none.")
+
+    def archive_in(self, folder: Path, max_bytes: int) -> str | None:
+        """Copy the archive into `folder`, and give its path there; None where the address is that of a folder.
+
+        Raises:
+            DataError: It has more than `max_bytes` or cannot be read, or the disk is full.
+        """
+        only = self.listing.entries[0]
+        if len(self.listing.entries) > 1 or self._names[only.path] != self._root:
+            return None
+        if only.size > max_bytes:
+            raise DataError(
+                f"data.source must be at most {max_bytes / 1e9:g} GB (data.max_gigabytes); {masked(self._address)} has "
+                f"{only.size / 1e9:.3g} GB. Raise it if that is meant."
+            )
+        target = folder / only.path
+        folder.mkdir(parents=True, exist_ok=True)
+        with room_for(target, only.size), self.open(only) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+        return str(target)
 
     def open(self, entry: Entry) -> IO[bytes]:
         """Open a file; a missing one counts as damaged, any other error is an outage and raises `DataError`."""

@@ -71,13 +71,18 @@ def located(source: str, root: Path) -> str:
     return source if "://" in source else str(root / Path(source).expanduser())
 
 
-def local_copy(source: str, root: Path, cache: Path, max_bytes: int) -> str:
-    """The path or bucket of a source as `opened` takes it; a file of the web is downloaded into `cache`.
+def local_copy(source: str, storage_options: Mapping[str, Any], root: Path, cache: Path, max_bytes: int) -> str:
+    """The path or bucket of a source as `opened` takes it.
+
+    A file of the web and an archive in a bucket are copied into `cache` first.
 
     Raises:
-        DataError: The file cannot be downloaded.
+        DataError: The file cannot be downloaded, or has more than `max_bytes`.
+        ConfigError: The package for the address is not installed.
     """
     source = located(source, root)
+    if "://" in source and not _on_web(source) and source.lower().endswith(ARCHIVES):
+        return Bucket(source, storage_options).archive_in(cache, max_bytes) or source
     if not _on_web(source):
         return source
     target = cache / (Path(urlsplit(source).path).name or "download")

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from pipeline.artefacts.signals import OneBatch, SignalsRecord
 from pipeline.errors import TrainingError
 from pipeline.seeds import derive_seed
+from pipeline.terminal import progress
 from pipeline.training.batches import ImageBatches
 
 ONE_BATCH_IMAGES, ONE_BATCH_STEPS, ONE_BATCH_LR = 32, 100, 3e-3
@@ -47,16 +48,18 @@ def _one_batch(network: nn.Module, images: Tensor, labels: Tensor, seed: int) ->
             layer.eval()
     optimizer = torch.optim.AdamW(student.parameters(), ONE_BATCH_LR, weight_decay=0.0)
     first_loss, loss, accuracy, steps = math.nan, math.nan, 0.0, 0
-    for steps in range(ONE_BATCH_STEPS + 1):
-        logits = student(images)
-        objective = F.cross_entropy(logits, labels)
-        loss, accuracy = objective.item(), float((logits.argmax(1) == labels).double().mean())
-        first_loss = loss if steps == 0 else first_loss
-        if not math.isfinite(loss) or accuracy == 1.0 or steps == ONE_BATCH_STEPS:
-            break
-        optimizer.zero_grad()
-        objective.backward()
-        optimizer.step()
+    with progress("learning one batch by heart, a check", ONE_BATCH_STEPS) as show:
+        for steps in range(ONE_BATCH_STEPS + 1):
+            show(steps)
+            logits = student(images)
+            objective = F.cross_entropy(logits, labels)
+            loss, accuracy = objective.item(), float((logits.argmax(1) == labels).double().mean())
+            first_loss = loss if steps == 0 else first_loss
+            if not math.isfinite(loss) or accuracy == 1.0 or steps == ONE_BATCH_STEPS:
+                break
+            optimizer.zero_grad()
+            objective.backward()
+            optimizer.step()
     if not math.isfinite(first_loss):
         raise TrainingError(f"the loss of the untrained network must be finite; got {first_loss}. Look at the images.")
     return OneBatch(
