@@ -37,13 +37,10 @@ def plain(convnet: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def moved(images: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """By `step` pixels down and right, black at the edge."""
-    result = np.zeros_like(images)
-    if step > 0:
-        result[:, step:, step:] = images[:, :-step, :-step]
-    else:
-        result[:, :step, :step] = images[:, -step:, -step:]
-    return result
+    """By `step` pixels down and right, with the border repeated at the edge."""
+    size, (before, after) = images.shape[1], ((step, 0) if step > 0 else (0, -step))
+    padded = np.pad(images, ((0, 0), (before, after), (before, after), (0, 0)), mode="edge")
+    return padded[:, :size, :size] if step > 0 else padded[:, -size:, -size:]
 
 
 def test_the_kinds_are_those_of_the_configuration() -> None:

@@ -6,21 +6,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from pipeline.model.network import Network
 
 _USUAL_PIXELS = 64 * 64
 
 
-def _shifted(rows: int, columns: int) -> Callable[[Tensor], Tensor]:
-    """Moves images down and right by so many pixels; the uncovered edge is black, like the padding of `prepare`."""
+def _shifted(pixels: int) -> Callable[[Tensor], Tensor]:
+    """Moves images down and right by so many pixels; the edge that this uncovers repeats the border."""
 
     def shift(images: Tensor) -> Tensor:
-        size = images.shape[1:3]
-        padded = F.pad(images, (0, 0, *(max(part, 0) for part in (columns, -columns, rows, -rows))))
-        top, left = max(-rows, 0), max(-columns, 0)
-        return padded[:, top : top + size[0], left : left + size[1]]
+        rows, columns = (
+            (torch.arange(length, device=images.device) - pixels).clamp(0, length - 1) for length in images.shape[1:3]
+        )
+        return images[:, rows][:, :, columns]
 
     return shift
 
@@ -33,7 +32,7 @@ def _same(images: Tensor) -> Tensor:
     return images
 
 
-_SHIFTS = [_shifted(rows, columns) for rows, columns in ((-1, -1), (1, 1))]
+_SHIFTS = [_shifted(pixels) for pixels in (-1, 1)]
 VIEWS: dict[str, list[Callable[[Tensor], Tensor]]] = {
     "none": [_same],
     "flip": [_same, _mirrored],
