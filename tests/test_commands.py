@@ -49,6 +49,7 @@ LAB = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", LAB)
 def test_every_command_of_many_trainings_takes_images_that_its_command_line_names(own: Path, command: str) -> None:
     printed = by_hand(command_runner(own), command, *LAB[command], *SHORT, "prepare.val_fraction=0.2")

@@ -34,7 +34,6 @@ def test_a_download_becomes_a_repository_once(downloaded: Path) -> None:
     run = command_runner(downloaded)
     assert run("git", "status", "--porcelain").stdout == ""
     assert len(run("git", "log", "--oneline").stdout.splitlines()) == 1
-    run("dvc", "repro", "compose")
 
 
 def test_without_git_dvc_runs_without_it(downloaded: Path) -> None:

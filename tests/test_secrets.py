@@ -69,6 +69,7 @@ def of_proxy(proxy: WebServer) -> dict[str, str]:
     return {"HTTP_PROXY": proxy.url.replace("//", f"//me:{PLANTED['proxypw']}@"), "NO_PROXY": "127.0.0.1"}
 
 
+@pytest.mark.slow
 def test_secrets_that_are_typed_work_in_a_sweep_and_are_in_no_record(ready: Path, proxy: WebServer) -> None:
     source = f"{HOST.replace('//', '//me:' + PLANTED['sourcepw'] + '@')}/photos.zip?token={PLANTED['token']}&v=2"
     typed = (
@@ -147,6 +148,7 @@ def test_stages_ask_the_environment_and_write_down_the_variable_alone(ready: Pat
     assert leaks(ready, done, again, missing) == []
 
 
+@pytest.mark.slow
 def test_the_password_of_a_server_reaches_it_and_nothing_else(ready: Path, tmp_path: Path) -> None:
     run, port = command_runner(ready), free_port()
     address, environment = (f"http://me:{PLANTED[name]}@127.0.0.1:{port}" for name in ("storepw", "envpw"))
