@@ -100,7 +100,7 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     issues = checks.find(images, settings)
     with _kept_for_people(cache, raw, decoded, issues):
         issues, stays = checks.settle(issues, settings.on_issue.model_dump(), len(raw.labels))
-    splits = _split(raw, settings, marks, keys, np.flatnonzero(stays))
+        splits = _split(raw, settings, marks, keys, np.flatnonzero(stays))
     counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
     issues += checks.shifts(counts, raw.classes)
     with _kept_for_people(cache, raw, decoded, issues):
@@ -225,9 +225,13 @@ def _kept_for_people(cache: Path, raw: RawDataset, decoded: DecodedImages, issue
     try:
         yield
     except DataError as error:
+        if not issues:
+            raise
         _write_issues(cache / "issues.csv", raw, [replace(issue, action="not settled") for issue in issues])
         _draw_issues(cache / "issues.png", raw, decoded, issues)
-        raise DataError(f"{error} {os.path.relpath(cache / 'issues.csv')} lists all of them.") from None
+        counts = Counter(issue.problem for issue in issues)
+        found = ", ".join(f"{number:,} × {problem}" for problem, number in counts.items())
+        raise DataError(f"{error} {os.path.relpath(cache / 'issues.csv')} lists what was found: {found}.") from None
 
 
 def _write_issues(path: Path, raw: RawDataset, issues: Sequence[Issue]) -> None:

@@ -445,12 +445,23 @@ def test_folds_without_a_choice_are_told(packed: Path, tmp_path: Path) -> None:
 
 def test_a_stage_that_issues_stop_leaves_their_list(packed: Path, tmp_path: Path) -> None:
     on_issue = SETTINGS.on_issue.model_copy(update={"rare_class": "fail"})
-    with pytest.raises(DataError, match=r"must be free of rare_class.*cache/issues\.csv lists all of them"):
+    with pytest.raises(
+        DataError, match=r"must be free of rare_class.*cache/issues\.csv lists what was found: 3 × rare_class\."
+    ):
         made(packed, tmp_path / "out", on_issue=on_issue, min_per_class=100)
     found = issues(tmp_path / "cache")
     assert [row for row in found if row[1] == "rare_class"] == [
         (f"class {name}", "rare_class", "not settled") for name in ("ant", "bee", "cow")
     ]
+
+
+def test_a_class_of_damaged_files_alone_is_told_with_what_was_found(tmp_path: Path) -> None:
+    rows = [(f"{label}/{place}.png", label, encoded(place)) for place in range(30) for label in ("ant", "bee")]
+    rows += [(f"cow/{place}.png", "cow", b"\x89PNG of noise") for place in range(30)]
+    with pytest.raises(
+        DataError, match=r"'cow' has none\. .*issues\.csv lists what was found: 30 × (unreadable|not_an_image)"
+    ):
+        made(write_packed(tmp_path / "packed", rows), tmp_path / "out")
 
 
 def test_a_split_with_other_class_shares_is_told(tmp_path: Path) -> None:

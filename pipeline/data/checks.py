@@ -232,6 +232,8 @@ def _classes(images: ImageTable, limits: Prepare) -> Iterator[Issue]:
 
 def _groups(images: ImageTable) -> Iterator[Issue]:
     rows = np.flatnonzero(_readable(images))
+    if not len(rows):
+        return
     _, first, counts = np.unique(images.keys[rows], return_index=True, return_counts=True)
     large = (counts > LARGE_SHARE * len(rows)) & (counts > LARGE_FACTOR * np.median(counts))
     for group in np.flatnonzero(large).tolist():

@@ -1,5 +1,6 @@
 """Writes class names into figures: cut to a width, and in any script."""
 
+import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ def _family() -> list[str]:
     """Names of the installed fonts to draw with; the one of the extra `fonts` is made known to Matplotlib first."""
     from matplotlib import font_manager
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # else it tells of weights that a font lacks
     package = find_spec("matplotlib_fontja")  # found, not imported: it would change all of Matplotlib's settings
     for file in Path(package.origin or "").parent.glob("fonts/*.ttf") if package else ():
         font_manager.fontManager.addfont(file)
