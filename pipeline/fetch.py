@@ -27,6 +27,7 @@ from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from pipeline.storage import lock
 from pipeline.storage.digests import sha256
+from pipeline.terminal import printable
 
 DIGITS_ORIGIN = "scikit-learn's load_digits; Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49"
 DIGITS_LICENCE = "CC BY 4.0"
@@ -101,7 +102,7 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
         shutil.rmtree(cache, ignore_errors=True)
     print(f"{masked(data.source)}: {layout.title}")
     if skipped:
-        print(f"left out; downloads/skipped.csv lists them:\n{summary(skipped)}")
+        print(printable(f"left out; downloads/skipped.csv lists them:\n{summary(skipped)}"))
     SourceRecord(
         name=data.title or Path(urlsplit(masked(data.source)).path).name or "images",
         layout="parquet" if layout.images else layout.kind, found=layout.title, asked=asked(data), parts=parts,

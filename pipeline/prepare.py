@@ -7,7 +7,6 @@ Command: python -m pipeline.prepare
          python -m pipeline.prepare prepare.size=64 prepare.fit=crop
 """
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,19 +20,17 @@ from numpy.typing import NDArray
 from pipeline.artefacts.dataset import SPLITS, DatasetRecord
 from pipeline.config.schema_data import Prepare
 from pipeline.data import checks
+from pipeline.data.channels import num_channels
 from pipeline.data.checks import Issue
 from pipeline.data.decoded_images import DecodedImages, decode_at_white_level
-from pipeline.data.decoding import decode
 from pipeline.data.grouping import keys_of, names_matched
 from pipeline.data.grouping import summary as groups_summary
-from pipeline.data.image_headers import BadImageError
 from pipeline.data.near_duplicates import near_duplicates
-from pipeline.data.pixels import FULL_RANGE, PixelCounts
+from pipeline.data.pixels import PixelCounts
 from pipeline.data.preparation import Preprocessing
 from pipeline.data.problems import UNDECODED
 from pipeline.data.raw_dataset import RawDataset, read
 from pipeline.data.splits import Fractions, assign, limited, with_noise
-from pipeline.data.wide_samples import White
 from pipeline.errors import ConfigError, DataError
 from pipeline.plotting.captions import as_written, without_font
 from pipeline.plotting.overview import overview
@@ -42,16 +39,14 @@ from pipeline.storage.arrays import write_array
 from pipeline.storage.atomic import room_for
 from pipeline.storage.digests import sha256
 from pipeline.storage.processes import running_on
+from pipeline.storage.tables import write_csv
+from pipeline.terminal import printable
 
 _FILES = ("images.npy", "labels.npy", "ids.parquet")
 """Files of each split."""
 
 _PICTURES = 10
 """Number of images shown for each problem."""
-
-
-_CHANNELS_SAMPLE = 1000
-"""Number of images that decide whether a dataset is grey."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
             f"Sweep it: prepare.fold={','.join(map(str, range(settings.folds)))} -m."
         )
     raw = read(source)
-    channels = settings.channels or _num_channels(raw, settings.max_pixels)
+    channels = settings.channels or num_channels(raw, settings.max_pixels)
     given = None if settings.white_level == "auto" else float(settings.white_level)
     fill = 0 if settings.fill == "auto" and raw.holds_pixels else settings.fill
     how = Preprocessing(settings.size, channels, settings.fit, fill, given, given is not None)
@@ -91,7 +86,7 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     named = raw.groups if settings.group is None else names_matched(settings.group, raw.ids)
     keys = keys_of(marks, pairs, named)
     if any(named):
-        print(f"prepare: {groups_summary(named, raw.ids)}")
+        print(printable(f"prepare: {groups_summary(named, raw.ids)}"))
     images = checks.ImageTable(
         names=raw.ids, labels=raw.labels, classes=raw.classes, given=raw.splits, shapes=facts.shape,
         num_bytes=facts.num_bytes, spread=facts.spread, peak=facts.peak, inverted=facts.inverted, white_level=how.white_level,
@@ -99,19 +94,20 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     )  # fmt: skip
     issues = checks.find(images, settings)
     with _kept_for_people(cache, raw, decoded, issues):
-        issues, stays = checks.settle(issues, settings.on_issue.model_dump(), len(raw.labels))
+        on_issue, num_images = settings.on_issue.model_dump(), len(raw.labels)
+        settled, stays = checks.settle(issues, on_issue, num_images)
         splits = _split(raw, settings, marks, keys, np.flatnonzero(stays))
-    counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
-    issues += checks.shifts(counts, raw.classes)
-    with _kept_for_people(cache, raw, decoded, issues):
-        issues, _ = checks.settle(issues, settings.on_issue.model_dump(), len(raw.labels))
+        counts = {name: np.bincount(splits[name].labels, minlength=len(raw.classes)).tolist() for name in SPLITS}
+        shifts = checks.shifts(counts, raw.classes)
+        issues += shifts  # listed too where they stop the stage
+        settled += checks.settle(shifts, on_issue, num_images)[0]
 
     pixels = PixelCounts(channels)
     for name in SPLITS:
         (out / name).mkdir()
         _write_split(out / name, raw, decoded, splits[name], pixels if name == "train" else None)
-    _write_issues(out / "issues.csv", raw, issues)
-    _draw_issues(out / "issues.png", raw, decoded, issues)
+    _write_issues(out / "issues.csv", raw, settled)
+    _draw_issues(out / "issues.png", raw, decoded, settled)
     DatasetRecord(
         name=raw.name, classes=raw.classes, **asdict(how), counts=counts, mean=pixels.mean(),
         std=pixels.std(), source=raw.source, licence=raw.licence,
@@ -128,28 +124,9 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
         print(f"images of more than 8 bits: {how.white_level:,g} is white (prepare.white_level={settings.white_level})")
     sizes = ", ".join(f"{name} {sum(counts[name]):,}" for name in SPLITS)
     print(f"{raw.name}: {len(raw.classes)} classes, {settings.size}×{settings.size}×{channels}; images: {sizes}")
-    if issues or raw.skipped:
+    if settled or raw.skipped:
         skipped = f"{len(raw.skipped):,} files left out by fetch" if raw.skipped else ""
-        print(f"issues: {', '.join(filter(None, [checks.summary(issues), skipped]))}; issues.csv lists them")
-
-
-def _num_channels(raw: RawDataset, max_pixels: int) -> int:
-    """Number of channels: 1 where all images of a sample are grey, else 3."""
-    chosen = raw.blocks[:: max(1, len(raw.blocks) // 20)]
-    per_block = max(1, _CHANNELS_SAMPLE // len(chosen))
-    for block in chosen:
-        images = block.read()
-        if isinstance(images, np.ndarray):
-            if images.shape[3] == 3:
-                return 3
-            continue
-        for data in images[:: max(1, len(images) // per_block)]:
-            try:
-                if decode(data, max_pixels, White(FULL_RANGE, given=True)).pixels.shape[2] == 3:
-                    return 3
-            except BadImageError:
-                continue
-    return 1
+        print(f"issues: {', '.join(filter(None, [checks.summary(settled), skipped]))}; issues.csv lists them")
 
 
 def _pairs(decoded: DecodedImages, wanted: bool) -> NDArray[np.int64]:
@@ -235,11 +212,9 @@ def _kept_for_people(cache: Path, raw: RawDataset, decoded: DecodedImages, issue
 
 
 def _write_issues(path: Path, raw: RawDataset, issues: Sequence[Issue]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "problem", "evidence", "action"])
-        writer.writerows([issue.name, issue.problem, issue.evidence, issue.action] for issue in issues)
-        writer.writerows([row["path"], row["problem"], row["evidence"], "left out by fetch"] for row in raw.skipped)
+    found = [(issue.name, issue.problem, issue.evidence, issue.action) for issue in issues]
+    left_out = [(row["path"], row["problem"], row["evidence"], "left out by fetch") for row in raw.skipped]
+    write_csv(path, ("path", "problem", "evidence", "action"), [*found, *left_out])
 
 
 @as_written()

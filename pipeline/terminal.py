@@ -14,8 +14,8 @@ WIDTH_COLUMNS = 160
 """Width of a table in a file or a pipe, in characters."""
 
 
-_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Characters that a terminal takes for commands, or that turn the direction of writing, but line feeds and tabs."""
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that a terminal takes for commands, that turn the direction of writing, or that UTF-8 cannot express."""
 
 
 def printable(text: str) -> str:

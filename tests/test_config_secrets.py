@@ -64,13 +64,7 @@ def test_options_are_known_by_their_names() -> None:
         "token": "anon",
         "pin": 1,
     }
-    hidden = {
-        "key": "***",
-        "client_kwargs": {"aws_secret_access_key": "***", "region": "c"},
-        "anon": False,
-        "token": "anon",
-        "pin": 1,
-    }
+    hidden = {**options, "key": "***", "client_kwargs": {"aws_secret_access_key": "***", "region": "c"}}
     assert without_secrets({"storage_options": options}) == {"storage_options": hidden}
     assert without_secrets({"tags": {"key": "PROJ-1", "password": 7}}) == {"tags": {"key": "PROJ-1", "password": "***"}}
     assert secrets.secret_values(options) == ["a", "b"]

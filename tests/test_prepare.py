@@ -464,6 +464,15 @@ def test_a_class_of_damaged_files_alone_is_told_with_what_was_found(tmp_path: Pa
         made(write_packed(tmp_path / "packed", rows), tmp_path / "out")
 
 
+def test_names_in_the_list_of_issues_are_no_formulas_and_no_commands(tmp_path: Path) -> None:
+    rows = [(f"{label}/{place}.png", label, encoded(place)) for place in range(30) for label in ("ant", "bee")]
+    rows += [(name, "ant", b"") for name in ('=HYPERLINK("x").png', "\x1b[2J.png")]
+    made(write_packed(tmp_path / "packed", rows), tmp_path / "out")
+    assert {name for name, problem, _ in issues(tmp_path / "out") if problem == "unreadable"} == {
+        "'=HYPERLINK(\"x\").png", "\\x1b[2J.png",
+    }  # fmt: skip
+
+
 def test_a_split_with_other_class_shares_is_told(tmp_path: Path) -> None:
     labels = [("train", ("ant", "bee")[place % 2]) for place in range(120)]
     labels += [("test", "ant" if place < 2 else "bee") for place in range(40)]

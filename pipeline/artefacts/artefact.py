@@ -1,6 +1,7 @@
 """Reads and writes the records of stages as JSON files with a version."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -104,6 +105,11 @@ class Artefact(Record):
     def write(self, folder: Path) -> None:
         """Write the file into `folder`, whole or not at all."""
         atomic.write_text(folder / self.FILE, self.to_json())
+
+
+def write_metrics(folder: Path, values: Mapping[str, str | float]) -> None:
+    """Write `metrics.json`, each key of which is a column of `dvc exp show`, beside a record that holds more."""
+    atomic.write_text(folder / "metrics.json", json.dumps(values, indent=2) + "\n")
 
 
 def _reason(error: Exception) -> str:

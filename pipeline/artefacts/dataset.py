@@ -16,7 +16,7 @@ class DatasetRecord(Artefact, file="dataset.json", stage="prepare"):
         classes: Names of the classes, in the order of the labels.
         size: Height and width of each image in pixels.
         channels: 1 for grey, 3 for red, green and blue.
-        fit: How images of other proportions were made square; see `prepare.fit`.
+        fit: Way in which images of other proportions were made square: `pad`, `crop` or `stretch`.
         fill: Frame and background of the images; see `prepare.fill`. 0 where the source holds pixels and none was asked for.
         white_level: Value that is white in images of more than 8 bits; None where no image needs one.
         white_level_given: Whether `prepare.white_level` gave it, so that it holds whatever a file tells.

@@ -1,11 +1,8 @@
 """`diagnosis.json`: the verdict on a training, its evidence, and what to change; `metrics.json`: what people compare of it."""
 
-import json
 from pathlib import Path
-from typing import ClassVar
 
-from pipeline.artefacts.artefact import Artefact, Interval, Record
-from pipeline.storage import atomic
+from pipeline.artefacts.artefact import Artefact, Interval, Record, write_metrics
 
 
 class Prescribed(Record):
@@ -23,7 +20,7 @@ class Concern(Record):
         name: Name of the kind of finding.
         evidence: Clause with the numbers that show it.
         interval: The number that tells most, with its interval.
-        step: What to do about it, as a clause.
+        step: Action that mends it, as a clause.
     """
 
     name: str
@@ -53,8 +50,6 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose"):
         concerns: Findings beside the verdict, which do not change it.
     """
 
-    FEW: ClassVar[str] = "metrics.json"
-
     training: str | None
     verdict: str
     confidence: float
@@ -72,13 +67,13 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose"):
     concerns: list[Concern]
 
     def write(self, folder: Path) -> None:
-        """Write both files into `folder`. Each key of `metrics.json` is a column of `dvc exp show`."""
+        """Write both files into `folder`."""
         super().write(folder)
         few: dict[str, str | float] = {"verdict": self.verdict, "concerns": len(self.concerns)}
         for name in ("train_accuracy", "val_accuracy", "gap"):
             if name in self.evidence:
                 few[name] = self.interval(name).value
-        atomic.write_text(folder / self.FEW, json.dumps(few, indent=2) + "\n")
+        write_metrics(folder, few)
 
     def interval(self, name: str) -> Interval:
         """A measured value that has an interval, such as `gap`.
@@ -93,7 +88,7 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose"):
 
 
 class ReferenceRecord(Artefact, file="reference.json", stage="diagnose"):
-    """What simple methods reach on the prepared data, computed once: their best validation accuracy, on so many images."""
+    """Best validation accuracy of simple methods on the prepared data, and the number of images that it was measured on."""
 
     accuracy: float
     num_images: int

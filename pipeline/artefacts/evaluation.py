@@ -1,11 +1,8 @@
 """`details.json`: scores of the images that training has not seen, and `metrics.json`: the few of them that people compare."""
 
-import json
 from pathlib import Path
-from typing import ClassVar
 
-from pipeline.artefacts.artefact import Artefact, Interval, Record
-from pipeline.storage import atomic
+from pipeline.artefacts.artefact import Artefact, Interval, Record, write_metrics
 
 SPLIT_TITLES = {"test": "test", "val": "validation"}
 """Splits that an evaluation can be of, as people call them."""
@@ -43,8 +40,6 @@ class EvaluationRecord(Artefact, file="details.json", stage="evaluate"):
         gap: Accuracy on the clean training probe less that on the validation split, at that epoch.
     """
 
-    FEW: ClassVar[str] = "metrics.json"
-
     split: str
     scores: Scores
     kept_epoch: dict[str, float]
@@ -63,9 +58,8 @@ class EvaluationRecord(Artefact, file="details.json", stage="evaluate"):
         return {f"test/{name}": value for name, value in values.items()}
 
     def write(self, folder: Path) -> None:
-        """Write both files into `folder`. Each key of `metrics.json` is a column of `dvc exp show`."""
+        """Write both files into `folder`."""
         super().write(folder)
         scores = self.by_name()
         names = [f"test/{name}" for name in ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "loss")]
-        few = {name: scores[name] for name in names if name in scores}
-        atomic.write_text(folder / self.FEW, json.dumps(few, indent=2) + "\n")
+        write_metrics(folder, {name: scores[name] for name in names if name in scores})

@@ -24,7 +24,7 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
     Attributes:
         id: Our own id of the weights, 32 hexadecimal digits.
         mlflow_run_id: Id of the run in MLflow; None while no store has answered.
-        parent_run_id: Id of the sweep's run; None outside of sweeps.
+        parent_run_id: Our own id of the sweep's run; None outside of sweeps.
         begin: Start of the training, in Unix seconds.
         git_commit: Commit of the checkout; None without git.
         git_dirty: Whether tracked files differ from the commit.

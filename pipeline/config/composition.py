@@ -60,7 +60,9 @@ def _composed(conf: Path, params: Path, overrides: list[str]) -> tuple[dict[str,
 
 
 def plain(composed: Any) -> dict[str, Any]:
-    """What Hydra composed as plain values. Interpolations are resolved, but for secrets and for what only connecting needs.
+    """Plain values of a configuration that Hydra composed.
+
+    Interpolations are resolved, but for secrets and for what only connecting needs.
 
     Raises:
         ConfigError: An interpolation names what is not there.
@@ -75,7 +77,7 @@ def plain(composed: Any) -> dict[str, Any]:
 
 
 def _unresolved(composed: Any) -> Any:
-    """What Hydra composed, with text in the place of the interpolations that `plain` leaves."""
+    """A configuration that Hydra composed, with text in the place of the interpolations that `plain` leaves."""
     from omegaconf import OmegaConf
 
     def kept(value: Any, path: str) -> Any:
@@ -137,7 +139,7 @@ def _sectioned(file: Path, content: Any) -> Any:
 
 
 def _advice() -> str:
-    """What a refusal of `params.yaml` says of `dvc exp run -S`: it stores what it sets before any stage runs."""
+    """Sentences about `dvc exp run -S` for a refusal of `params.yaml`: DVC stores what it sets before any stage runs."""
     place = " Use conf/ for it beside `dvc exp run -S`, which writes the variable's value into params.yaml."
     if "DVC_EXP_NAME" not in os.environ:
         return place

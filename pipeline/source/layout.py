@@ -118,14 +118,14 @@ def has_image_names(entries: Sequence[Entry]) -> bool:
     return any(extension(entry.path) in PICTURES for entry in entries)
 
 
-def printable(text: str) -> str:
+def as_utf8(text: str) -> str:
     """`text` with each byte that is not valid UTF-8 as an escape sequence, so that it can be written."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def class_name(folder: str) -> str:
     """Name of a class in composed Unicode."""
-    return unicodedata.normalize("NFC", printable(folder)).strip()
+    return unicodedata.normalize("NFC", as_utf8(folder)).strip()
 
 
 def counted(images: Sequence[LabelledFile]) -> str:

@@ -4,7 +4,6 @@ DVC hashes and links a few large files in a moment and 100,000 small ones in min
 its path, so that a new or changed image changes one shard, and DVC stores that one alone anew.
 """
 
-import csv
 import hashlib
 import time
 from collections import deque
@@ -18,8 +17,9 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.image_formats import HEAD, extra_for, is_installed
 from pipeline.source.files import DamagedError, Skipped, Tree, read
-from pipeline.source.layout import LabelledFile, printable
+from pipeline.source.layout import LabelledFile, as_utf8
 from pipeline.storage.atomic import room_for
+from pipeline.storage.tables import write_csv
 
 SHARD_BYTES = 128 << 20
 MAX_SHARDS = 64
@@ -103,10 +103,8 @@ def _check_total(num_bytes: int, max_bytes: int) -> None:
 
 def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
     """Write a CSV file with the files that were left out."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as table:
-        writer = csv.writer(table)
-        writer.writerow(["path", "problem", "evidence"])
-        writer.writerows(astuple(file) for file in sorted(skipped, key=lambda file: file.path))
+    rows = (astuple(file) for file in sorted(skipped, key=lambda file: file.path))
+    write_csv(path, ("path", "problem", "evidence"), rows)
 
 
 class _Shards:
@@ -145,7 +143,7 @@ class _Shards:
     def add(self, image: LabelledFile, data: bytes) -> None:
         digest = hashlib.sha256(image.entry.path.encode("utf-8", "surrogateescape")).digest()
         shard = int.from_bytes(digest[:4], "big") * len(self._paths) >> 32
-        path = printable(image.entry.path)
+        path = as_utf8(image.entry.path)
         columns = {"path": path, "label": image.label, "split": image.split or None, "group": image.group or None}
         self._rows[shard].append({**columns, "image": {"bytes": data, "path": path}})
         self._bytes[shard] += len(data)

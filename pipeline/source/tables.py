@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.source.containers import image_column
 from pipeline.source.files import READ_ERRORS, DamagedError, Entry, Tree, read, reason
-from pipeline.source.layout import extension, printable
+from pipeline.source.layout import as_utf8, extension
 
 MAX_TABLE_BYTES = 1 << 28
 """Limit for a table. Its lines take about ten times as much memory; a million of them are 50 MB."""
@@ -83,7 +83,7 @@ def _text(cell: object) -> str:
     >>> _text(None), _text(float("nan")), _text(" a "), _text(2.0)
     ('', '', 'a', '2.0')
     """
-    return "" if cell is None or cell != cell else printable(str(cell)).strip()
+    return "" if cell is None or cell != cell else as_utf8(str(cell)).strip()
 
 
 def _decoded(data: bytes) -> str:

@@ -19,6 +19,12 @@ SPEED_ONLY = ("augment.workers", "augment.backend")
 
 MAX_VALUE_CHARACTERS = 6000
 
+ID_TAG = "goodfit.id"
+"""Tag of a run with our own id of it."""
+
+PARENT_TAG = "goodfit.parent"
+"""Tag of a run with our own id of the run above it, which may come into the store after it."""
+
 
 class Checkout(NamedTuple):
     """The fields of `RunOrigin` that tell of git and DVC."""
@@ -57,7 +63,7 @@ def parameters(record: RunOrigin) -> dict[str, str]:
 def tags(record: RunOrigin, own: Mapping[str, str]) -> dict[str, str]:
     """The run's tags, the user's own among them."""
     known = {
-        "goodfit.id": record.id,
+        ID_TAG: record.id,
         "goodfit.fingerprint": record.fingerprint,
         "goodfit.prepare_fingerprint": record.prepare_fingerprint,
         "goodfit.augment_fingerprint": record.augment_fingerprint,
@@ -67,7 +73,7 @@ def tags(record: RunOrigin, own: Mapping[str, str]) -> dict[str, str]:
         "goodfit.overrides": record.overrides or None,
         "mlflow.source.git.commit": record.git_commit,
         "mlflow.source.name": "pipeline.train",
-        "goodfit.parent": record.parent_run_id,
+        PARENT_TAG: record.parent_run_id,
     }
     return {**{key: value for key, value in known.items() if value is not None}, **own}
 

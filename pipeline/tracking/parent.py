@@ -1,7 +1,6 @@
 """Opens the MLflow run that groups the trainings of a sweep or of a command, and logs their common results."""
 
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pipeline.config.schema import Tracking
 from pipeline.storage import atomic
 from pipeline.tracking import delivery
 from pipeline.tracking.parent_sendings import ParentBegin, ParentChild, ParentEnd, ParentResults, ParentRun, Winner
+from pipeline.tracking.runs import now_ms
 from pipeline.tracking.sendings import RunTags
 from pipeline.tracking.training import PARENT_VARIABLE
 
@@ -37,12 +37,12 @@ class Parent:
         tags: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Log files, metrics and tags."""
-        what = ParentResults(parent=self.run, metrics=_floats(metrics), tags=dict(tags or {}), time_ms=_now_ms())
+        what = ParentResults(parent=self.run, metrics=_floats(metrics), tags=dict(tags or {}), time_ms=now_ms())
         delivery.send(self.settings, what, {path.name: path for path in files})
 
     def child(self, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         """Log a finished child run; a second call with the same name changes nothing."""
-        time_ms = _now_ms()
+        time_ms = now_ms()
         what = ParentChild(parent=self.run, name=name, tags=dict(tags), metrics=_floats(metrics), time_ms=time_ms)
         delivery.send(self.settings, what)
 
@@ -83,12 +83,12 @@ def parent_run(settings: Tracking, folder: Path, kind: str, overrides: Sequence[
         raise
     finally:
         os.environ.pop(PARENT_VARIABLE, None)
-        delivery.send(settings, ParentEnd(parent=run, status=status, end_ms=_now_ms()))
+        delivery.send(settings, ParentEnd(parent=run, status=status, end_ms=now_ms()))
 
 
 def _new(settings: Tracking, folder: Path, kind: str, overrides: Sequence[str]) -> ParentRun:
     tags = {f"goodfit.{kind}": " ".join(overrides), "goodfit.sweep_folder": str(folder), **settings.tags}
-    run = ParentRun(id=uuid.uuid4().hex, name=f"{kind}-{folder.name}", tags=tags, begin_ms=_now_ms())
+    run = ParentRun(id=uuid.uuid4().hex, name=f"{kind}-{folder.name}", tags=tags, begin_ms=now_ms())
     atomic.write_text(folder / PARENT_FILE, run.model_dump_json())
     return run
 
@@ -102,7 +102,3 @@ def _known(folder: Path) -> ParentRun | None:
 
 def _floats(metrics: Mapping[str, float] | None) -> dict[str, float]:
     return {key: float(value) for key, value in (metrics or {}).items()}
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

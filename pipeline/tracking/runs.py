@@ -1,21 +1,20 @@
 """Finds, opens and fills the runs of trainings in MLflow. Each function changes nothing when it is repeated."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pipeline.artefacts.run import RunOrigin, RunRecord
 from pipeline.tracking import description
+from pipeline.tracking.description import ID_TAG, PARENT_TAG
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 Row = dict[str, float]
-
-PARENT_TAG = "goodfit.parent"
-"""Tag of a run with our own id of the run above it, which may come into the store after it."""
 
 _MLFLOW_PARENT_TAG = "mlflow.parentRunId"
 
@@ -76,7 +75,7 @@ def find_run(store: Store, origin: RunOrigin) -> str | None:
 
 def with_id(store: Store, own_id: str) -> str | None:
     """Find the run with our own id; None where this store has none."""
-    found = next(search(store, "goodfit.id", own_id), None)
+    found = next(search(store, ID_TAG, own_id), None)
     return None if found is None else str(found.info.run_id)
 
 
@@ -105,6 +104,11 @@ def describe(store: Store, run_id: str, origin: RunOrigin) -> None:
         profile=str(origin.dataset.counts),
     )
     store.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return int(time.time() * 1000)
 
 
 def begin_ms(origin: RunOrigin) -> int:

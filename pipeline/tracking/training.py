@@ -19,7 +19,7 @@ from pipeline.sweep import pruning
 from pipeline.tracking import delivery
 from pipeline.tracking.description import checkout
 from pipeline.tracking.live import LiveRun
-from pipeline.tracking.runs import Row
+from pipeline.tracking.runs import Row, now_ms
 from pipeline.tracking.sendings import TRAINING_FILES, Training, Unfinished
 from pipeline.tracking.spool import folder_of
 from pipeline.tracking.store import answers, check, is_file
@@ -34,7 +34,7 @@ class Run:
     def __init__(self, settings: Tracking, origin: RunOrigin, live: LiveRun | None, working: Path) -> None:
         self.settings, self.origin, self.live, self.working = settings, origin, live, working
         self._rows: list[tuple[Row, int]] = []
-        self._watch, self._begin_ms = Watch(), int(time.time() * 1000)
+        self._watch, self._begin_ms = Watch(), now_ms()
 
     def log_row(self, row: Row, time_ms: int) -> None:
         """Log a row of the history, and print what the curves show by now. Returns at once.
@@ -61,7 +61,7 @@ class Run:
         if self.live is None:
             return
         what = Training(
-            name=self.origin.name, tags=self.settings.tags, with_model=self.origin.parent_run_id is None, end_ms=_now_ms(),
+            name=self.origin.name, tags=self.settings.tags, with_model=self.origin.parent_run_id is None, end_ms=now_ms(),
         )  # fmt: skip
         files = {name: folder / name for name in TRAINING_FILES if (folder / name).exists()}
         if self.live.failure is None:
@@ -81,7 +81,7 @@ class Run:
         origin = self.origin.model_copy(update={"mlflow_run_id": self.live.run_id})
         what = Unfinished(
             origin=RunOrigin(**{name: getattr(origin, name) for name in RunOrigin.model_fields}),
-            tags={**self.settings.tags, tag: text[:5000]}, rows=self._rows, status=status, end_ms=_now_ms(),
+            tags={**self.settings.tags, tag: text[:5000]}, rows=self._rows, status=status, end_ms=now_ms(),
         )  # fmt: skip
         store = self.live.close()
         if store is not None:
@@ -144,7 +144,3 @@ def begin(working: Path, **known: Any) -> RunOrigin:
     )  # fmt: skip
     origin.write(working)
     return origin
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
