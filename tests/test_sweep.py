@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def test_a_sweep_whose_process_was_killed_ends_its_jobs_and_is_resumed_to_the_sa
     undisturbed = (sweep_folder(project) / "leaderboard.csv").read_text()
     shutil.rmtree(project / "multirun")
     (project / "trace").unlink()
-    command = (sys.executable, "-m", "pipeline.probe", *SIX, slow, JOBLIB, "hydra.launcher.n_jobs=2")
+    command = ("python", "-m", "pipeline.probe", *SIX, slow, JOBLIB, "hydra.launcher.n_jobs=2")
     with started(project, *command) as process:
         wait_until(lambda: len(trace(project)) >= 3)  # at least one is over and others are at it
         process.kill()
@@ -108,9 +107,7 @@ def test_a_killed_job_is_named_and_the_sweep_is_resumed(project: Path) -> None:
     shutil.rmtree(project / "multirun")
     (project / "trace").unlink()
     slow = "+tracking.tags.sleep='1'"
-    with started(
-        project, sys.executable, "-m", "pipeline.probe", *SIX, slow, JOBLIB, "hydra.launcher.n_jobs=2"
-    ) as process:
+    with started(project, "python", "-m", "pipeline.probe", *SIX, slow, JOBLIB, "hydra.launcher.n_jobs=2") as process:
         wait_until(lambda: len(trace(project)) >= 3)
         os.kill(int(trace(project)[-1][2]), signal.SIGKILL)
         output, _ = process.communicate(timeout=60)
@@ -131,9 +128,7 @@ def test_a_stopped_sweep_stops_its_jobs_and_a_second_one_beside_it_is_refused(
     project: Path, number: int, code: int
 ) -> None:
     slow = "+tracking.tags.sleep='30'"
-    with started(
-        project, sys.executable, "-m", "pipeline.probe", *SIX, slow, JOBLIB, "hydra.launcher.n_jobs=2"
-    ) as process:
+    with started(project, "python", "-m", "pipeline.probe", *SIX, slow, JOBLIB, "hydra.launcher.n_jobs=2") as process:
         wait_until(lambda: len(trace(project)) == 2)
         folder = sweep_folder(project)
         refused = command_runner(project)("pipeline.probe", "--resume", str(folder), check=False)
@@ -178,7 +173,7 @@ def test_submitit_runs_all_jobs_at_once_and_a_failed_one_runs_again_with_another
 
 def test_a_stopped_sweep_of_submitit_stops_its_jobs(project: Path) -> None:
     with started(
-        project, sys.executable, "-m", "pipeline.probe", "-m", "seed=1,2", "hydra/launcher=submitit_local",
+        project, "python", "-m", "pipeline.probe", "-m", "seed=1,2", "hydra/launcher=submitit_local",
         "+tracking.tags.sleep='30'",
     ) as process:  # fmt: skip
         wait_until(lambda: len(trace(project)) == 2)
