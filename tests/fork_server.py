@@ -28,24 +28,45 @@ from pathlib import Path
 
 SLOW_IMPORTS = (
     "albumentations",
-    "dvc.cli",
+    "alembic.command",
+    "dvc.cachemgr",
+    "dvc.cli.parser",
+    "dvc.data_cloud",
+    "dvc.lock",
     "dvc.repo",
+    "dvc.repo.artifacts",
+    "dvc.repo.datasets",
+    "dvc.repo.metrics",
+    "dvc.repo.params",
+    "dvc.repo.plots",
+    "dvc.repo.stage",
     "dvc_http",
     "git",
     "hydra",
     "jinja2",
+    "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "mlflow.pyfunc.loaders",
     "mlflow.pytorch",
-    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "omegaconf._impl",
+    "PIL.JpegImagePlugin",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
     "pyarrow.parquet",
     "pytorch_lightning",
     "ruamel.yaml",
     "scipy.stats",
+    "scmrepo.git",
+    "sklearn.linear_model",
     "sklearn.metrics",
+    "sklearn.model_selection",
+    "sklearn.neighbors",
+    "sqlalchemy.dialects.sqlite",
     "torch._functorch.aot_autograd",
     "torch._inductor.ir",
     "torch.export.pt2_archive",
+    "torch.utils.serialization.config",
 )
 """Modules that most commands import, none of which starts a thread."""
 
@@ -85,7 +106,7 @@ class Forked:
 
     Args:
         folder: Where the server's programs lie.
-        command: A module and its arguments; `dvc` is one.
+        command: A module and its arguments; `dvc` is one. Or `-c` and a script, with what `python -c` does.
         cwd: Where the command runs.
         env: Its environment.
     """
@@ -144,10 +165,14 @@ class Forked:
 
 
 def _serve(address: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.plugins import Plugins
     from mlflow.utils import requirements_utils
 
     for name in SLOW_IMPORTS:
         importlib.import_module(name)
+    Plugins.instance()  # looks through all modules of Hydra and of its plug-ins
+    OverridesParser.create().parse_overrides(["a.b=1", "++c={d: [e, 0.1], f: null}", "+g='h i'", "~k", "l=m,n"])
     requirements_utils._init_modules_to_packages_map()  # every logged model reads the files of all installed packages once
     gc.freeze()  # else a collection in a fork would copy the memory that it looks at
     listener = socket.socket(socket.AF_UNIX)
@@ -202,7 +227,10 @@ def _run(module: str) -> int:
     """Run a module as Python does, but for the end of the interpreter, which would copy the memory of all libraries."""
     code: object = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if module == "-c":
+            exec(sys.argv[1], {"__name__": "__main__"})
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:

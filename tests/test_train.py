@@ -36,14 +36,14 @@ def without_seconds(path: Path) -> list[dict[str, float]]:
 
 
 @contextmanager
-def started(project: Path, *command: str) -> Iterator[Any]:
+def started(project: Path, *command: str, **variables: str) -> Iterator[Any]:
     """A command that runs in a process group of its own, which is killed at the end of the block.
 
-    `dvc` and `python -m pipeline.…` are forks with what `subprocess.Popen` has; any other command is a process of its own.
+    `dvc` and `python` with -m or -c are forks with what `subprocess.Popen` has; any other command is a process of its own.
     """
     if command[0] in ("dvc", "python"):
-        module = command[2:] if command[0] == "python" else command
-        forked = Forked(programs(), module, cwd=project, env=environment())
+        module = command if command[0] == "dvc" else command[1:] if command[1] == "-c" else command[2:]
+        forked = Forked(programs(), module, cwd=project, env=environment() | variables)
         try:
             yield forked
         finally:
@@ -52,7 +52,7 @@ def started(project: Path, *command: str) -> Iterator[Any]:
             forked.close()
         return
     with subprocess.Popen(
-        command, cwd=project, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, cwd=project, env=environment() | variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,
     ) as process:  # fmt: skip
         try:
@@ -64,7 +64,7 @@ def started(project: Path, *command: str) -> Iterator[Any]:
 
 def wait_for_epoch(project: Path, epoch: int) -> None:
     """Wait until an interrupted or running training has that many rows in its history."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         for path in project.glob("build/cache/train-*/history.csv"):
             if len(path.read_text().splitlines()) > epoch:
@@ -203,7 +203,7 @@ def kill_and_repeat(project: Path, kills: int, seed: int) -> None:
 
 
 def wait_for_training(project: Path, process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(project.glob("build/cache/train-*/run.json")) and time.monotonic() < deadline:
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.02)
