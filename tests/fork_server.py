@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -87,18 +88,24 @@ sys.exit(int(connection.makefile().read() or 1))
 """
 
 
-def start(folder: Path, environment: dict[str, str]) -> None:
+def start(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a server that goes on when this process has ended, with its programs in `folder`; `stop` ends it."""
     for program in ("python", "dvc"):
         (folder / program).write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
         (folder / program).chmod(0o755)
-    subprocess.run([sys.executable, __file__, str(folder / "socket")], env=environment, check=True)
+    server = subprocess.Popen([sys.executable, __file__, str(folder / "socket")], env=environment)
+    (folder / "pid").write_text(str(server.pid))
+    while not (folder / "socket").exists():
+        assert server.poll() is None, "the server of forks did not start"
+        time.sleep(0.05)
+    return server
 
 
 def stop(folder: Path) -> None:
     """End the server whose programs lie in `folder`, if one was started."""
     if (folder / "pid").exists():
-        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
 
 
 class Forked:
@@ -178,10 +185,7 @@ def _serve(address: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
     listener.listen()
-    if child := os.fork():
-        Path(address).with_name("pid").write_text(str(child))
-        os.rename(f"{address}.new", address)
-        os._exit(0)  # tells who started it that it listens
+    os.rename(f"{address}.new", address)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # answered requests leave no process behind
     while True:
         connection, _ = listener.accept()

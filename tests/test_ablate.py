@@ -59,13 +59,21 @@ def test_an_ablation_trains_each_configuration_once_and_tells_what_came_of_it(pr
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ablate.only=[droput]",), r"ablate\.only must name arms, .*; got 'droput'\. Did you mean 'dropout'"),
+        pytest.param(
+            ("ablate.only=[droput]",),
+            r"ablate\.only must name arms, .*; got 'droput'\. Did you mean 'dropout'",
+            marks=pytest.mark.slow,  # it composes all arms; `test_lab_arms` has the words
+        ),
         (("ablate.seeds=1",), r"ablate\.seeds must be a whole number >= 2; got 1"),
         (
             ("prepare.test_fraction=0",),
             r"prepare\.test_fraction must be > 0, as an ablation ends with the test split; got 0",
         ),
-        (("ablate.tuned=nowhere",), r"ablate\.tuned must be the folder of a tuning that finished; got 'nowhere'"),
+        pytest.param(
+            ("ablate.tuned=nowhere",),
+            r"ablate\.tuned must be the folder of a tuning that finished; got 'nowhere'",
+            marks=pytest.mark.slow,  # it composes all arms; `test_lab_tuning` has the words
+        ),
         (("--resume", "nowhere"), r"--resume must name the folder of a sweep of ablate; got '.*nowhere'"),
     ],
 )

@@ -78,6 +78,7 @@ def test_labels_without_meaning_are_refused_with_pictures(project: Path) -> None
     assert "Look at these" in page.read_text() and not list(project.glob("multirun/cure/*/params.patch"))
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_trainings_and_a_file_takes_what_they_print(project: Path) -> None:
     small = (
         "data=digits",

@@ -40,6 +40,14 @@ def test_jobs_side_by_side_share_the_cores_and_print_whole_lines(project: Path) 
     assert len({pid for _, _, pid in trace(project)}) == 2
 
 
+def test_a_file_takes_what_jobs_print_where_a_variable_names_it(project: Path) -> None:
+    log = project / "jobs.log"
+    two = ("-m", "seed=1,2", JOBLIB, "hydra.launcher.n_jobs=2")
+    done = command_runner(project)("pipeline.probe", *two, GOODFIT_JOB_LOG=str(log))
+    assert "epoch 1" not in done.stdout and "2 jobs, sorted by" in done.stdout
+    assert {"[0] epoch 1", "[1] epoch 1"} <= set(log.read_text().splitlines())
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -45,7 +45,9 @@ CHOICES = st.lists(
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    YAML(typ="safe", pure=True).dump(content, path)
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False  # in the other style, DVC writes {a: :b} that no reader takes
+    writer.dump(content, path)
 
 
 def adopt(params: Path, winner: dict[str, Any]) -> str | None:
