@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         folder = tempfile.TemporaryDirectory(prefix="goodfit-tests-")
         os.environ[SHARED] = folder.name
+        (Path(folder.name) / "owner").write_text(str(os.getpid()))
         config.add_cleanup(folder.cleanup)
         config.add_cleanup(lambda: fork_server.stop(Path(folder.name) / "programs"))
 
@@ -174,7 +175,7 @@ def programs() -> Path:
 
     def make(folder: Path) -> None:
         folder.mkdir()
-        STARTED.append(fork_server.start(folder, environment()))
+        STARTED.append(fork_server.start(folder, environment(), int((folder.parent / "owner").read_text())))
 
     return made_once("programs", make)
 

@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 SLOW_IMPORTS = (
     "albumentations",
     "alembic.command",
@@ -88,12 +90,12 @@ sys.exit(int(connection.makefile().read() or 1))
 """
 
 
-def start(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a server that goes on when this process has ended, with its programs in `folder`; `stop` ends it."""
+def start(folder: Path, environment: dict[str, str], owner: int) -> subprocess.Popen[bytes]:
+    """Start a server with its programs in `folder`; `stop` ends it, and so does the end of the process `owner`."""
     for program in ("python", "dvc"):
         (folder / program).write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
         (folder / program).chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, str(folder / "socket")], env=environment)
+    server = subprocess.Popen([sys.executable, __file__, str(folder / "socket"), str(owner)], env=environment)
     (folder / "pid").write_text(str(server.pid))
     while not (folder / "socket").exists():
         assert server.poll() is None, "the server of forks did not start"
@@ -171,7 +173,7 @@ class Forked:
             each.close()
 
 
-def _serve(address: str) -> None:
+def _serve(address: str, owner: int) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.plugins import Plugins
     from mlflow.utils import requirements_utils
@@ -187,7 +189,9 @@ def _serve(address: str) -> None:
     listener.listen()
     os.rename(f"{address}.new", address)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # answered requests leave no process behind
-    while True:
+    while psutil.pid_exists(owner):
+        if not select.select([listener], [], [], 10)[0]:
+            continue
         connection, _ = listener.accept()
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -257,4 +261,4 @@ def _run(module: str) -> int:
 if __name__ == "__main__":
     del sys.path[0]  # the folder of tests, which commands do not see
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    _serve(sys.argv[1])
+    _serve(sys.argv[1], int(sys.argv[2]))
