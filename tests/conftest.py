@@ -165,17 +165,13 @@ def make_project(folder: Path) -> None:
     run("git", "commit", "-qm", "Copy the project")
 
 
-STARTED: list[subprocess.Popen[bytes]] = []
-"""The server of forks, in the process that started it."""
-
-
 @functools.cache
 def programs() -> Path:
     """Programs that run commands in forks of one process of this session, which has imported the libraries."""
 
     def make(folder: Path) -> None:
         folder.mkdir()
-        STARTED.append(fork_server.start(folder, environment(), int((folder.parent / "owner").read_text())))
+        fork_server.start(folder, environment(), int((folder.parent / "owner").read_text()))
 
     return made_once("programs", make)
 

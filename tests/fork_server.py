@@ -90,17 +90,17 @@ sys.exit(int(connection.makefile().read() or 1))
 """
 
 
-def start(folder: Path, environment: dict[str, str], owner: int) -> subprocess.Popen[bytes]:
+def start(folder: Path, environment: dict[str, str], owner: int) -> None:
     """Start a server with its programs in `folder`; `stop` ends it, and so does the end of the process `owner`."""
     for program in ("python", "dvc"):
         (folder / program).write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
         (folder / program).chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, str(folder / "socket"), str(owner)], env=environment)
-    (folder / "pid").write_text(str(server.pid))
+    command = [sys.executable, __file__, str(folder / "socket"), str(owner)]
+    server = os.posix_spawn(sys.executable, command, environment)
+    (folder / "pid").write_text(str(server))
     while not (folder / "socket").exists():
-        assert server.poll() is None, "the server of forks did not start"
+        assert os.waitpid(server, os.WNOHANG) == (0, 0), "the server of forks did not start"
         time.sleep(0.05)
-    return server
 
 
 def stop(folder: Path) -> None:
