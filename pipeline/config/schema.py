@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from pipeline.config.schema_data import Data, Prepare
-from pipeline.config.section import Count, Fraction, Natural, NonNegative, Positive, Probability, Section, options
+from pipeline.config.section import (
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+    options,
+    refused,
+)
 from pipeline.errors import ConfigError
 from pipeline.metrics.history import METRICS
 
@@ -164,6 +174,24 @@ class Diagnose(Section):
     thresholds: dict[str, float]
 
 
+class Package(Section):
+    training: str | None
+    evaluation: str | None
+    diagnosis: str | None
+    coverage: float = Field(gt=0, lt=1)
+    operating_point: dict[str, Any]
+    confirm_chose: bool
+
+    @model_validator(mode="after")
+    def _check_point(self) -> Self:
+        point = self.operating_point
+        recall = point.get("recall")
+        is_share = isinstance(recall, int | float) and not isinstance(recall, bool) and 0 < recall < 1
+        if point and not (point.keys() == {"class", "recall"} and isinstance(point["class"], str) and is_share):
+            raise refused("package.operating_point", "{} or {class: <name>, recall: <number in (0, 1)>}", point)
+        return self
+
+
 class Report(Section):
     training: str | None
     evaluation: str | None
@@ -217,6 +245,7 @@ class Config(Section):
     train: Train
     evaluate: Evaluate
     diagnose: Diagnose
+    package: Package
     report: Report
     ablate: Ablate
     cure: Cure
@@ -229,6 +258,6 @@ OPTIONS = {group: options(field) for group, field in Config.model_fields.items()
 
 FREE_MAPS = (
     "tracking.tags", "data.files", "data.columns", "data.storage_options", "augment.veto", "ablate.arms", "ablate.doses",
-    "diagnose.thresholds",
+    "diagnose.thresholds", "package.operating_point",
 )  # fmt: skip
 """Mappings with keys of the user's choice."""

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.evaluation import EvaluationRecord, Scores
+from pipeline.artefacts.outputs import EVALUATED
 from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.evaluation.accuracy import KEY, best_weights
+from pipeline.evaluation.outputs import outputs_of, reference
 from pipeline.metrics import history, scores
+from pipeline.metrics.calibration import calibrated
 from pipeline.metrics.intervals import newcombe, wilson
 from pipeline.stage.inputs import check_input
 from pipeline.storage import atomic
@@ -38,7 +41,6 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     Raises:
         DataError: The training or its weights are missing, damaged or not of this dataset.
     """
-    from pipeline import model
     from pipeline.plotting import figures
 
     run = RunRecord.read(training, KEY)
@@ -48,13 +50,20 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     network = best_weights(training, run, classes)
     split = "test" if any(dataset.counts["test"]) else "val"
     images = read_array(prepared / split / "images.npy")
-    labels = read_array(prepared / split / "labels.npy", mapped=False)
-    probabilities = model.probabilities(network, images, tta=tta, batch_size=batch_size)
+    known = reference(network, prepared, tta=tta, batch_size=batch_size)
+    measured = outputs_of(network, prepared, split, tta=tta, batch_size=batch_size)
+    labels = measured.labels
+    probabilities = calibrated(measured.log_probabilities, known.calibration.temperature)
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(labels)), predicted]
 
-    record = EvaluationRecord(split=split, scores=_scores(labels, probabilities), **_fit(training, run))
+    found = _scores(labels, probabilities, calibrated(measured.log_probabilities, 1.0))
+    record = EvaluationRecord(
+        split=split, training=run.id, calibration=known.calibration, scores=found, **_fit(training, run)
+    )
     record.write(out)
+    known.write(out)
+    measured.write(out, EVALUATED)
     matrix = scores.confusion(labels, probabilities)
     _write_predictions(out / "predictions.parquet", prepared / split / "ids.parquet", labels, predicted, probabilities)
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
@@ -69,7 +78,7 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     return record
 
 
-def _scores(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Scores:
+def _scores(labels: NDArray[np.int64], probabilities: NDArray[np.float32], uncalibrated: NDArray[np.float32]) -> Scores:
     low, high = wilson(int((labels == probabilities.argmax(axis=1)).sum()), len(labels))
     balanced_low, balanced_high = scores.balanced_accuracy_interval(labels, probabilities)
     balanced = scores.balanced_accuracy(labels, probabilities)
@@ -80,6 +89,8 @@ def _scores(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Sc
         f1_macro=scores.f1_macro(labels, probabilities),
         loss=scores.negative_log_likelihood(labels, probabilities),
         ece=scores.expected_calibration_error(labels, probabilities),
+        loss_uncalibrated=scores.negative_log_likelihood(labels, uncalibrated),
+        ece_uncalibrated=scores.expected_calibration_error(labels, uncalibrated),
     )
 
 

@@ -129,9 +129,8 @@ def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], 
     name = lineage.expected_fingerprint(stage, config) if stage in lineage.UPSTREAM else ""
     if name and lineage.recorded_fingerprint(out) == name:
         return  # a sweep was killed between the end of this job and its record
-    locate = partial(lineage.locate, config=config)
-    _deliver(stage, main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides))
-    print(f"written to {os.path.relpath(out)}")
+    locate, place = partial(lineage.locate, config=config), Path(os.path.relpath(out))
+    _deliver(stage, main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides, place))
 
 
 def _deliver(stage: str, main: Main, out: Path, make_job: Callable[[Path], Job]) -> None:
@@ -144,5 +143,7 @@ def _deliver(stage: str, main: Main, out: Path, make_job: Callable[[Path], Job])
             checksums.seal(scratch)
         if signals.received:  # it came where Python drops exceptions, such as in a library's callback
             raise KeyboardInterrupt
+    if job.place is not None:
+        print(f"written to {job.place}")
     if afterwards is not None:
         afterwards()

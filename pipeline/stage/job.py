@@ -19,6 +19,7 @@ class Job:
         locate: Gives the folder of an earlier stage, by its name, that was made with this configuration; makes it first
             where there is none.
         overrides: Overrides that the user gave on the command line.
+        place: Folder that `out` becomes, as a user names it from here; None under DVC, which has its own.
     """
 
     config: Config
@@ -27,3 +28,4 @@ class Job:
     cache: Path
     locate: Callable[[str], Path]
     overrides: tuple[str, ...] = ()
+    place: Path | None = None
