@@ -30,6 +30,7 @@ def export(network: "Network", image_shape: tuple[int, int, int], folder: Path) 
     network = network.cpu().eval()
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)
     example = torch.zeros((2, *image_shape), dtype=torch.uint8)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(

@@ -2,8 +2,8 @@
 
 The set of an image holds each class whose probability is at least a threshold. The thresholds are quantiles of the
 probability of the true class over images that chose nothing; images of the same kind are then covered at least as often as
-asked for. Each class has its own threshold where there are images enough, so that no class pays for another (Sadinle, Lei and Wasserman 2019,
-"Least ambiguous set-valued classifiers with bounded error levels").
+asked for. Each class has its own threshold where there are images enough, so that no class pays for another (Sadinle, Lei
+and Wasserman 2019, "Least ambiguous set-valued classifiers with bounded error levels").
 """
 
 from math import floor

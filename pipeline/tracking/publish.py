@@ -20,5 +20,6 @@ def send_results(
         stage=stage, fingerprint=job.fingerprint, training=str(training.absolute()), own_tags=job.config.tracking.tags,
         metrics=dict(metrics), tags=dict(tags or {}),
     )  # fmt: skip
-    files = {path.name: path for path in (*sorted(job.out.iterdir()), training / RunRecord.FILE)}
+    found = (path for path in sorted(job.out.iterdir()) if path.is_file())  # no folder: a network's outputs stay here
+    files = {path.name: path for path in (*found, training / RunRecord.FILE)}
     delivery.send(job.config.tracking, what, files)
