@@ -17,6 +17,8 @@ from pipeline.stage.job import Job
 
 
 def main(job: Job) -> Callable[[], None]:
+    from pipeline.tracking.publish import send_package
+
     chosen, evaluate = job.config.package, job.config.evaluate
     training = Path(chosen.training) if chosen.training else job.locate("train")
     named = {"evaluate": chosen.evaluation, "diagnose": chosen.diagnosis}
@@ -26,6 +28,7 @@ def main(job: Job) -> Callable[[], None]:
     prepared = input_folder(RunRecord.read(training, TRAINING_KEY), "prepare")
     sources = Sources(training=training, prepared=prepared, evaluation=evaluation, diagnosis=diagnosis)
     build(sources, chosen, job.out, tta=evaluate.tta, batch_size=evaluate.batch_size)
+    send_package(job.config.tracking, training, job.out)
     return lambda: print(how_to_predict(job.place))
 
 

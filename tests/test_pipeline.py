@@ -107,7 +107,7 @@ def test_experiments_in_copies_log_to_the_same_store(ready: Path) -> None:
 def test_a_deleted_store_is_rebuilt_from_the_training(ready: Path) -> None:
     done = command_runner(ready)("dvc", "repro", "-f", "-s", "evaluate")
     assert re.search(
-        r"MLflow run lenet-\w+-seed0 \(\w+\): rebuilt from .*build/train, as sqlite.* did not know it", done.stdout
+        r"MLflow run lenet-\w+-\w+-seed0 \(\w+\): rebuilt from .*build/train, as sqlite.* did not know it", done.stdout
     )
     (run,) = all_runs(ready)
     rows = (ready / "build" / "train" / "history.csv").read_text().splitlines()

@@ -77,19 +77,6 @@ def test_what_could_not_be_sent_arrives_in_order_and_once(
     assert not spool.waiting(spool.folder_of(settings)) and spool.stores() == {}
 
 
-def test_a_network_that_cannot_be_exported_leaves_a_run_that_is_whole_otherwise(
-    settings: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*arguments: Any) -> None:
-        raise RuntimeError("torch cannot export it")
-
-    monkeypatch.setattr("pipeline.tracking.sendings.log_model", fail)
-    what = finished().model_copy(update={"with_model": True})
-    delivery.send(settings, what, files_of(training_folder(tmp_path / "train")))
-    assert "the training a was refused (torch cannot export it)" in capsys.readouterr().err
-    assert runs_of(settings)[0].info.status == "FINISHED"
-
-
 @pytest.mark.parametrize("killed_in", ["describe", "send", "end_run"])
 def test_a_kill_while_it_is_sent_makes_nothing_twice(
     settings: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str,

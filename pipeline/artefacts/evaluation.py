@@ -33,6 +33,16 @@ class Scores(Record):
     loss_uncalibrated: float
     ece_uncalibrated: float
 
+    def by_name(self, prefix: str) -> dict[str, float]:
+        """The scores and the ends of their intervals, such as `<prefix>accuracy` and `<prefix>accuracy_low`."""
+        values: dict[str, float] = {}
+        for name, score in self:
+            if isinstance(score, Interval):
+                values |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+            else:
+                values[name] = score
+        return {f"{prefix}{name}": value for name, value in values.items()}
+
 
 class Calibration(Record):
     """The calibration of a network's probabilities p, which become p^(1/temperature), scaled to a sum of 1.
@@ -73,15 +83,7 @@ class EvaluationRecord(Artefact, file="details.json", stage="evaluate"):
 
     def by_name(self) -> dict[str, float]:
         """The scores on the test split as MLflow names them; none for an evaluation of another split."""
-        if self.split != "test":
-            return {}
-        values: dict[str, float] = {}
-        for name, score in self.scores:
-            if isinstance(score, Interval):
-                values |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
-            else:
-                values[name] = score
-        return {f"test/{name}": value for name, value in values.items()}
+        return self.scores.by_name("test/") if self.split == "test" else {}
 
     def write(self, folder: Path) -> None:
         """Write both files into `folder`."""

@@ -29,6 +29,7 @@ from pipeline.artefacts.package import (
 )
 from pipeline.artefacts.rounds import RoundsRecord
 from pipeline.artefacts.run import RunRecord
+from pipeline.config.schema import Config
 from pipeline.config.schema import Package as Settings
 from pipeline.config.section import nearest
 from pipeline.delivery import card
@@ -42,7 +43,7 @@ from pipeline.metrics import conformal
 from pipeline.metrics.calibration import calibrated
 from pipeline.metrics.intervals import wilson
 from pipeline.metrics.outliers import Clusters, fit_clusters
-from pipeline.stage.inputs import check_input
+from pipeline.stage.inputs import check_input, input_folder
 from pipeline.storage import atomic
 from pipeline.storage.digests import sha256
 from pipeline.storage.tables import read_parquet_column
@@ -121,6 +122,13 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
     )  # fmt: skip
     manifest.write(out)
     return manifest
+
+
+def build_alone(training: Path, out: Path, config: Config) -> ManifestRecord:
+    """Write the package of a training that was neither evaluated nor diagnosed into `out`; see `build`."""
+    prepared = input_folder(RunRecord.read(training, TRAINING_KEY), "prepare")
+    sources = Sources(training=training, prepared=prepared, evaluation=None, diagnosis=None)
+    return build(sources, config.package, out, tta=config.evaluate.tta, batch_size=config.evaluate.batch_size)
 
 
 def how_to_predict(place: Path | None) -> str:

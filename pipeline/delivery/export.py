@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.package import MODEL, WEIGHTS
+from pipeline.errors import DataError
 
 if TYPE_CHECKING:
     from pipeline.model import Network
@@ -23,6 +24,9 @@ def export(network: "Network", image_shape: tuple[int, int, int], folder: Path) 
         network: Network in evaluation mode.
         image_shape: Height, width and channels of its images.
         folder: Folder to fill.
+
+    Raises:
+        DataError: The network has a layer that ONNX does not know.
     """
     import torch
     from safetensors.torch import save_file
@@ -33,10 +37,16 @@ def export(network: "Network", image_shape: tuple[int, int, int], folder: Path) 
     (folder / WEIGHTS).chmod(0o644)
     example = torch.zeros((2, *image_shape), dtype=torch.uint8)
     with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            _with_features(network), (example,), input_names=["images"], output_names=["logits", "features"],
-            dynamic_shapes=({0: torch.export.Dim("num_images")},), opset_version=OPSET, dynamo=True, verbose=False,
-        )  # fmt: skip
+        try:
+            program = torch.onnx.export(
+                _with_features(network), (example,), input_names=["images"], output_names=["logits", "features"],
+                dynamic_shapes=({0: torch.export.Dim("num_images")},), opset_version=OPSET, dynamo=True, verbose=False,
+            )  # fmt: skip
+        except Exception as error:  # torch raises nearly anything
+            reason = " ".join(str(error).split())[:300]
+            raise DataError(
+                f"the network must be one that torch exports to ONNX; got {type(error).__name__}: {reason}"
+            ) from error
     assert program is not None  # only the old exporter gives none
     model = program.model_proto
     _strip(model)

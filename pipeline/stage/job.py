@@ -20,6 +20,7 @@ class Job:
             where there is none.
         overrides: Overrides that the user gave on the command line.
         place: Folder that `out` becomes, as a user names it from here; None under DVC, which has its own.
+        alone: Whether the user has started this job by itself, and not a sweep or a command with many.
     """
 
     config: Config
@@ -29,3 +30,4 @@ class Job:
     locate: Callable[[str], Path]
     overrides: tuple[str, ...] = ()
     place: Path | None = None
+    alone: bool = False

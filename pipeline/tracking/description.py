@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
+from pipeline.artefacts.evaluation import SPLIT_TITLES
+from pipeline.artefacts.package import ManifestRecord
 from pipeline.artefacts.run import RunOrigin
 from pipeline.stage import lineage
 
@@ -76,6 +78,21 @@ def tags(record: RunOrigin, own: Mapping[str, str]) -> dict[str, str]:
         PARENT_TAG: record.parent_run_id,
     }
     return {**{key: value for key, value in known.items() if value is not None}, **own}
+
+
+def note(manifest: ManifestRecord, model_id: str) -> str:
+    """The description of a run as Markdown: verdict, concerns, accuracy, and what to do next."""
+    verdict = manifest.verdict.replace("_", " ").capitalize() if manifest.verdict else "Not diagnosed"
+    concerns = ", ".join(name.replace("_", " ") for name in manifest.concerns) or "none"
+    accuracy = "not evaluated"
+    if manifest.scores is not None and manifest.split is not None:
+        accuracy = f"{manifest.scores.accuracy} on {SPLIT_TITLES[manifest.split]} images"
+    return (
+        f"**{verdict}**; concerns: {concerns}; accuracy: {accuracy} (95 % interval).\n\n"
+        f"```sh\npython -m pipeline.predict FOLDER --model models:/{model_id}\n"
+        f"python -m pipeline.register register.package=models:/{model_id}\n"
+        f"python -m pipeline.reproduce {manifest.mlflow_run_id or manifest.training}\n```\n"
+    )
 
 
 def _git(*arguments: str) -> str | None:

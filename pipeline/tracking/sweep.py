@@ -1,15 +1,24 @@
 """Surrounds the jobs of a sweep: opens their parent run, then ranks them and logs the winner's model."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.artefacts.job import OVER
 from pipeline.config.schema import Config
+from pipeline.delivery.building import build_alone, how_to_predict
+from pipeline.errors import UserError
+from pipeline.storage import atomic
 from pipeline.sweep import leaderboard
 from pipeline.sweep.records import results
 from pipeline.sweep.summary import print_adoption, print_table, summarize
 from pipeline.tracking.parent import Parent, parent_run
+from pipeline.tracking.publish import send_package
+
+PACKAGE = "package"
+"""Folder below the winner's with its package."""
 
 
 @contextmanager
@@ -30,13 +39,24 @@ def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
                 parent.add(summarize(folder, jobs, monitor), metrics={"jobs": len(jobs)})
             entries = leaderboard.rank(jobs, monitor)
             if entries:
-                _log_winner(parent, entries[0], monitor)
+                _log_winner(parent, entries[0], config)
                 print_adoption(folder, entries[0])
+                if (package := entries[0].jobs[0].folder / PACKAGE).exists():
+                    print(how_to_predict(Path(os.path.relpath(package))))
 
 
-def _log_winner(parent: Parent, best: leaderboard.Entry, monitor: str) -> None:
-    """Name the winner in the parent run, and log its model, which jobs leave out."""
+def _log_winner(parent: Parent, best: leaderboard.Entry, config: Config) -> None:
+    """Name the winner in the parent run, and make its package, which jobs leave out."""
+    monitor = config.train.monitor
     spread = best.spread(monitor)
     metrics = {monitor: best.mean(monitor), **({} if spread is None else {f"{monitor}_sd": spread})}
     parent.add([], metrics=metrics, tags={"goodfit.winner_overrides": " ".join(best.overrides)})
-    parent.crown(best.jobs[0].folder)
+    winner = best.jobs[0].folder
+    parent.crown(winner)
+    try:
+        with atomic.folder(winner / PACKAGE) as package:
+            build_alone(winner, package, config)
+    except UserError as error:
+        print(f"the winner has no package: {error}", file=sys.stderr)
+        return
+    send_package(config.tracking, winner, winner / PACKAGE)

@@ -57,12 +57,10 @@ class Run:
         return self.live.run_id if self.live is not None else None
 
     def finish(self, folder: Path) -> None:
-        """Send the finished training: rows, files, pictures and, outside of sweeps, the model. What does not arrive waits."""
+        """Send the finished training: rows, files and pictures. What does not arrive waits."""
         if self.live is None:
             return
-        what = Training(
-            name=self.origin.name, tags=self.settings.tags, with_model=self.origin.parent_run_id is None, end_ms=now_ms(),
-        )  # fmt: skip
+        what = Training(name=self.origin.name, tags=self.settings.tags, end_ms=now_ms())
         files = {name: folder / name for name in TRAINING_FILES if (folder / name).exists()}
         if self.live.failure is None:
             delivery.forget_away(folder_of(self.settings))
