@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline.page.comment import MARK
-from tests.conftest import ROOT, command_runner, environment
+from tests.conftest import ROOT, command_runner, environment, forked
 
 PATH = ROOT / ".github" / "workflows" / "pull-request.yml"
 TEXT = PATH.read_text(encoding="utf-8")
@@ -68,6 +68,7 @@ esac
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("found", "call", "with_remote"),
     [
@@ -101,7 +102,7 @@ def test_scripts_make_one_comment_with_what_a_change_does_to_the_metrics(
         "GITHUB_SHA": run("git", "rev-parse", "HEAD").stdout.strip(), "GITHUB_REPOSITORY": "me/it",
         "RUNNER_TEMP": str(tmp_path), "GITHUB_PATH": str(tmp_path / "path"), "GH_CALLS": str(tmp_path / "calls"),
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "GH_FOUND": found,
-        "PATH": f"{tools}:{environment()['PATH']}",
+        "PATH": f"{tools}:{forked()['PATH']}",
     }  # fmt: skip
     for step in SCRIPTS:
         own = {name: context[value.strip("${} ")] for name, value in step.get("env", {}).items()}
