@@ -1,7 +1,8 @@
 """Make one page that shows whether the training fits: curves, mistakes, data, network, and how to make it again.
 
 Reads:   build/train/, build/evaluate/, build/diagnose/, build/prepare/ and build/augment/
-Writes:  build/report/: `index.html`, which needs no other file and no network, and `summary.txt`
+Writes:  build/report/: `index.html`, which needs no other file and no network, `summary.txt`, and `comment.md`, a comment on a
+         pull request
 Command: python -m pipeline.report                                                             the last output of DVC
          python -m pipeline.report report.training=… report.evaluation=… report.diagnosis=…    another training
 """
@@ -65,6 +66,7 @@ def _network_view(training: Path, prepared: Path) -> "NetworkView":
 
 def main(job: Job) -> None:
     from pipeline.page import summary
+    from pipeline.page.comment import comment
 
     chosen = job.config.report
     training = Path(chosen.training) if chosen.training else job.locate("train")
@@ -81,6 +83,7 @@ def main(job: Job) -> None:
         f"Look at {page}, compare runs with `mlflow ui`, or try:\n    {summary.next_command(inputs)}\n"
     )
     atomic.write_text(job.out / "summary.txt", text)
+    atomic.write_text(job.out / "comment.md", comment(inputs))
     print(text, end="")
 
 

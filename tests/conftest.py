@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ torch.set_num_threads(1)  # small networks on two threads wait for each other wh
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT_FILES = ("conf", "pipeline", "params.yaml", "dvc.yaml", "data.dvc", ".dvcignore", ".gitignore")
+
+if TYPE_CHECKING:
+    from pipeline.page.inputs import ReportInputs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -166,6 +170,19 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_project(folder)
     command_runner(folder)("dvc", "repro")
     return folder
+
+
+@pytest.fixture(scope="session")
+def report_inputs(tmp_path_factory: pytest.TempPathFactory) -> "ReportInputs":
+    """What `report` reads, of a small made-up training that was evaluated."""
+    from pipeline.evaluate import evaluate
+    from pipeline.page.inputs import read
+    from tests.page_artefacts import make_all
+
+    folders = make_all(tmp_path_factory.mktemp("made"))
+    evaluation = folders["training"].parent / "evaluation"
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=evaluation)
+    return read(evaluation=evaluation, **folders)
 
 
 @pytest.fixture

@@ -12,19 +12,14 @@ from dvc.utils.hydra import apply_overrides
 from pipeline.artefacts.diagnosis import Prescribed
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.config import composition
-from pipeline.evaluate import evaluate
 from pipeline.page import summary
-from pipeline.page.inputs import ReportInputs, read
+from pipeline.page.inputs import ReportInputs
 from tests.conftest import ROOT
-from tests.page_artefacts import make_all
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
-    folders = make_all(tmp_path_factory.mktemp("made"))
-    evaluation = Path(folders["training"].parent / "evaluation")
-    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=evaluation)
-    return read(evaluation=evaluation, **folders)
+@pytest.fixture
+def inputs(report_inputs: ReportInputs) -> ReportInputs:
+    return report_inputs
 
 
 def test_fit_line_tells_the_verdict_its_evidence_and_why_it_stopped(inputs: ReportInputs) -> None:

@@ -309,3 +309,8 @@ def test_closing_lines_say_how_it_fits_and_where_to_look(
     assert third == "Look at build/report/index.html, compare runs with `mlflow ui`, or try:"
     assert fourth == "    dvc exp run -S ++model=lenet"
     assert (out / "index.html").exists()
+    assert (
+        (out / "comment.md")
+        .read_text()
+        .startswith("<!-- goodfit -->\n### Inconclusive\n\nInconclusive: training 0.875")
+    )
