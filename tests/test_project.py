@@ -24,23 +24,24 @@ UNTRACKED = (
 )  # fmt: skip
 
 STALE: dict[str, set[str]] = {
-    "artefacts/artefact.py": {"report"},
-    "artefacts/augment.py": {"augment", "train", "report"},
-    "artefacts/dataset.py": {"prepare", "augment", "train", "evaluate", "diagnose", "report"},
-    "artefacts/diagnosis.py": {"diagnose", "report"},
-    "artefacts/evaluation.py": {"evaluate", "report"},
+    "artefacts/artefact.py": {"report", "package"},
+    "artefacts/augment.py": {"augment", "train", "report", "package"},
+    "artefacts/dataset.py": {"prepare", "augment", "train", "evaluate", "diagnose", "report", "package"},
+    "artefacts/diagnosis.py": {"diagnose", "report", "package"},
+    "artefacts/evaluation.py": {"evaluate", "report", "package"},
     "augmentation/": {"augment", "train"},
     "config/": {"compose"},
-    "data/": {"prepare"},
-    "data/checks.py": {"prepare"},
-    "data/problems.py": {"prepare", "report"},
+    "data/": {"prepare", "package"},
+    "data/checks.py": {"prepare", "package"},
+    "data/problems.py": {"prepare", "report", "package"},
+    "delivery/": {"package"},
     "diagnosis/": {"diagnose"},
-    "evaluation/": {"evaluate", "diagnose"},
+    "evaluation/": {"evaluate", "diagnose", "package"},
     "lab/": set(),
-    "metrics/": {"evaluate", "diagnose", "report"},
-    "metrics/split_shift.py": {"prepare", "evaluate", "diagnose", "report"},
-    "metrics/history.py": {"train", "evaluate", "diagnose", "report"},
-    "model/": {"train", "evaluate", "report"},
+    "metrics/": {"evaluate", "diagnose", "report", "package"},
+    "metrics/split_shift.py": {"prepare", "evaluate", "diagnose", "report", "package"},
+    "metrics/history.py": {"train", "evaluate", "diagnose", "report", "package"},
+    "model/": {"train", "evaluate", "report", "package"},
     "page/": {"report"},
     "plotting/": {"prepare", "augment", "evaluate", "diagnose", "report"},
     "source/": {"fetch"},
@@ -136,9 +137,9 @@ def test_packages_that_are_imported_are_declared_and_no_others() -> None:
     lines = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
     declared = {_canonical(re.split(r"[<>=\[]", line)[0]) for line in lines}
     owners = packages_distributions()
-    # A program, plug-ins that Hydra and pydicom find themselves, file systems that fsspec finds itself, a driver that
-    # SQLAlchemy finds itself, and a font.
-    used = {"dvc", "hydra-submitit-launcher", "pylibjpeg", "pylibjpeg-openjpeg", "matplotlib-fontja"}
+    # A program, what torch exports with, plug-ins that Hydra and pydicom find themselves, file systems that fsspec finds
+    # itself, a driver that SQLAlchemy finds itself, and a font.
+    used = {"dvc", "onnxscript", "hydra-submitit-launcher", "pylibjpeg", "pylibjpeg-openjpeg", "matplotlib-fontja"}
     used |= {"adlfs", "gcsfs", "psycopg", "s3fs", "sshfs"}
     for path in (ROOT / "pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -158,7 +159,7 @@ def _canonical(name: str) -> str:
 def test_nothing_grows_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "pipeline").rglob("*.py")}
     assert not [path for path, length in lengths.items() if length > 300]
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 130
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 140
     assert not [path for path in (ROOT / "tests").rglob("*.py") if len(path.read_text().splitlines()) > 500]
 
 

@@ -4,6 +4,7 @@ Each class is one section. A group with options (`data`, `model`, `optimizer`, `
 its key `name` chooses.
 """
 
+import warnings
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -192,6 +193,17 @@ class Package(Section):
         return self
 
 
+class Register(Section):
+    enabled: bool
+    package: str | None
+    name: str | None
+    margin: Fraction | None
+    refused_verdicts: list[str]
+    min_accuracy: Probability | None
+    max_size_mb: Positive | None
+    max_latency_ms: Positive | None
+
+
 class Report(Section):
     training: str | None
     evaluation: str | None
@@ -230,27 +242,31 @@ class Tracking(Section):
     tags: dict[str, str]
 
 
-class Config(Section):
-    """The whole configuration."""
+with warnings.catch_warnings():  # `register` is a method of Python's abstract classes too, which nothing calls here
+    warnings.simplefilter("ignore", UserWarning)
 
-    seed: Natural
-    fail_fast: bool
-    data: Data
-    prepare: Prepare
-    augment: Augment
-    model: Annotated[LeNet | ConvNet | ResNet | Timm, Field(discriminator="name")]
-    regularization: Regularization
-    optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
-    scheduler: Annotated[WarmupScheduler | Cosine, Field(discriminator="name")]
-    train: Train
-    evaluate: Evaluate
-    diagnose: Diagnose
-    package: Package
-    report: Report
-    ablate: Ablate
-    cure: Cure
-    learning_curve: LearningCurve
-    tracking: Tracking
+    class Config(Section):
+        """The whole configuration."""
+
+        seed: Natural
+        fail_fast: bool
+        data: Data
+        prepare: Prepare
+        augment: Augment
+        model: Annotated[LeNet | ConvNet | ResNet | Timm, Field(discriminator="name")]
+        regularization: Regularization
+        optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
+        scheduler: Annotated[WarmupScheduler | Cosine, Field(discriminator="name")]
+        train: Train
+        evaluate: Evaluate
+        diagnose: Diagnose
+        package: Package
+        register: Register
+        report: Report
+        ablate: Ablate
+        cure: Cure
+        learning_curve: LearningCurve
+        tracking: Tracking
 
 
 OPTIONS = {group: options(field) for group, field in Config.model_fields.items() if field.discriminator}

@@ -1,24 +1,17 @@
 """Surrounds the jobs of a sweep: opens their parent run, then ranks them and logs the winner's model."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.artefacts.job import OVER
 from pipeline.config.schema import Config
-from pipeline.delivery.building import build_alone, how_to_predict
-from pipeline.errors import UserError
-from pipeline.storage import atomic
 from pipeline.sweep import leaderboard
 from pipeline.sweep.records import results
 from pipeline.sweep.summary import print_adoption, print_table, summarize
+from pipeline.tracking import packages
 from pipeline.tracking.parent import Parent, parent_run
-from pipeline.tracking.publish import send_package
-
-PACKAGE = "package"
-"""Folder below the winner's with its package."""
 
 
 @contextmanager
@@ -41,8 +34,7 @@ def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
             if entries:
                 _log_winner(parent, entries[0], config)
                 print_adoption(folder, entries[0])
-                if (package := entries[0].jobs[0].folder / PACKAGE).exists():
-                    print(how_to_predict(Path(os.path.relpath(package))))
+                packages.say(Path(os.path.relpath(entries[0].jobs[0].folder)))
 
 
 def _log_winner(parent: Parent, best: leaderboard.Entry, config: Config) -> None:
@@ -53,10 +45,4 @@ def _log_winner(parent: Parent, best: leaderboard.Entry, config: Config) -> None
     parent.add([], metrics=metrics, tags={"goodfit.winner_overrides": " ".join(best.overrides)})
     winner = best.jobs[0].folder
     parent.crown(winner)
-    try:
-        with atomic.folder(winner / PACKAGE) as package:
-            build_alone(winner, package, config)
-    except UserError as error:
-        print(f"the winner has no package: {error}", file=sys.stderr)
-        return
-    send_package(config.tracking, winner, winner / PACKAGE)
+    packages.make(winner, config)

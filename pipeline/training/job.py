@@ -1,22 +1,15 @@
 """Runs the job of the stage `train`: a training, tracked in MLflow, that goes on after a kill."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.artefacts.dataset import DatasetRecord
-from pipeline.artefacts.package import ManifestRecord
 from pipeline.artefacts.run import RunDataset, RunOrigin, RunRecord
-from pipeline.delivery.building import build_alone, how_to_predict
-from pipeline.errors import UserError
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
-from pipeline.storage import atomic, lock
+from pipeline.storage import lock
 from pipeline.sweep.pruning import Pruned
-
-PACKAGE = "package"
-"""Folder below a training's with its package."""
 
 
 def main(job: Job) -> Callable[[], None]:
@@ -25,6 +18,7 @@ def main(job: Job) -> Callable[[], None]:
     Returns:
         Removes the checkpoints, once the output is in its place.
     """
+    from pipeline.tracking import packages
     from pipeline.tracking.store import address
     from pipeline.tracking.training import tracked
     from pipeline.training.training import train
@@ -41,30 +35,17 @@ def main(job: Job) -> Callable[[], None]:
                 RunRecord(**fields).write(job.out)
                 run.finish(job.out)
             if job.alone:
-                _make_package(job)
+                packages.make(job.out, job.config, job.place)
         except Pruned:  # never resumed
             shutil.rmtree(working, ignore_errors=True)
             raise
 
     def afterwards() -> None:
         shutil.rmtree(working, ignore_errors=True)
-        if job.alone and job.place is not None and (job.place / PACKAGE / ManifestRecord.FILE).exists():
-            print(how_to_predict(job.place / PACKAGE))
+        if job.alone and job.place is not None:
+            packages.say(job.place)
 
     return afterwards
-
-
-def _make_package(job: Job) -> None:
-    """Write the package of a training that a user has started by itself; one that cannot be made costs a line."""
-    from pipeline.tracking.publish import send_package
-
-    try:
-        with atomic.folder(job.out / PACKAGE) as package:
-            build_alone(job.out, package, job.config)
-    except UserError as error:
-        print(f"there is no package: {error}", file=sys.stderr)
-        return
-    send_package(job.config.tracking, job.out, job.out / PACKAGE, job.place)
 
 
 def _origin(job: Job, prepared: Path, augmented: Path, working: Path, uri: str) -> RunOrigin:
