@@ -11,11 +11,12 @@ from typing import Literal
 from pipeline.artefacts.artefact import Record
 from pipeline.artefacts.run import RunOrigin, RunRecord, read_rows
 from pipeline.errors import DataError
+from pipeline.stage.checkout import PATCH
 from pipeline.tracking import runs
 from pipeline.tracking.model import log_model
 from pipeline.tracking.store import Store
 
-TRAINING_FILES = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv")
+TRAINING_FILES = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv", PATCH)
 _COMPLETE = "goodfit.complete"
 
 
