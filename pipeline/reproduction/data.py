@@ -42,7 +42,7 @@ def bring_pinned(record: RunRecord, own: Path, project: Path, scratch: Path) -> 
     except DataError:
         about = None
     if about is None or (about.name, about.source) != (record.dataset.name, record.dataset.source):
-        shutil.rmtree(folder)  # the training had others, such as in a sweep over `data`
+        shutil.rmtree(folder, ignore_errors=True)  # the training had others, such as in a sweep over `data`
         return False
     return True
 
@@ -77,7 +77,7 @@ def _checked_out(own: Path, project: Path, scratch: Path) -> bool:
     away = {"cache": {"dir": os.fspath(scratch / "cache")}}
     try:
         with _opened(project, scratch, local) as repo:
-            repo.checkout(["data.dvc"], force=True)
+            repo.checkout([os.fspath(project / "data.dvc")], force=True)
         return True
     except (DvcException, DataIndexError, OSError):
         shutil.rmtree(project / "data", ignore_errors=True)
@@ -89,7 +89,7 @@ def _checked_out(own: Path, project: Path, scratch: Path) -> bool:
     print("reproduce: data/ is not in DVC's cache; asking its remote", flush=True)
     try:
         with _opened(project, scratch, {**away, **remotes}) as repo:
-            repo.pull(["data.dvc"], force=True)
+            repo.pull([os.fspath(project / "data.dvc")], force=True)
         return True
     except Exception as error:  # of a remote's library, any
         print(f"reproduce: the remote has no such data ({masked(' '.join(str(error).split()))})", flush=True)
