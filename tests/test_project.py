@@ -43,6 +43,7 @@ STALE: dict[str, set[str]] = {
     "model/": {"train", "evaluate", "report"},
     "page/": {"report"},
     "plotting/": {"prepare", "augment", "evaluate", "diagnose", "report"},
+    "reproduction/": set(),
     "source/": {"fetch"},
     "stage/": set(),
     "storage/": set(),

@@ -149,6 +149,21 @@ def test_a_training_that_was_killed_and_went_on_is_rebuilt(own: Path) -> None:
 
 
 @pytest.mark.slow
+def test_data_come_from_a_remote_and_else_from_their_source(own: Path, tmp_path: Path) -> None:
+    run = command_runner(own)
+    run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    run("dvc", "push", "data.dvc")
+    shutil.rmtree(own / ".dvc" / "cache")
+    before = content(own)
+    done = run("pipeline.reproduce", str(trained(own)))
+    assert "asking its remote" in done.stdout and "data/ is the one that data.dvc pinned" in done.stdout
+    assert SAME in done.stdout and content(own) == before
+    shutil.rmtree(tmp_path / "store")
+    done = run("pipeline.reproduce", str(trained(own)))
+    assert "the remote has no such data" in done.stdout and "reproduce: fetch" in done.stdout and SAME in done.stdout
+
+
+@pytest.mark.slow
 def test_other_data_are_named(own: Path, tmp_path: Path) -> None:
     import cv2
     import numpy as np
@@ -161,7 +176,8 @@ def test_other_data_are_named(own: Path, tmp_path: Path) -> None:
     run("pipeline.train", "data=folder", f"data.source={images}", *SHORT)
     training = trained(own)
     assert SAME in run("pipeline.reproduce", str(training)).stdout
-    cv2.imwrite(str(images / "a" / "0.png"), np.zeros((32, 32), np.uint8))
+    for number in range(0, 60, 2):  # of class a: some of them are in the training split
+        cv2.imwrite(str(images / "a" / f"{number}.png"), np.full((32, 32), number, np.uint8))
     done = run("pipeline.reproduce", str(training), check=False)
     assert done.returncode == 3 and "The weights are not the same" in done.stdout
     assert re.search(r"  data: the prepared images were \w{16}, now \w{16}", done.stdout)
