@@ -27,6 +27,7 @@ from pipeline.errors import DataError
 from pipeline.stage import lineage
 from pipeline.stage.inputs import found_input
 from pipeline.stage.job import Job
+from pipeline.storage import checksums
 from pipeline.storage.digests import digest
 from pipeline.terminal import printable
 
@@ -39,6 +40,8 @@ COMMANDS = ("history", "rollback")
 def main(job: Job) -> None:
     settings = job.config.register
     folder = Path(settings.package) if settings.package else job.locate("package")
+    for name in sorted(path.name for path in folder.iterdir()):
+        checksums.check(folder / name)
     content = package.read(folder)
     mark = _mark(folder)
     if not (settings.enabled or job.alone):
