@@ -1,6 +1,7 @@
 """Small outputs of all stages, for the tests of evaluate, report and the page."""
 
 import csv
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ def _prepare(folder: Path) -> None:
         np.save(folder / split / "images.npy", images)
         np.save(folder / split / "labels.npy", labels)
         names = [f"{split}/{index:05d}" for index in range(count)]
-        pq.write_table(pa.table({"id": names, "path": names, "sha256": names}), folder / split / "ids.parquet")
+        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+        pq.write_table(pa.table({"id": names, "path": names, "sha256": digests}), folder / split / "ids.parquet")
         counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
     dataset_record(classes=CLASSES, counts=counts).write(folder)
     with (folder / "issues.csv").open("w", newline="", encoding="utf-8") as file:

@@ -112,9 +112,10 @@ def test_the_images_that_a_package_knows_can_be_told_again(package: Path, source
 def test_the_card_tells_data_accuracy_verdict_and_limits(package: Path, sources: Sources) -> None:
     card = (package / CARD).read_text()
     for text in (
-        "convnet on shapes", "Licence: MIT", "40 train, 24 val, 12 confirm, 30 test", "| accuracy | 0.", r"\<b\>bold & sharp",
-        "## Does it fit?", "temperature", "at least 80% of the images", "square is named as soon as", 
-        "On test images that gives", "## Limits of use", "python -m pipeline.predict FOLDER --model .", "Validation images, which chose the weights",
+        "convnet on shapes", "Licence: MIT", "40 train, 24 val, 12 confirm, 30 test", "| accuracy | 0.",
+        r"\<b\>bold & sharp", "## Does it fit?", "temperature", "at least 80% of the images", "square is named as soon as",
+        "On test images that gives", "## Limits of use", "python -m pipeline.predict FOLDER --model .",
+        "Validation images, which chose the weights",
     ):  # fmt: skip
         assert text in card, text
     assert "not evaluated" not in card

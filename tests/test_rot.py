@@ -67,7 +67,8 @@ UNREAD = {
     "evaluate/confusion.png", "evaluate/predictions.parquet",  # for people
     "evaluate/metrics.json", "diagnose/metrics.json",  # for DVC
     "register/SHA256SUMS", "register/fingerprint.txt", "register/receipt.json",  # for people
-    "report/SHA256SUMS", "report/fingerprint.txt", "report/index.html", "report/summary.txt", "report/comment.md",  # nothing comes after
+    "report/SHA256SUMS", "report/fingerprint.txt", "report/index.html", "report/summary.txt",  # nothing comes after
+    "report/comment.md",
     "config.yaml",  # DVC's, whose hash of it stands in dvc.lock
     "spool/*/.lock", "spool/*/.order.lock",  # empty
     "cache/checked/*.json",  # hashes that were found; a wrong one costs a second look
