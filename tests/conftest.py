@@ -1,6 +1,5 @@
 """Shared by all tests: small generated data, and a copy of the project in which commands run as a user runs them."""
 
-import atexit
 import compileall
 import functools
 import os
@@ -9,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.config.schema import Tracking
-from tests.fork_server import fork_server
+from tests import fork_server
 
 torch.set_num_threads(1)  # small networks on two threads wait for each other whenever anything else runs
 
@@ -32,6 +33,28 @@ if TYPE_CHECKING:
     from pipeline.page.inputs import ReportInputs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+SHARED = "TESTS_SHARED"
+"""Variable that names a folder of this session of tests, in which its processes share what takes long to make."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder, in the process that starts the others, and remove it with that process's end."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="goodfit-tests-")
+        os.environ[SHARED] = folder.name
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(lambda: fork_server.stop(Path(folder.name) / "programs"))
+
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process of this session which asks for it makes, while the others wait."""
+    folder = Path(os.environ[SHARED]) / name
+    with FileLock(f"{folder}.lock"):
+        if not Path(f"{folder}.made").exists():
+            make(folder)
+            Path(f"{folder}.made").touch()
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
@@ -118,6 +141,10 @@ def compile_pipeline() -> None:
 
 def copy_project(folder: Path) -> None:
     """Copy the project to `folder`, as a fresh repository of git and DVC that trains on digits."""
+    shutil.copytree(made_once("fresh", make_project), folder, symlinks=True)
+
+
+def make_project(folder: Path) -> None:
     compile_pipeline()
     folder.mkdir()
     for name in PROJECT_FILES:
@@ -142,11 +169,19 @@ def copy_project(folder: Path) -> None:
 
 
 @functools.cache
+def programs() -> Path:
+    """Programs that run commands in forks of one process of this session, which has imported the libraries."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        fork_server.start(folder, environment())
+
+    return made_once("programs", make)
+
+
 def forked() -> dict[str, str]:
-    """Variables with which commands run in forks of one process of this test session, which has imported the libraries."""
-    server = fork_server(environment())
-    atexit.register(server.__exit__, None, None, None)
-    return server.__enter__()
+    """Variables with which commands run in forks, as far as they call `python` or `dvc`."""
+    return {"PATH": str(programs()) + os.pathsep + environment()["PATH"]}
 
 
 def command_runner(folder: Path) -> Command:
@@ -164,12 +199,14 @@ def command_runner(folder: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_project() -> Path:
     """A project in which `dvc repro` has run on digits; tests copy it and leave it as it is."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    copy_project(folder)
-    command_runner(folder)("dvc", "repro")
-    return folder
+
+    def make(folder: Path) -> None:
+        copy_project(folder)
+        command_runner(folder)("dvc", "repro")
+
+    return made_once("finished", make)
 
 
 @pytest.fixture(scope="session")
@@ -205,13 +242,16 @@ def ready(finished_project: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_store() -> Path:
     """A tracking store without runs; tests copy it, as making one takes seconds."""
-    from pipeline.tracking.store import connect
 
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    connect(Tracking(enabled=True, uri=f"sqlite:///{database}", experiment="goodfit", tags={}))
-    return database
+    def make(folder: Path) -> None:
+        from pipeline.tracking.store import connect
+
+        folder.mkdir()
+        connect(Tracking(enabled=True, uri=f"sqlite:///{folder}/mlflow.db", experiment="goodfit", tags={}))
+
+    return made_once("store", make) / "mlflow.db"
 
 
 @pytest.fixture

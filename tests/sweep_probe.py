@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.sweep import records
-from tests.conftest import ROOT
+from tests.conftest import ROOT, compile_pipeline
 
 PROBE = '''
 """A stage that only sleeps: its loss follows from model.dropout and the seed, its length from the tags."""
@@ -57,8 +57,9 @@ if __name__ == "__main__":
 
 def copy_probe(folder: Path) -> Path:
     """Copy the project to `folder`, with the stage `probe`; gives the folder."""
+    compile_pipeline()
     for name in ("conf", "pipeline"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(
         "tracking: {enabled: false}\ntrain: {max_epochs: 1}\noptimizer: {name: adamw}\n"
     )

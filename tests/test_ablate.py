@@ -13,7 +13,7 @@ from tests.conftest import Command, command_runner, copy_project
 from tests.test_sweep import wait_until
 from tests.test_train import all_runs, started
 
-SMALL = ("train.max_epochs=2", "ablate.seeds=2", "hydra/launcher=basic")
+SMALL = ("train.max_epochs=2", "ablate.seeds=2", "augment=none", "prepare.limit=300", "hydra/launcher=basic")
 
 
 def results(project: Path) -> Path:

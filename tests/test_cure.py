@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artefacts.rounds import RoundsRecord
-from tests.conftest import command_runner, copy_project, environment
+from tests.conftest import command_runner, copy_project, environment, forked
 from tests.test_ablate import num_trained, runs
 from tests.test_sweep import wait_until
 from tests.test_train import started
@@ -88,8 +88,9 @@ def test_a_terminal_shows_the_trainings_and_a_file_takes_what_they_print(project
         "cure.max_runs=1",
     )
     ours, theirs = pty.openpty()
-    command = (sys.executable, "-m", "pipeline.cure", *small, "hydra.launcher.n_jobs=2", "tracking.enabled=false")
-    with subprocess.Popen(command, cwd=project, env=environment(), stdout=theirs, stderr=theirs) as process:
+    command = ("python", "-m", "pipeline.cure", *small, "hydra.launcher.n_jobs=2", "tracking.enabled=false")
+    variables = {**environment(), **forked()}
+    with subprocess.Popen(command, cwd=project, env=variables, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
         with suppress(OSError):  # the other end is closed

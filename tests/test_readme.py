@@ -96,7 +96,7 @@ def last_run(project: Path) -> str:
 
 
 def wait_for_page(project: Path, port: str) -> None:
-    with started(project, "mlflow", "ui", "--port", port) as process:
+    with started(project, "mlflow", "ui", "--port", port, "--workers", "1") as process:
         deadline = time.monotonic() + 150
         while time.monotonic() < deadline and process.poll() is None:
             try:

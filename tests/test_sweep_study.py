@@ -194,9 +194,10 @@ def test_a_search_finds_the_best_prunes_the_hopeless_and_is_resumed_after_a_kill
     undisturbed = (folder / "leaderboard.csv").read_text()
     shutil.rmtree(project / "multirun")
     (project / "trace").unlink()
-    with started(project, sys.executable, "-m", "pipeline.probe", *SEARCH, "+tracking.tags.sleep='0.1'") as process:
+    with started(project, "python", "-m", "pipeline.probe", *SEARCH, "+tracking.tags.sleep='0.1'") as process:
         wait_until(lambda: len(trace(project)) >= 5)
         process.kill()
+        process.wait()
     folder = sweep_folder(project)
     finished = statuses(folder)
     assert 4 <= len(finished) < 10

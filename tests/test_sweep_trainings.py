@@ -46,7 +46,9 @@ def live_run(uri: str, number: int, together: Barrier) -> None:
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_eight_processes_on_one_fresh_store_lose_no_run_and_no_metric(tmp_path: Path, rounds: int) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlflow", "pipeline.tracking.live"])
+    context.set_forkserver_preload(
+        ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.tracking", "pipeline.tracking.live", __name__]
+    )
     for number in range(rounds):
         uri, together = f"sqlite:///{tmp_path}/{number}.db", context.Barrier(NUM_PROCESSES)
         processes = [context.Process(target=live_run, args=(uri, index, together)) for index in range(NUM_PROCESSES)]

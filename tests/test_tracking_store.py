@@ -4,7 +4,6 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,10 +16,11 @@ from pipeline.errors import StoreError
 from pipeline.tracking import database
 from pipeline.tracking.store import StoreAway, address, check, connect, place
 from pipeline.tracking.training import tracked
-from tests.conftest import command_runner, environment
+from tests.conftest import ROOT, command_runner
 from tests.loopback import free_port, web_server
 from tests.records import run_origin
 from tests.stores import tracking
+from tests.test_train import started
 
 
 @pytest.fixture
@@ -223,8 +223,9 @@ def test_a_full_disk_leaves_no_half_of_a_store(tmp_path: Path) -> None:
         "try: connect(settings)\n"
         "except StoreAway as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0 and ("disk" in done.stdout or "full" in done.stdout), done.stderr
+    with started(ROOT, "python", "-c", script) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0 and ("disk" in output or "full" in output), output
     assert os.listdir(tmp_path) == [".mlflow.db.lock"]
 
 

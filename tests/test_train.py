@@ -21,7 +21,8 @@ from mlflow.entities import Run
 from pipeline.artefacts.run import RunOrigin
 from pipeline.metrics import history
 from pipeline.stage import lineage
-from tests.conftest import command_runner, environment
+from tests.conftest import command_runner, environment, programs
+from tests.fork_server import Forked
 from tests.sweep_probe import wait_until
 
 
@@ -35,10 +36,23 @@ def without_seconds(path: Path) -> list[dict[str, float]]:
 
 
 @contextmanager
-def started(project: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that runs in a process group of its own, which is killed at the end of the block."""
+def started(project: Path, *command: str, **variables: str) -> Iterator[Any]:
+    """A command that runs in a process group of its own, which is killed at the end of the block.
+
+    `dvc` and `python` with -m or -c are forks with what `subprocess.Popen` has; any other command is a process of its own.
+    """
+    if command[0] in ("dvc", "python"):
+        module = command if command[0] == "dvc" else command[1:] if command[1] == "-c" else command[2:]
+        forked = Forked(programs(), module, cwd=project, env=environment() | variables)
+        try:
+            yield forked
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(forked.pid, signal.SIGKILL)
+            forked.close()
+        return
     with subprocess.Popen(
-        command, cwd=project, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, cwd=project, env=environment() | variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,
     ) as process:  # fmt: skip
         try:
@@ -50,7 +64,7 @@ def started(project: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
 
 def wait_for_epoch(project: Path, epoch: int) -> None:
     """Wait until an interrupted or running training has that many rows in its history."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         for path in project.glob("build/cache/train-*/history.csv"):
             if len(path.read_text().splitlines()) > epoch:
@@ -67,8 +81,7 @@ def has_run(project: Path) -> bool:
 def test_a_sweep_is_a_parent_run_with_a_child_for_each_job(ready: Path) -> None:
     run = command_runner(ready)
     varied = ("model.dropout=0,0.3", "optimizer.lr=0.003,1e30", "train.max_epochs=1")
-    with started(ready, sys.executable, "-m", "pipeline.train", "-m", *varied) as process:
-        assert process.stdout is not None
+    with started(ready, "python", "-m", "pipeline.train", "-m", *varied) as process:
         output = ""
         for line in process.stdout:
             output += line
@@ -151,7 +164,7 @@ def test_a_training_stopped_by_a_signal_leaves_its_run_killed_and_nothing_half_w
     ready: Path, number: int, status: str, code: int
 ) -> None:
     long = ("train.max_epochs=500", "train.early_stopping.patience=null")
-    with started(ready, sys.executable, "-m", "pipeline.train", *long) as process:
+    with started(ready, "python", "-m", "pipeline.train", *long) as process:
         wait_for_epoch(ready, 3)
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
@@ -190,7 +203,7 @@ def kill_and_repeat(project: Path, kills: int, seed: int) -> None:
 
 
 def wait_for_training(project: Path, process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(project.glob("build/cache/train-*/run.json")) and time.monotonic() < deadline:
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.02)
@@ -212,8 +225,8 @@ def test_an_orphaned_trainer_is_named_by_the_one_that_follows(ready: Path) -> No
     (ready / "params.yaml").write_text((ready / "params.yaml").read_text().replace("max_epochs: 2", "max_epochs: 3000"))
     with started(ready, "dvc", "repro") as process:
         wait_for_epoch(ready, 1)
-        os.kill(process.pid, signal.SIGKILL)  # dvc dies; its trainer lives on
-        os.waitpid(process.pid, 0)
+        process.kill()  # dvc dies; its trainer lives on
+        process.wait()
         refused = command_runner(ready)("dvc", "repro", check=False)
     assert refused.returncode != 0
     assert re.search(

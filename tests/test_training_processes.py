@@ -1,9 +1,6 @@
 """The processes of a training: whichever fails first, all of them end, and one message says why."""
 
 import json
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,34 +14,13 @@ from pipeline.config.validation import validate
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.training import parallel
 from pipeline.training.processes import leading
+from tests.followers import sums
 
 CONF = Path(__file__).parent.parent / "conf"
 FOLLOWER = (
     "-c",
-    "from pipeline.training.processes import follow_leader\n"
-    "from tests.test_training_processes import add_up\n"
-    "follow_leader(add_up)",
+    "from pipeline.training.processes import follow_leader\nfrom tests.followers import add_up\nfollow_leader(add_up)",
 )
-
-
-def add_up(folder: str, what: str) -> None:
-    """A follower's part: a sum over all processes, before which it may fail."""
-    (Path(folder) / f"{parallel.rank()}").write_text(str(torch.get_num_threads()))
-    if what == "refuses":
-        raise TrainingError("the loss must be finite; it became nan.")
-    if what == "breaks":
-        raise KeyError("nothing")
-    if what == "dies":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if what == "waits":
-        time.sleep(60)
-    sums()
-
-
-def sums() -> float:
-    total = torch.tensor(float(parallel.rank() + 1))
-    distributed.all_reduce(total)
-    return total.item()
 
 
 OTHERS: set[int] = set()
