@@ -2,53 +2,259 @@
 
 Command: python -m pipeline.predict photos                                    a folder, with the package in build/package
          python -m pipeline.predict shoe.jpg bag.png --model model.zip        files, with another package
+         python -m pipeline.predict photos.zip --out answers.parquet          an archive, into a file
+         find photos -name '*.jpg' -print0 | python -m pipeline.predict -0 -  what another program lists
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
+from typing import IO
 
-from pipeline.delivery.classifier import Classifier
-from pipeline.errors import DataError
-from pipeline.stage import lineage
+from pipeline.delivery import tables
+from pipeline.delivery.classifier import Batch, Classifier
+from pipeline.delivery.decisions import Wishes
+from pipeline.delivery.inputs import STDIN, Inputs
+from pipeline.errors import ConfigError, DataError
 from pipeline.stage.program import as_program
+from pipeline.storage import atomic, places
+from pipeline.terminal import WIDTH_COLUMNS, printable
+from pipeline.views import VIEWS
 
 UNREADABLE = 3
 """Exit code where an image could not be read; 1 is that of an error, 2 that of a wrong command line."""
 
+PIPE_CLOSED = 141
+"""Exit code where the program that reads the answers has ended, as a shell gives it for SIGPIPE."""
+
+DEFAULT_MODEL = places.PROJECT / "build" / "package"
+
+REGISTRY = ("models:/", "runs:/")
+"""Beginnings of addresses that only the tracking store knows."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Classify what the command line names, print a table, and return the exit code."""
+    """Classify what the command line names, write the answers, and return the exit code."""
     options = _parser().parse_args(arguments)
-    classifier = Classifier.load(options.model)
-    failed, header = False, True
-    for batch in classifier.stream((str(path), path) for path in _files(options.paths)):
-        frame = classifier.frame(batch)
-        failed |= bool(frame["error"].notna().any())
-        frame.to_csv(sys.stdout, index=False, header=header, float_format="%.4f")
-        header = False
-    return UNREADABLE if failed else 0
+    wishes = _wishes(options)
+    kind = tables.format_of(options.format, options.out, sys.stdout.isatty())
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predict-")))
+        classifier = Classifier.load(_package(options.model, scratch), options.threads)
+        wishes.check(classifier.classes)
+        inputs = Inputs(
+            options.paths, stack, scratch / "inputs", stdin=sys.stdin.buffer if STDIN in options.paths else None,
+            separator=b"\0" if options.null else b"\n", max_bytes=int(options.max_gigabytes * 1e9),
+        )  # fmt: skip
+        stack.enter_context(_libraries_kept_quiet())
+        try:
+            counts = _classify(classifier, inputs, wishes, options, kind)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains at its end
+            return PIPE_CLOSED
+        if left_out := inputs.summary():
+            print(left_out, file=sys.stderr)
+        if not counts.images:
+            raise DataError(
+                f"PATH must hold images; {printable(', '.join(options.paths[:5]))} holds none that may be one."
+            )
+        print(counts, file=sys.stderr)
+    return UNREADABLE if counts.unreadable else 0
 
 
-def _files(paths: Sequence[str]) -> Iterator[Path]:
-    for text in paths:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.is_file())
-        elif path.is_file():
-            yield path
+class Counts:
+    """Number of images so far, of those unknown and of those that could not be read, and the time that they took."""
+
+    def __init__(self) -> None:
+        self.images = self.unknown = self.unreadable = 0
+        self._begin = time.perf_counter()
+
+    def add(self, batch: Batch) -> None:
+        self.images += len(batch.names)
+        self.unreadable += sum(error is not None for error in batch.errors)
+        if batch.decisions is not None and batch.decisions.unknown is not None:
+            self.unknown += int(batch.decisions.unknown.sum())
+
+    def __str__(self) -> str:
+        seconds = time.perf_counter() - self._begin
+        rate = f"{seconds:.1f} s ({self.images / seconds:,.0f} images/s)"
+        noun = "image" if self.images == 1 else "images"
+        return f"{self.images:,} {noun} in {rate}: {self.unknown:,} unknown, {self.unreadable:,} unreadable"
+
+
+def _classify(classifier: Classifier, inputs: Inputs, wishes: Wishes, options: argparse.Namespace, kind: str) -> Counts:
+    """Write the answers for all images."""
+    width = get_terminal_size().columns if sys.stdout.isatty() and options.out is None else WIDTH_COLUMNS
+    counts = Counts()
+    with ExitStack() as stack:
+        file = stack.enter_context(_output(options.out))
+        write = stack.enter_context(tables.writer(kind, file, classifier.classes, options.top, width))
+        has_bar = sys.stderr.isatty() and (options.out is not None or not sys.stdout.isatty())
+        bar = stack.enter_context(_bar(inputs.total if has_bar else 0, has_bar))
+        for batch in classifier.stream(inputs, wishes):
+            write(classifier.answers(batch))
+            if options.out is None:
+                file.flush()
+            counts.add(batch)
+            bar(counts.images)
+    return counts
+
+
+def _package(model: str | None, scratch: Path) -> Path:
+    """Folder or ZIP file of the package that `--model` names."""
+    if model is None:
+        if not DEFAULT_MODEL.exists():
+            raise DataError(
+                f"--model must name a package where {DEFAULT_MODEL.relative_to(places.PROJECT)} holds none. Make it with `dvc "
+                "repro`, or name another: a folder or a ZIP file that `python -m pipeline.package` made."
+            )
+        return DEFAULT_MODEL
+    if model.startswith(REGISTRY):
+        return _from_registry(model, scratch)
+    return Path(model).expanduser()
+
+
+def _from_registry(address: str, scratch: Path) -> Path:
+    """Folder of a package that the tracking store holds.
+
+    Raises:
+        DataError: This version cannot ask the store, or the store does not know it.
+    """
+    # The one call of tracking in here: `retrieval.package_folder(settings, address, scratch) -> Path`.
+    from pipeline.tracking import retrieval
+
+    package_folder = getattr(retrieval, "package_folder", None)
+    if package_folder is None:
+        raise DataError(
+            f"--model must be a folder or a ZIP file in this version, which cannot ask the tracking store; got {address!r}. "
+            "Download the package from the run's page, and name its folder."
+        )
+    from pipeline.config import composition
+    from pipeline.config.schema import Tracking
+
+    values = composition.values(places.PROJECT / "conf", places.PROJECT / "params.yaml", [])
+    found: Path = package_folder(Tracking.model_validate(values["tracking"]), address, scratch)
+    return found
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[IO[bytes]]:
+    """The standard output, or a file that is there once it is whole."""
+    if out is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with atomic.writing(out) as file:
+        yield file
+
+
+@contextmanager
+def _bar(total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many images are done; gives a function that takes their number."""
+    if not shown:
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("classify"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+        task = bar.add_task("classify", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def _libraries_kept_quiet() -> Iterator[None]:
+    """Keep libpng and libjpeg, which print to the process's standard error, from the terminal; what Python prints goes on."""
+    try:
+        own = sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):  # a test's or a notebook's
+        own = -1
+    if own != 2:
+        yield
+        return
+    sys.stderr.flush()
+    saved, null, python = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
+    os.dup2(null, 2)
+    sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1, errors="backslashreplace")
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = python
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def _wishes(options: argparse.Namespace) -> Wishes:
+    """What `--tta` and `--threshold` ask for."""
+    least: float | None = None
+    point: tuple[str, float] | None = None
+    for text in options.threshold:
+        label, equals, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise ConfigError(f"--threshold must be P or CLASS=P, with P from 0 to 1; got {text!r}.") from None
+        if (point if equals else least) is not None:
+            raise ConfigError(f"--threshold must be given once as P and once as CLASS=P; got {text!r} too.")
+        if equals:
+            point = label, value
         else:
-            raise DataError(f"PATH must be a file or a folder; got {text!r}, which is not there.")
+            least = value
+    return Wishes(options.tta, least, point)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on; got {text!r}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="image file or folder")
-    parser.add_argument(
-        "--model", type=Path, default=lineage.dvc_folder("package"), help="folder or ZIP file of a package"
+    add = parser.add_argument
+    add(
+        "paths", nargs="+", metavar="PATH", help="image, folder, archive, table that names images, file of many images "
+        "(Parquet, IDX, NumPy), pattern, bucket or http address; - reads a list of paths from the standard input",
+    )  # fmt: skip
+    add("--model", help="package: folder, ZIP file, models:/… or runs:/…; build/package if none is given")
+    add("--out", type=Path, metavar="FILE", help="file for the answers; its ending tells the format")
+    add("--format", choices=tables.FORMATS, help="default: a table on a terminal, else csv")
+    add(
+        "--top",
+        type=_count,
+        metavar="K",
+        help="tell the K most probable classes; default: all up to 20, else 5",
+    )
+    add("--tta", choices=list(VIEWS), help="views of each image to average over; default: those of the evaluation")
+    add(
+        "--threshold", action="append", default=[], metavar="P|CLASS=P",
+        help="call images unknown below the probability P; name CLASS from P on, whatever is more probable",
+    )  # fmt: skip
+    add("--threads", type=_count, metavar="N", help="number of threads; default: one for each core")
+    add(
+        "-0",
+        "--null",
+        action="store_true",
+        help="paths on the standard input end with NUL, as find -print0 writes them",
+    )
+    add(
+        "--max-gigabytes",
+        type=float,
+        default=100.0,
+        metavar="GB",
+        help="limit for an unpacked archive (default: %(default)g)",
     )
     return parser
 

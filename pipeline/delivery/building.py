@@ -32,7 +32,7 @@ from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Package as Settings
 from pipeline.config.section import nearest
 from pipeline.delivery import card
-from pipeline.delivery.decisions import named, outlier_scores
+from pipeline.delivery.decisions import limit_of, named, outlier_scores
 from pipeline.delivery.export import OPSET, export
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import outputs
@@ -271,7 +271,7 @@ def _write_images(
     if tested is not None:
         test, labels = _digests(prepared / "test"), tested.labels
         probabilities = calibrated(tested.log_probabilities, thresholds.calibration.temperature)
-        predicted = named(probabilities, thresholds.operating_point, classes)
+        predicted = named(probabilities, limit_of(thresholds.operating_point), classes)
     content = BytesIO()
     np.savez(content, used=np.unique(np.concatenate(used)), test=test, labels=labels, predicted=predicted)
     atomic.write_bytes(path, content.getvalue())

@@ -66,3 +66,12 @@ def _prepared(image: Image, how: Preprocessing, max_pixels: int) -> Pixels:
     raise DataError(
         f"an image must be a path, the bytes of a file, an array or a Pillow image; got {type(image).__name__}"
     )
+
+
+def broken(why: str) -> Callable[[], bytes]:
+    """An image that cannot be read, for the reason `why`."""
+
+    def fail() -> bytes:
+        raise DataError(why)
+
+    return fail
