@@ -24,7 +24,7 @@ from pipeline.delivery.inputs import STDIN, Inputs
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage.program import as_program
 from pipeline.storage import atomic, places
-from pipeline.terminal import WIDTH_COLUMNS, printable
+from pipeline.terminal import WIDTH_COLUMNS
 from pipeline.views import VIEWS
 
 UNREADABLE = 3
@@ -60,10 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return PIPE_CLOSED
         if left_out := inputs.summary():
             print(left_out, file=sys.stderr)
-        if not counts.images:
-            raise DataError(
-                f"PATH must hold images; {printable(', '.join(options.paths[:5]))} holds none that may be one."
-            )
         print(counts, file=sys.stderr)
     return UNREADABLE if counts.unreadable else 0
 
@@ -103,6 +99,11 @@ def _classify(classifier: Classifier, inputs: Inputs, wishes: Wishes, options: a
                 file.flush()
             counts.add(batch)
             bar(counts.images)
+        if not counts.images:
+            left_out = f" ({inputs.summary()})" if inputs.left_out else ""
+            raise DataError(
+                f"PATH must hold images; {', '.join(options.paths[:5])} holds none that may be one{left_out}."
+            )
     return counts
 
 

@@ -172,9 +172,11 @@ class Classifier:
         import pandas as pd
 
         answers = self.answers(batch)
-        columns = {name: np.array([*column, None], object)[:-1] for name, column in answers.columns().items()}
+        columns = {
+            name: pd.Series(column, dtype=object) for name, column in answers.columns().items()
+        }  # None stays None
         columns["probability"] = columns["probability"].astype(np.float32)
-        columns |= {f"p_{name}": answers.probabilities[:, index] for index, name in enumerate(self.classes)}
+        columns |= {f"p_{name}": pd.Series(answers.probabilities[:, index]) for index, name in enumerate(self.classes)}
         return pd.DataFrame(columns)
 
     def answers(self, batch: Batch) -> Answers:

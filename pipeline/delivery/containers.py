@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,10 +155,11 @@ def _of_parquet(tree: Tree, entry: Entry, name: str, leave_out: LeaveOut) -> Ite
 
 
 def _of_npz(tree: Tree, entry: Entry, name: str, scratch: Path, max_bytes: int, leave_out: LeaveOut) -> Iterator[Named]:
+    scratch.mkdir(parents=True, exist_ok=True)
     with tree.open(entry) as file, zipfile.ZipFile(file) as archive:
         arrays = ZipTree(archive)
         for array in arrays.listing.entries:
-            path = _copied(arrays, array.path, scratch / f"{len(list(scratch.iterdir()))}", max_bytes)
+            path = _copied(arrays, array.path, Path(mkdtemp(dir=scratch)), max_bytes)
             inner = f"{entry.path}/{array.path}"
             yield from _rows(_mapped(path), inner, f"{name}/{array.path.removesuffix('.npy')}", leave_out)
 

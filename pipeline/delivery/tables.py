@@ -179,19 +179,17 @@ class _Table:
             self._line(row, row[-1])
 
     def _row(self, answers: Answers, position: int) -> tuple[str, ...]:
-        name = printable(answers.names[position] or "")
+        name = _plain(answers.names[position] or "")
         if (why := answers.errors[position]) is not None:
-            return (name, "–", "", "", "", f"unreadable: {printable(why)}")
+            return (name, "–", "", "", "", f"unreadable: {_plain(why)}")
         values = answers.probabilities[position]
         label, sure, classes = answers.labels[position], answers.chosen[position], answers.sets[position]
         others = [index for index in np.argsort(-values, kind="stable").tolist() if self._classes[index] != label]
-        nearest = ", ".join(
-            f"{printable(self._classes[index])} {values[index]:.3f}" for index in others[: self._top - 1]
-        )
-        inside = "" if classes is None else printable(", ".join(classes)) or "none"
+        nearest = ", ".join(f"{_plain(self._classes[index])} {values[index]:.3f}" for index in others[: self._top - 1])
+        inside = "" if classes is None else _plain(", ".join(classes)) or "none"
         return (
             name,
-            printable(label or ""),
+            _plain(label or ""),
             f"{sure:.3f}",
             nearest,
             inside,
@@ -234,3 +232,12 @@ def _cut(text: str, width: int, keep_end: bool) -> str:
     while text and cell_len(text) > width - 1:
         text = text[1:] if keep_end else text[:-1]
     return f"…{text}" if keep_end else f"{text}…"
+
+
+def _plain(text: str) -> str:
+    r"""The text on one line, without what a terminal would take for a command.
+
+    >>> print(_plain("a\nb\x1b"))
+    a\nb\x1b
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", " ")
