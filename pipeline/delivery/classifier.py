@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -26,6 +26,10 @@ Pixels = NDArray[np.uint8]
 
 BATCH = 64
 """Number of images at a time: enough that the network works at its full speed, few enough that memory stays flat."""
+
+
+GROUP = 8
+"""Number of images that a thread takes at a time, as handing them over one by one costs as much as decoding a small one."""
 
 
 class Batch(NamedTuple):
@@ -96,6 +100,7 @@ class Classifier:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores in between
         try:  # from memory, so that the model can name no other file
             self._session = onnxruntime.InferenceSession(content.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own
@@ -154,18 +159,23 @@ class Classifier:
             ConfigError: There is not what `wishes` asks for.
         """
         wishes.check(self.classes)
-        given, waiting = iter(images), deque[tuple[str, Future[Pixels | str]]]()
+        given, waiting = iter(images), deque[tuple[list[str], Future[list[Pixels | str]]]]()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
         try:
             while True:
-                for name, image in islice(given, 2 * BATCH - len(waiting)):
-                    waiting.append((name, pool.submit(self._prepare, image)))
+                while len(waiting) < 2 * BATCH // GROUP and (group := list(islice(given, GROUP))):
+                    names, pictures = map(list, zip(*group, strict=True))
+                    waiting.append((names, pool.submit(self._prepare_all, pictures)))
                 if not waiting:
                     return
-                taken = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-                yield self._decided([name for name, _ in taken], [future.result() for _, future in taken], wishes)
+                taken = [waiting.popleft() for _ in range(min(BATCH // GROUP, len(waiting)))]
+                prepared = [image for _, future in taken for image in future.result()]
+                yield self._decided([name for names, _ in taken for name in names], prepared, wishes)
         finally:
             pool.shutdown(cancel_futures=True)  # after a Ctrl-C, what waits is not decoded first
+
+    def _prepare_all(self, images: Sequence[Image]) -> list[Pixels | str]:
+        return [self._prepare(image) for image in images]
 
     def frame(self, batch: Batch) -> "pd.DataFrame":
         """A batch as a table with the columns of `predict`."""
@@ -191,14 +201,14 @@ class Classifier:
         if (decided := batch.decisions) is None:
             return answers
         probabilities[readable] = decided.probabilities
-        for row, position in enumerate(np.flatnonzero(readable).tolist()):
-            index = int(decided.labels[row])
-            answers.labels[position] = self.classes[index]
-            answers.chosen[position] = float(decided.probabilities[row, index])
-            if decided.unknown is not None:
-                answers.unknown[position] = bool(decided.unknown[row])
-            if decided.sets is not None:
-                answers.sets[position] = [self.classes[each] for each in np.flatnonzero(decided.sets[row])]
+        rows, named = np.arange(len(decided.labels)), decided.labels.tolist()
+        unknown = decided.unknown.tolist() if decided.unknown is not None else [None] * len(rows)
+        sets = decided.sets.tolist() if decided.sets is not None else [None] * len(rows)
+        told = zip(named, decided.probabilities[rows, decided.labels].tolist(), unknown, sets, strict=True)
+        for position, (index, chosen, is_unknown, inside) in zip(np.flatnonzero(readable).tolist(), told, strict=True):
+            answers.labels[position], answers.chosen[position] = self.classes[index], chosen
+            answers.unknown[position] = is_unknown
+            answers.sets[position] = None if inside is None else list(compress(self.classes, inside))
         return answers
 
     def outputs(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

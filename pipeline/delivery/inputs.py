@@ -17,6 +17,7 @@ from typing import IO
 
 from pipeline.config.secrets import masked
 from pipeline.delivery import containers
+from pipeline.delivery.classifier import GROUP
 from pipeline.delivery.images import Image, broken
 from pipeline.errors import DataError, UserError
 from pipeline.source.files import DamagedError, Entry, FileTree, FolderTree, Tree, read
@@ -173,22 +174,24 @@ def is_table(path: str) -> bool:
 
 
 class _Budget:
-    """Holds back the reader of an archive while many bytes wait to be decoded."""
+    """Holds back the reader of an archive while many bytes wait to be decoded, and more files than a thread takes at a time."""
 
     def __init__(self, num_bytes: int) -> None:
-        self._most = self._left = num_bytes
+        self._left = num_bytes
+        self._num_lent = 0
         self._change = Condition()
 
     def lend(self, content: bytes) -> Callable[[], bytes]:
         """Wait until there is room for `content`, and give a function that takes it out once."""
-        size = min(len(content), self._most)
         with self._change:
-            self._change.wait_for(lambda: self._left >= size)
-            self._left -= size
+            self._change.wait_for(lambda: self._left >= len(content) or self._num_lent < GROUP)
+            self._left -= len(content)
+            self._num_lent += 1
 
         def take() -> bytes:
             with self._change:
-                self._left += size
+                self._left += len(content)
+                self._num_lent -= 1
                 self._change.notify_all()
             return content
 

@@ -87,7 +87,9 @@ def _csv(file: IO[bytes], classes: Sequence[str], top: int | None) -> Write:
         lines = csv.writer(text, lineterminator="\n")
         if not header:
             lines.writerow(map(harmless, columns))
-        lines.writerows(map(harmless, row) for row in zip(*columns.values(), strict=True))
+        texts = {name for name in columns if name in ("image", "label", "set", "error") or name.startswith("class_")}
+        cells = [list(map(harmless, column)) if name in texts else column for name, column in columns.items()]
+        lines.writerows(zip(*cells, strict=True))
         file.write(text.getvalue().encode())
         header = True
 
@@ -100,8 +102,9 @@ def _probabilities(
     """Columns with the probability of each class, or with the names and probabilities of the most probable ones."""
 
     def numbers(values: NDArray[np.float32]) -> list[float | None]:
-        exact = (None if value != value else value for value in values.tolist())
-        return [value if value is None or not rounded else round(value, DIGITS) for value in exact]
+        if rounded:
+            return [None if value != value else round(value, DIGITS) for value in values.tolist()]
+        return [None if value != value else value for value in values.tolist()]
 
     if top is None:
         return {f"p_{name}": numbers(probabilities[:, index]) for index, name in enumerate(classes)}
