@@ -78,7 +78,9 @@ def speed(model: Path, rounds: int, threads: int) -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(classifier.package.model, options, providers=["CPUExecutionProvider"])
-    print(f"{classifier.package.manifest.model} at {how.size}×{how.size}×{how.channels}; {threads} threads; {rounds} pairs")
+    print(
+        f"{classifier.package.manifest.model} at {how.size}×{how.size}×{how.channels}; {threads} threads; {rounds} pairs"
+    )
     print(f"{'files':>18}{'bare loop':>14}{'predict':>14}{'ratio':>8}   quartiles")
     for width, height, count in SIDES:
         with tempfile.TemporaryDirectory() as name:
@@ -92,7 +94,9 @@ def speed(model: Path, rounds: int, threads: int) -> None:
         pairs = pairs[1:]  # the first warms up
         rates = [count / statistics.median(column) for column in zip(*pairs, strict=True)]
         low, middle, high = statistics.quantiles([a / b for a, b in pairs], n=4)
-        print(f"{count:6,} of {width}×{height}{rates[0]:11,.0f}/s{rates[1]:12,.0f}/s{middle:8.3f}   [{low:.3f}, {high:.3f}]")
+        print(
+            f"{count:6,} of {width}×{height}{rates[0]:11,.0f}/s{rates[1]:12,.0f}/s{middle:8.3f}   [{low:.3f}, {high:.3f}]"
+        )
 
 
 def command(model: Path, *arguments: str) -> list[str]:

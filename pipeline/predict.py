@@ -11,11 +11,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import IO
+from typing import IO, Protocol
 
 from pipeline.delivery import tables
 from pipeline.delivery.classifier import Batch, Classifier
@@ -24,7 +24,7 @@ from pipeline.delivery.inputs import STDIN, Inputs
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage.program import as_program
 from pipeline.storage import atomic, places
-from pipeline.terminal import WIDTH_COLUMNS
+from pipeline.terminal import WIDTH_COLUMNS, libraries_kept_quiet, progress_beside
 from pipeline.views import VIEWS
 
 UNREADABLE = 3
@@ -52,16 +52,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.paths, stack, scratch / "inputs", stdin=sys.stdin.buffer if STDIN in options.paths else None,
             separator=b"\0" if options.null else b"\n", max_bytes=int(options.max_gigabytes * 1e9),
         )  # fmt: skip
-        stack.enter_context(_libraries_kept_quiet())
+        stack.enter_context(libraries_kept_quiet())
+        watchers = _watchers(classifier, options)
         try:
-            counts = _classify(classifier, inputs, wishes, options, kind)
+            counts = _classify(classifier, inputs, wishes, options, kind, watchers)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains at its end
             return PIPE_CLOSED
         if left_out := inputs.summary():
             print(left_out, file=sys.stderr)
         print(counts, file=sys.stderr)
+        for watcher in watchers:
+            watcher.finish()
     return UNREADABLE if counts.unreadable else 0
+
+
+class Watcher(Protocol):
+    """Sees each batch, and tells afterwards what it has seen."""
+
+    def add(self, batch: Batch) -> None:
+        """See a batch."""
+
+    def finish(self) -> None:
+        """Tell what was seen."""
 
 
 class Counts:
@@ -84,20 +97,24 @@ class Counts:
         return f"{self.images:,} {noun} in {rate}: {self.unknown:,} unknown, {self.unreadable:,} unreadable"
 
 
-def _classify(classifier: Classifier, inputs: Inputs, wishes: Wishes, options: argparse.Namespace, kind: str) -> Counts:
-    """Write the answers for all images."""
+def _classify(
+    classifier: Classifier, inputs: Inputs, wishes: Wishes, options: argparse.Namespace, kind: str, watchers: "list[Watcher]"
+) -> Counts:  # fmt: skip
+    """Write the answers for all images, and show them to the watchers."""
     width = get_terminal_size().columns if sys.stdout.isatty() and options.out is None else WIDTH_COLUMNS
     counts = Counts()
     with ExitStack() as stack:
         file = stack.enter_context(_output(options.out))
         write = stack.enter_context(tables.writer(kind, file, classifier.classes, options.top, width))
         has_bar = sys.stderr.isatty() and (options.out is not None or not sys.stdout.isatty())
-        bar = stack.enter_context(_bar(inputs.total if has_bar else 0, has_bar))
+        bar = stack.enter_context(progress_beside("classify", inputs.total, has_bar))
         for batch in classifier.stream(inputs, wishes):
             write(classifier.answers(batch))
             if options.out is None:
                 file.flush()
             counts.add(batch)
+            for watcher in watchers:
+                watcher.add(batch)
             bar(counts.images)
         if not counts.images:
             left_out = f" ({inputs.summary()})" if inputs.left_out else ""
@@ -105,6 +122,22 @@ def _classify(classifier: Classifier, inputs: Inputs, wishes: Wishes, options: a
                 f"PATH must hold images; {', '.join(options.paths[:5])} holds none that may be one{left_out}."
             )
     return counts
+
+
+def _watchers(classifier: Classifier, options: argparse.Namespace) -> list[Watcher]:
+    """Those that the command line asks for.
+
+    Raises:
+        ConfigError: Options do not fit together.
+    """
+    if options.page and not options.against:
+        raise ConfigError("--page must come with --against, whose figures it shows.")
+    watchers: list[Watcher] = []
+    if options.against:
+        from pipeline.page.against import Against
+
+        watchers.append(Against(classifier, options.against, options.page, options.paths))
+    return watchers
 
 
 def _package(model: str | None, scratch: Path) -> Path:
@@ -156,45 +189,6 @@ def _output(out: Path | None) -> Iterator[IO[bytes]]:
         yield file
 
 
-@contextmanager
-def _bar(total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many images are done; gives a function that takes their number."""
-    if not shown:
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("classify"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
-        task = bar.add_task("classify", total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
-@contextmanager
-def _libraries_kept_quiet() -> Iterator[None]:
-    """Keep libpng and libjpeg, which print to the process's standard error, from the terminal; what Python prints goes on."""
-    try:
-        own = sys.stderr.fileno()
-    except (OSError, ValueError, AttributeError):  # a test's or a notebook's
-        own = -1
-    if own != 2:
-        yield
-        return
-    sys.stderr.flush()
-    saved, null, python = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
-    os.dup2(null, 2)
-    sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1, errors="backslashreplace")
-    try:
-        yield
-    finally:
-        sys.stderr.close()
-        sys.stderr = python
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
-
-
 def _wishes(options: argparse.Namespace) -> Wishes:
     """What `--tta` and `--threshold` ask for."""
     least: float | None = None
@@ -243,6 +237,11 @@ def _parser() -> argparse.ArgumentParser:
         "--threshold", action="append", default=[], metavar="P|CLASS=P",
         help="call images unknown below the probability P; name CLASS from P on, whatever is more probable",
     )  # fmt: skip
+    add(
+        "--against", metavar="LABELS", help="compare with labels: a table with the columns path and label, or `folders` where "
+        "the images lie in folders named by class",
+    )  # fmt: skip
+    add("--page", type=Path, metavar="FILE.html", help="page with the confusion matrix and the mistakes of --against")
     add("--threads", type=_count, metavar="N", help="number of threads; default: one for each core")
     add(
         "-0",
