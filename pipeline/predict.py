@@ -35,6 +35,8 @@ PIPE_CLOSED = 141
 
 DEFAULT_MODEL = places.PROJECT / "build" / "package"
 
+HEAT_MAPS = ("occlusion", "gradcam")
+
 REGISTRY = ("models:/", "runs:/")
 """Beginnings of addresses that only the tracking store knows."""
 
@@ -137,6 +139,15 @@ def _watchers(classifier: Classifier, options: argparse.Namespace) -> list[Watch
         from pipeline.page.against import Against
 
         watchers.append(Against(classifier, options.against, options.page, options.paths))
+    if options.explain:
+        from pipeline.delivery.heat_maps import HeatMaps
+
+        out = options.explain_out or (
+            options.out.with_suffix(".heat_maps.png") if options.out else Path("heat_maps.png")
+        )
+        watchers.append(HeatMaps(classifier, options.explain, options.explain_with, out))
+    elif options.explain_out:
+        raise ConfigError("--explain-out must come with --explain, whose heat maps it takes.")
     return watchers
 
 
@@ -242,6 +253,12 @@ def _parser() -> argparse.ArgumentParser:
         "the images lie in folders named by class",
     )  # fmt: skip
     add("--page", type=Path, metavar="FILE.html", help="page with the confusion matrix and the mistakes of --against")
+    add("--explain", type=_count, nargs="?", const=24, metavar="N", help="draw heat maps of the first N images (24)")
+    add(
+        "--explain-with", choices=HEAT_MAPS, default=HEAT_MAPS[0], help="occlusion (default), or gradcam, which needs the "
+        "extra explain",
+    )  # fmt: skip
+    add("--explain-out", type=Path, metavar="FILE.png", help="default: beside --out, else heat_maps.png")
     add("--threads", type=_count, metavar="N", help="number of threads; default: one for each core")
     add(
         "-0",

@@ -1,6 +1,8 @@
 """`build/package/`: names of its files, and its records: preprocessing, classes, thresholds, and a manifest."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field
 
 from pipeline.artefacts.artefact import Artefact, Interval, Record
 from pipeline.artefacts.evaluation import Calibration, Scores
@@ -135,6 +137,7 @@ class ManifestRecord(Artefact, file="manifest.json", stage="package"):
         scores: Scores on it.
         verdict: Verdict of the diagnosis; None where there is none.
         concerns: Names of its concerns.
+        network: Arguments of `pipeline.model.build`, with which the weights can be loaded; empty in packages that do not tell.
     """
 
     files: dict[str, Signature]
@@ -152,6 +155,7 @@ class ManifestRecord(Artefact, file="manifest.json", stage="package"):
     scores: Scores | None
     verdict: str | None
     concerns: list[str]
+    network: dict[str, Any] = Field(default_factory=dict)
 
 
 FILES = (

@@ -87,6 +87,8 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
     run = RunRecord.read(sources.training, TRAINING_KEY)
     check_input(run, "prepare", sources.prepared, TRAINING_KEY)
     dataset = DatasetRecord.read(sources.prepared)
+    from pipeline.model.checkpoint import load_content
+
     network = best_weights(sources.training, run, dataset.classes)
     evaluation = _evaluation(sources, run)
     diagnosis = _diagnosis(sources, run)
@@ -118,6 +120,7 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
         opset=OPSET, split=evaluation.split if evaluation else None, scores=evaluation.scores if evaluation else None,
         verdict=diagnosis.verdict if diagnosis else None, 
         concerns=[each.name for each in diagnosis.concerns] if diagnosis else [],
+        network=load_content(sources.training / "model.ckpt")["network"],
     )  # fmt: skip
     manifest.write(out)
     return manifest

@@ -17,6 +17,7 @@ from pipeline.artefacts.package import (
     FILES,
     IMAGES,
     MODEL,
+    WEIGHTS,
     ClassesRecord,
     ManifestRecord,
     PreprocessingRecord,
@@ -45,6 +46,7 @@ class Package:
         model: Content of `model.onnx`.
         clusters: Clusters of the training images' features; None where no image is called unknown by its distance.
         images: Content of `images.npz`.
+        weights: Content of `weights.safetensors`, which only Grad-CAM needs; None where it is not there.
     """
 
     place: str
@@ -55,6 +57,7 @@ class Package:
     model: bytes
     clusters: Clusters | None
     images: bytes
+    weights: bytes | None
 
 
 def read(path: Path) -> Package:
@@ -124,6 +127,7 @@ def _checked(place: str, names: set[str], content: Callable[[str, int], bytes]) 
         classes=_record(ClassesRecord, place, kept[ClassesRecord.FILE]).classes,
         thresholds=_record(ThresholdsRecord, place, kept[ThresholdsRecord.FILE]),
         clusters=_clusters(place, kept[CLUSTERS]) if CLUSTERS in kept else None, images=kept[IMAGES],
+        weights=kept.get(WEIGHTS),
     )  # fmt: skip
 
 
