@@ -146,7 +146,11 @@ def _watchers(classifier: Classifier, options: argparse.Namespace) -> list[Watch
             options.out.with_suffix(".heat_maps.png") if options.out else Path("heat_maps.png")
         )
         watchers.append(HeatMaps(classifier, options.explain, options.explain_with, out))
-    elif options.explain_out:
+    if options.drift:
+        from pipeline.delivery.drift import DriftWatcher
+
+        watchers.append(DriftWatcher(classifier))
+    if options.explain_out and not options.explain:
         raise ConfigError("--explain-out must come with --explain, whose heat maps it takes.")
     return watchers
 
@@ -259,6 +263,7 @@ def _parser() -> argparse.ArgumentParser:
         "extra explain",
     )  # fmt: skip
     add("--explain-out", type=Path, metavar="FILE.png", help="default: beside --out, else heat_maps.png")
+    add("--drift", action="store_true", help="test whether the images are like those that the model was measured on")
     add("--threads", type=_count, metavar="N", help="number of threads; default: one for each core")
     add(
         "-0",

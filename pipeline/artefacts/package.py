@@ -7,10 +7,12 @@ from pydantic import Field
 from pipeline.artefacts.artefact import Artefact, Interval, Record
 from pipeline.artefacts.evaluation import Calibration, Scores
 
-MODEL, WEIGHTS, CLUSTERS, IMAGES, CARD = "model.onnx", "weights.safetensors", "clusters.npz", "images.npz", "card.md"
+MODEL, WEIGHTS, CLUSTERS, DRIFT, IMAGES, CARD = (
+    "model.onnx", "weights.safetensors", "clusters.npz", "drift.npz", "images.npz", "card.md",
+)  # fmt: skip
 """Names of the files that are no JSON: the network, from uint8 images of shape (n, size, size, channels) to logits and last
-features; its weights alone; the clusters of the training images' features; digests of the images that it has seen, and what it
-answered on the test split; and the model card."""
+features; its weights alone; the clusters of the training images' features; a sample to compare new images with; digests of the
+images that it has seen, and what it answered on the test split; and the model card."""
 
 
 OutlierScore = Literal["energy", "distance"]
@@ -159,7 +161,7 @@ class ManifestRecord(Artefact, file="manifest.json", stage="package"):
 
 
 FILES = (
-    MODEL, WEIGHTS, CLUSTERS, IMAGES, CARD,
+    MODEL, WEIGHTS, CLUSTERS, DRIFT, IMAGES, CARD,
     PreprocessingRecord.FILE, ClassesRecord.FILE, ThresholdsRecord.FILE, ManifestRecord.FILE,
 )  # fmt: skip
 """Names of all files that a package may hold."""

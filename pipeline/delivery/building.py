@@ -16,6 +16,7 @@ from pipeline.artefacts.outputs import CALIBRATION, EVALUATED, SHUFFLED, TRAININ
 from pipeline.artefacts.package import (
     CARD,
     CLUSTERS,
+    DRIFT,
     FILES,
     IMAGES,
     ClassesRecord,
@@ -32,8 +33,9 @@ from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Package as Settings
 from pipeline.config.section import nearest
 from pipeline.delivery import card
-from pipeline.delivery.decisions import limit_of, named, outlier_scores
+from pipeline.delivery.decisions import answers_of, outlier_scores
 from pipeline.delivery.export import OPSET, export
+from pipeline.delivery.sample import write_sample
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import outputs
 from pipeline.evaluation.accuracy import best_weights
@@ -103,6 +105,8 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
     thresholds, clusters = _thresholds(known, measured, evaluation, settings, dataset.classes)
     if clusters is not None:
         np.savez(out / CLUSTERS, **clusters._asdict())
+    found, folders = known.outputs[CALIBRATION], [sources.prepared / split for split in known.calibration.splits]
+    write_sample(out / DRIFT, found, answers_of(found, thresholds, dataset.classes), folders)
     _preprocessing(run, dataset).write(out)
     ClassesRecord(classes=dataset.classes).write(out)
     thresholds.write(out)
@@ -273,8 +277,7 @@ def _write_images(
     test, labels, predicted = (np.empty(0, kind) for kind in (np.uint64, np.int64, np.int64))
     if tested is not None:
         test, labels = _digests(prepared / "test"), tested.labels
-        probabilities = calibrated(tested.log_probabilities, thresholds.calibration.temperature)
-        predicted = named(probabilities, limit_of(thresholds.operating_point), classes)
+        predicted = answers_of(tested, thresholds, classes)
     content = BytesIO()
     np.savez(content, used=np.unique(np.concatenate(used)), test=test, labels=labels, predicted=predicted)
     atomic.write_bytes(path, content.getvalue())

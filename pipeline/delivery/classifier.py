@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.delivery import package
 from pipeline.delivery.decisions import Decisions, Wishes, decide
-from pipeline.delivery.images import Image, preparer
+from pipeline.delivery.images import Image, Prepared, preparer
 from pipeline.delivery.package import Package
 from pipeline.errors import DataError
 from pipeline.metrics.calibration import log_mean_softmax
@@ -41,12 +41,14 @@ class Batch(NamedTuple):
             read.
         decisions: Decisions about these n; None where n is 0.
         errors: For each image, why it could not be read, or None.
+        shapes: Height and width of these n images before they were prepared.
     """
 
     names: list[str]
     pixels: Pixels
     decisions: Decisions | None
     errors: list[str | None]
+    shapes: Sequence[tuple[int, int]] = ()
 
 
 class Answers(NamedTuple):
@@ -159,7 +161,7 @@ class Classifier:
             ConfigError: There is not what `wishes` asks for.
         """
         wishes.check(self.classes)
-        given, waiting = iter(images), deque[tuple[list[str], Future[list[Pixels | str]]]]()
+        given, waiting = iter(images), deque[tuple[list[str], Future[list[Prepared | str]]]]()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
         try:
             while True:
@@ -174,7 +176,7 @@ class Classifier:
         finally:
             pool.shutdown(cancel_futures=True)  # after a Ctrl-C, what waits is not decoded first
 
-    def _prepare_all(self, images: Sequence[Image]) -> list[Pixels | str]:
+    def _prepare_all(self, images: Sequence[Image]) -> list[Prepared | str]:
         return [self._prepare(image) for image in images]
 
     def frame(self, batch: Batch) -> "pd.DataFrame":
@@ -224,13 +226,13 @@ class Classifier:
         known = self.package
         return decide(logits, features, log_probabilities, known.thresholds, known.clusters, self.classes, wishes)
 
-    def _decided(self, names: list[str], prepared: Sequence[Pixels | str], wishes: Wishes) -> Batch:
+    def _decided(self, names: list[str], prepared: Sequence[Prepared | str], wishes: Wishes) -> Batch:
         errors = [image if isinstance(image, str) else None for image in prepared]
         readable = [image for image in prepared if not isinstance(image, str)]
         if not readable:
             return Batch(names, self._no_pixels(), None, errors)
-        pixels = np.stack(readable)
-        return Batch(names, pixels, self.decisions(pixels, wishes), errors)
+        pixels = np.stack([image.pixels for image in readable])
+        return Batch(names, pixels, self.decisions(pixels, wishes), errors, [image.shape for image in readable])
 
     def _no_pixels(self) -> Pixels:
         how = self.package.preprocessing

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artefacts.outputs import NetworkOutputs
 from pipeline.artefacts.package import OperatingPoint, ThresholdsRecord
 from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
@@ -104,6 +105,12 @@ def outlier_scores(
     if kind == "energy" or clusters is None:
         return outliers.energy(logits)
     return outliers.distance(features, clusters)
+
+
+def answers_of(outputs: NetworkOutputs, thresholds: ThresholdsRecord, classes: list[str]) -> NDArray[np.int64]:
+    """The class that is named for each image of a split."""
+    probabilities = calibrated(outputs.log_probabilities, thresholds.calibration.temperature)
+    return named(probabilities, limit_of(thresholds.operating_point), classes)
 
 
 def limit_of(point: OperatingPoint | None) -> tuple[str, float] | None:

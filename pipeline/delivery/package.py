@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.artefacts.artefact import Artefact
 from pipeline.artefacts.package import (
     CLUSTERS,
+    DRIFT,
     FILES,
     IMAGES,
     MODEL,
@@ -47,6 +48,7 @@ class Package:
         clusters: Clusters of the training images' features; None where no image is called unknown by its distance.
         images: Content of `images.npz`.
         weights: Content of `weights.safetensors`, which only Grad-CAM needs; None where it is not there.
+        drift: Content of `drift.npz`; None in packages without a sample to compare new images with.
     """
 
     place: str
@@ -58,6 +60,7 @@ class Package:
     clusters: Clusters | None
     images: bytes
     weights: bytes | None
+    drift: bytes | None
 
 
 def read(path: Path) -> Package:
@@ -127,7 +130,7 @@ def _checked(place: str, names: set[str], content: Callable[[str, int], bytes]) 
         classes=_record(ClassesRecord, place, kept[ClassesRecord.FILE]).classes,
         thresholds=_record(ThresholdsRecord, place, kept[ThresholdsRecord.FILE]),
         clusters=_clusters(place, kept[CLUSTERS]) if CLUSTERS in kept else None, images=kept[IMAGES],
-        weights=kept.get(WEIGHTS),
+        weights=kept.get(WEIGHTS), drift=kept.get(DRIFT),
     )  # fmt: skip
 
 
