@@ -2,7 +2,7 @@
 
 Reads:   build/train/, build/prepare/, build/evaluate/ and build/diagnose/
 Writes:  build/package/: `model.onnx`, `weights.safetensors`, `preprocessing.json`, `classes.json`, `calibration.json`,
-         `clusters.npz`, `images.npz`, `card.md`, and `manifest.json` with the SHA-256 of each
+         `clusters.npz`, `drift.npz`, `images.npz`, `card.md`, and `manifest.json` with the SHA-256 of each
 Command: python -m pipeline.package                                          the training in build/train
          python -m pipeline.package package.training=multirun/train/…/3      another one, which need not be evaluated
 """

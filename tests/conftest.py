@@ -242,6 +242,14 @@ def ready(finished_project: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def package() -> Path:
+    """A small package; tests copy it and leave it as it is. `page_artefacts.make_all` made what it is of, beside it."""
+    from tests.page_artefacts import make_package
+
+    return made_once("packaged", make_package) / "package"
+
+
+@pytest.fixture(scope="session")
 def made_store() -> Path:
     """A tracking store without runs; tests copy it, as making one takes seconds."""
 

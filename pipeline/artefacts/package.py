@@ -1,14 +1,18 @@
 """`build/package/`: names of its files, and its records: preprocessing, classes, thresholds, and a manifest."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field
 
 from pipeline.artefacts.artefact import Artefact, Interval, Record
 from pipeline.artefacts.evaluation import Calibration, Scores
 
-MODEL, WEIGHTS, CLUSTERS, IMAGES, CARD = "model.onnx", "weights.safetensors", "clusters.npz", "images.npz", "card.md"
+MODEL, WEIGHTS, CLUSTERS, DRIFT, IMAGES, CARD = (
+    "model.onnx", "weights.safetensors", "clusters.npz", "drift.npz", "images.npz", "card.md",
+)  # fmt: skip
 """Names of the files that are no JSON: the network, from uint8 images of shape (n, size, size, channels) to logits and last
-features; its weights alone; the clusters of the training images' features; digests of the images that it has seen, and what it
-answered on the test split; and the model card."""
+features; its weights alone; the clusters of the training images' features; a sample to compare new images with; digests of the
+images that it has seen, and what it answered on the test split; and the model card."""
 
 
 OutlierScore = Literal["energy", "distance"]
@@ -135,6 +139,7 @@ class ManifestRecord(Artefact, file="manifest.json", stage="package"):
         scores: Scores on it.
         verdict: Verdict of the diagnosis; None where there is none.
         concerns: Names of its concerns.
+        network: Arguments of `pipeline.model.build`, with which the weights can be loaded; empty in packages that do not tell.
     """
 
     files: dict[str, Signature]
@@ -152,10 +157,11 @@ class ManifestRecord(Artefact, file="manifest.json", stage="package"):
     scores: Scores | None
     verdict: str | None
     concerns: list[str]
+    network: dict[str, Any] = Field(default_factory=dict)
 
 
 FILES = (
-    MODEL, WEIGHTS, CLUSTERS, IMAGES, CARD,
+    MODEL, WEIGHTS, CLUSTERS, DRIFT, IMAGES, CARD,
     PreprocessingRecord.FILE, ClassesRecord.FILE, ThresholdsRecord.FILE, ManifestRecord.FILE,
 )  # fmt: skip
 """Names of all files that a package may hold."""

@@ -16,6 +16,7 @@ from pipeline.artefacts.outputs import CALIBRATION, EVALUATED, SHUFFLED, TRAININ
 from pipeline.artefacts.package import (
     CARD,
     CLUSTERS,
+    DRIFT,
     FILES,
     IMAGES,
     ClassesRecord,
@@ -33,8 +34,9 @@ from pipeline.config.schema import Config
 from pipeline.config.schema import Package as Settings
 from pipeline.config.section import nearest
 from pipeline.delivery import card
-from pipeline.delivery.decisions import named, outlier_scores
+from pipeline.delivery.decisions import answers_of, outlier_scores
 from pipeline.delivery.export import OPSET, export
+from pipeline.delivery.sample import write_sample
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import outputs
 from pipeline.evaluation.accuracy import best_weights
@@ -88,6 +90,8 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
     run = RunRecord.read(sources.training, TRAINING_KEY)
     check_input(run, "prepare", sources.prepared, TRAINING_KEY)
     dataset = DatasetRecord.read(sources.prepared)
+    from pipeline.model.checkpoint import load_content
+
     network = best_weights(sources.training, run, dataset.classes)
     evaluation = _evaluation(sources, run)
     diagnosis = _diagnosis(sources, run)
@@ -102,6 +106,8 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
     thresholds, clusters = _thresholds(known, measured, evaluation, settings, dataset.classes)
     if clusters is not None:
         np.savez(out / CLUSTERS, **clusters._asdict())
+    found, folders = known.outputs[CALIBRATION], [sources.prepared / split for split in known.calibration.splits]
+    write_sample(out / DRIFT, found, answers_of(found, thresholds, dataset.classes), folders)
     _preprocessing(run, dataset).write(out)
     ClassesRecord(classes=dataset.classes).write(out)
     thresholds.write(out)
@@ -119,6 +125,7 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
         opset=OPSET, split=evaluation.split if evaluation else None, scores=evaluation.scores if evaluation else None,
         verdict=diagnosis.verdict if diagnosis else None, 
         concerns=[each.name for each in diagnosis.concerns] if diagnosis else [],
+        network=load_content(sources.training / "model.ckpt")["network"],
     )  # fmt: skip
     manifest.write(out)
     return manifest
@@ -278,8 +285,7 @@ def _write_images(
     test, labels, predicted = (np.empty(0, kind) for kind in (np.uint64, np.int64, np.int64))
     if tested is not None:
         test, labels = _digests(prepared / "test"), tested.labels
-        probabilities = calibrated(tested.log_probabilities, thresholds.calibration.temperature)
-        predicted = named(probabilities, thresholds.operating_point, classes)
+        predicted = answers_of(tested, thresholds, classes)
     content = BytesIO()
     np.savez(content, used=np.unique(np.concatenate(used)), test=test, labels=labels, predicted=predicted)
     atomic.write_bytes(path, content.getvalue())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.artefacts.package import PreprocessingRecord
 from pipeline.data.decoding import decode_pillow
 from pipeline.data.image_headers import BadImageError
+from pipeline.data.pixels import Decoded
 from pipeline.data.preparation import Preprocessing, prepared, put_in_frame
 from pipeline.data.wide_samples import White
 from pipeline.errors import DataError
@@ -20,14 +21,21 @@ Image = Any
 """A path, the bytes of an image file, an array of pixels, a Pillow image, or a function without arguments that gives one."""
 
 
-def preparer(record: PreprocessingRecord) -> Callable[[Image], Pixels | str]:
-    """Makes the function that prepares an image: uint8 of shape (size, size, channels), or a sentence why it cannot be."""
+class Prepared(NamedTuple):
+    """A prepared image, uint8 of shape (size, size, channels), and the height and width that it had before."""
+
+    pixels: Pixels
+    shape: tuple[int, int]
+
+
+def preparer(record: PreprocessingRecord) -> Callable[[Image], Prepared | str]:
+    """Makes the function that prepares an image, or tells in a sentence why it cannot be."""
     how = Preprocessing(
         size=record.size, channels=record.channels, fit=record.fit, fill=record.fill, white_level=record.white_level,
         white_level_given=record.white_level_given,
     )  # fmt: skip
 
-    def prepare(image: Image) -> Pixels | str:
+    def prepare(image: Image) -> Prepared | str:
         try:
             return _prepared(image, how, record.max_pixels)
         except BadImageError as error:
@@ -38,7 +46,7 @@ def preparer(record: PreprocessingRecord) -> Callable[[Image], Pixels | str]:
     return prepare
 
 
-def _prepared(image: Image, how: Preprocessing, max_pixels: int) -> Pixels:
+def _prepared(image: Image, how: Preprocessing, max_pixels: int) -> Prepared:
     if callable(image) and not hasattr(image, "convert"):
         image = image()
     if isinstance(image, str | Path):
@@ -46,7 +54,7 @@ def _prepared(image: Image, how: Preprocessing, max_pixels: int) -> Pixels:
     if isinstance(image, bytearray | memoryview):
         image = bytes(image)
     if isinstance(image, bytes):
-        return prepared(image, how, max_pixels)[0]
+        return _with_shape(*prepared(image, how, max_pixels))
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))):
             raise DataError(
@@ -56,13 +64,29 @@ def _prepared(image: Image, how: Preprocessing, max_pixels: int) -> Pixels:
         if 0 in image.shape:
             raise DataError(f"an array must hold pixels; got one of shape {image.shape}")
         if image.ndim == 2 or image.shape[2] != 4:
-            return prepared(np.ascontiguousarray(image if image.ndim == 3 else image[:, :, None]), how, max_pixels)[0]
+            pixels = np.ascontiguousarray(image if image.ndim == 3 else image[:, :, None])
+            return _with_shape(*prepared(pixels, how, max_pixels))
         from PIL.Image import fromarray
 
         image = fromarray(image)
     if hasattr(image, "convert"):
         background = how.fill if isinstance(how.fill, int) else None
-        return put_in_frame(decode_pillow(image, White(how.white_level, how.white_level_given), background), how)
+        decoded = decode_pillow(image, White(how.white_level, how.white_level_given), background)
+        return _with_shape(put_in_frame(decoded, how), decoded)
     raise DataError(
         f"an image must be a path, the bytes of a file, an array or a Pillow image; got {type(image).__name__}"
     )
+
+
+def _with_shape(pixels: Pixels, decoded: Decoded) -> Prepared:
+    height, width = decoded.pixels.shape[:2]
+    return Prepared(pixels, (height, width))
+
+
+def broken(why: str) -> Callable[[], bytes]:
+    """An image that cannot be read, for the reason `why`."""
+
+    def fail() -> bytes:
+        raise DataError(why)
+
+    return fail

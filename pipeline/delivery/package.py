@@ -14,9 +14,11 @@ import numpy as np
 from pipeline.artefacts.artefact import Artefact
 from pipeline.artefacts.package import (
     CLUSTERS,
+    DRIFT,
     FILES,
     IMAGES,
     MODEL,
+    WEIGHTS,
     ClassesRecord,
     ManifestRecord,
     PreprocessingRecord,
@@ -45,6 +47,8 @@ class Package:
         model: Content of `model.onnx`.
         clusters: Clusters of the training images' features; None where no image is called unknown by its distance.
         images: Content of `images.npz`.
+        weights: Content of `weights.safetensors`, which only Grad-CAM needs; None where it is not there.
+        drift: Content of `drift.npz`; None in packages without a sample to compare new images with.
     """
 
     place: str
@@ -55,6 +59,8 @@ class Package:
     model: bytes
     clusters: Clusters | None
     images: bytes
+    weights: bytes | None
+    drift: bytes | None
 
 
 def read(path: Path) -> Package:
@@ -124,6 +130,7 @@ def _checked(place: str, names: set[str], content: Callable[[str, int], bytes]) 
         classes=_record(ClassesRecord, place, kept[ClassesRecord.FILE]).classes,
         thresholds=_record(ThresholdsRecord, place, kept[ThresholdsRecord.FILE]),
         clusters=_clusters(place, kept[CLUSTERS]) if CLUSTERS in kept else None, images=kept[IMAGES],
+        weights=kept.get(WEIGHTS), drift=kept.get(DRIFT),
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from pipeline.storage.places import PROJECT
 from pipeline.tracking.store import Store
 
 CODE = (
-    "artefacts/artefact.py", "artefacts/dataset.py", "artefacts/evaluation.py", "artefacts/package.py", "data/decoding.py",
+    "artefacts/artefact.py", "artefacts/dataset.py", "artefacts/evaluation.py", "artefacts/outputs.py", "artefacts/package.py",
+    "config/secrets.py", "config/section.py", "data/decoding.py",
     "data/dicom_files.py", "data/image_headers.py", "data/pixels.py", "data/preparation.py", "data/transparency.py",
     "data/wide_samples.py", "delivery/__init__.py", "delivery/classifier.py", "delivery/decisions.py", "delivery/images.py",
     "delivery/package.py", "errors.py", "image_formats.py", "metrics/calibration.py", "metrics/conformal.py",
