@@ -1,6 +1,6 @@
 """Make one page that shows whether the training fits: curves, mistakes, data, network, and how to make it again.
 
-Reads:   build/train/, build/evaluate/, build/diagnose/, build/prepare/ and build/augment/
+Reads:   build/train/, build/evaluate/, build/diagnose/, build/prepare/ and build/augment/; the mistakes' images from data/
 Writes:  build/report/: `index.html`, which needs no other file and no network, and `summary.txt`
 Command: python -m pipeline.report                                                             the last output of DVC
          python -m pipeline.report report.training=… report.evaluation=… report.diagnosis=…    another training
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.artefacts.run import RunRecord
 from pipeline.page.inputs import TRAINING_KEY, ReportInputs, read
+from pipeline.stage import lineage
 from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
 from pipeline.storage import atomic, checksums
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 
 def report(
-    *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, out: Path
-) -> ReportInputs:
+    *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, out: Path,
+    raw: Path | None = None,
+) -> ReportInputs:  # fmt: skip
     """Write `index.html`, and give the inputs of the page.
 
     Args:
@@ -32,13 +34,16 @@ def report(
         prepared: Output of the prepare stage that the training was made from.
         augmented: Output of the augment stage that the training was made from.
         out: Folder to fill.
+        raw: The raw dataset, `data/`.
 
     Raises:
         DataError: A folder is not whole, or they are not of one training.
     """
     from pipeline.page.report import render
 
-    inputs = read(training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented)
+    inputs = read(
+        training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented, raw=raw
+    )
     atomic.write_text(out / "index.html", render(inputs, _network_view(training, prepared)))
     return inputs
 
@@ -73,7 +78,8 @@ def main(job: Job) -> None:
     run = RunRecord.read(training, TRAINING_KEY)
     prepared, augmented = (input_folder(run, stage) for stage in ("prepare", "augment"))
     inputs = report(
-        training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented, out=job.out
+        training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented, out=job.out,
+        raw=lineage.dvc_folder("fetch"),
     )  # fmt: skip
     page = "build/report/index.html" if job.out.parent.name == "build" else "index.html in the folder named below"
     text = (

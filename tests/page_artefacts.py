@@ -127,7 +127,7 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
         dataset=RunDataset(name="shapes", source="made for tests", counts=counts, size=SIZE, channels=1),
         overrides="model=convnet",
         config={
-            "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
+            "prepare": {"max_pixels": 10_000_000}, "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
             "train": {
                 "max_epochs": 15, "monitor": "val/loss",
                 "early_stopping": {"patience": 2, "min_delta": 0.0, "warmup_epochs": 0},

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.evaluate import evaluate
 from pipeline.report import main, report
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
+from pipeline.storage.tables import read_csv
 from tests.page_artefacts import CLASSES, make_all
 from tests.records import rewrite_record
 
@@ -75,7 +77,7 @@ def read(page: str) -> Reader:
 def test_page_needs_no_other_file(page: str) -> None:
     addresses = [value for _, attrs in read(page).elements for name, value in attrs.items() if name in ("src", "href")]
     assert len(addresses) > 8
-    assert all(address.startswith(("data:image/png;base64,", "#")) for address in addresses)
+    assert all(address.startswith(("data:image/png;base64,", "data:image/webp;base64,", "#")) for address in addresses)
     assert "url(" not in page.replace("url(#clip-", "") and "@import" not in page
 
 
@@ -146,6 +148,28 @@ def test_confusion_table_counts_every_test_image(page: str) -> None:
     table = re.search(r'<table class="confusion">(.*?)</table>', page, re.S)
     assert table is not None
     assert sum(int(count) for count in re.findall(r"<td[^>]*>(\d+)</td>", table[1])) == 30
+
+
+def test_mistakes_are_listed_by_name_with_their_classes_probability_and_heat_map(
+    page: str, folders: dict[str, Path]
+) -> None:
+    items = re.findall(r'<li data-true="(\d)" data-predicted="(\d)">(.*?)</li>', page, re.S)
+    rows = read_csv(folders["evaluation"] / "mistakes.csv")
+    assert len(items) == len(rows) > 5
+    for (label, guess, content), row in zip(items, rows, strict=True):
+        item = read(content)
+        names = CLASSES[int(guess)], CLASSES[int(label)]
+        assert names == (row["predicted"], row["true"])
+        numbers = [f"{float(row[name]):.3f}" for name in ("probability", "probability_of_true")]
+        text = " ".join(item.text.split())
+        assert text.startswith(f"{names[0]} {numbers[0]}truly {names[1]} {numbers[1]}") and row["id"] in text
+        assert [attrs["alt"] for tag, attrs in item.elements if tag == "img"] == [row["id"], f"Heat map of {row['id']}"]
+
+
+def test_each_wrong_cell_of_the_confusion_table_tells_its_classes(page: str) -> None:
+    found = re.findall(r'<td class="wrong"[^>]* data-true="(\d)" data-predicted="(\d)">(\d+)</td>', page)
+    items = re.findall(r'<li data-true="(\d)" data-predicted="(\d)">', page)
+    assert {(label, guess): int(count) for label, guess, count in found} == Counter(items)
 
 
 def rewrite(path: Path, lines: list[str]) -> None:

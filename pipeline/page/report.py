@@ -50,8 +50,10 @@ class NetworkView:
 
 @dataclass(frozen=True)
 class HeatCell:
-    """A cell of the confusion matrix; `heat` is the strength of its colour, in [0, 1]."""
+    """A cell of the confusion matrix: a true and a predicted class; `heat` is the strength of its colour, in [0, 1]."""
 
+    label: int
+    guess: int
     count: int
     right: bool
     heat: float
@@ -116,6 +118,7 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         history_columns=[column for column in history.COLUMNS if column != "epoch"],
         matrix=_heat(matrix, classes, shown), shown_classes=[classes[label] for label in shown],
         most_classes=figures.MOST_CLASSES, confusions=_most_confused(inputs.matrix, classes),
+        mistakes=inputs.mistakes, num_mistakes=int(matrix.sum() - matrix.trace()),
         per_class=per_class, recall_axis=math.floor(10 * lowest_recall) / 10,
         left_out=[scores.name for scores in inputs.per_class if not scores.count],
         layers=view.layers,
@@ -158,7 +161,7 @@ def _heat(matrix: NDArray[np.int64], classes: list[str], shown: NDArray[np.int64
         cells = []
         for guess, count in zip(shown, counts, strict=True):
             right, share = bool(label == guess), count / total
-            cells.append(HeatCell(count, right, round(share if right else share**0.5, 3)))
+            cells.append(HeatCell(int(label), int(guess), count, right, round(share if right else share**0.5, 3)))
         rows.append(HeatRow(classes[label], cells, int(matrix[label].sum()) - sum(counts)))
     return rows
 
