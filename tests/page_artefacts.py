@@ -1,6 +1,7 @@
 """Small outputs of all stages, for the tests of evaluate, report and the page."""
 
 import csv
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunDataset, RunRecord, Saving
 from pipeline.artefacts.signals import OneBatch, SignalsRecord
+from pipeline.config.schema import Package
+from pipeline.delivery.building import Sources, build
 from pipeline.diagnosis import Thresholds
 from pipeline.evaluation.course import course_of, examine
+from pipeline.evaluation.scoring import evaluate
 from pipeline.metrics import history
 from pipeline.stage import lineage
 
@@ -51,6 +55,21 @@ def make_all(root: Path) -> dict[str, Path]:
     return folders
 
 
+def make_evaluated(root: Path) -> dict[str, Path]:
+    """The folders of `make_all` with those of an evaluation and of a package, which names squares from a threshold."""
+    folders = make_all(root)
+    folders |= {name: root / name for name in ("evaluation", "package")}
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=folders["evaluation"])
+    folders["package"].mkdir()
+    sources = Sources(**{name: folders[name] for name in ("training", "prepared", "evaluation", "diagnosis")})
+    settings = Package(
+        training=None, evaluation=None, diagnosis=None, coverage=0.8, operating_point={"class": "square", "recall": 0.5},
+        confirm_chose=False,
+    )  # fmt: skip
+    build(sources, settings, folders["package"], tta="none", batch_size=30)
+    return folders
+
+
 def rows(num_epochs: int = 6) -> list[dict[str, float]]:
     """Epochs whose validation loss is lowest in `BEST_EPOCH` and whose gap grows."""
     made = []
@@ -77,7 +96,8 @@ def _prepare(folder: Path) -> None:
         np.save(folder / split / "images.npy", images)
         np.save(folder / split / "labels.npy", labels)
         names = [f"{split}/{index:05d}" for index in range(count)]
-        pq.write_table(pa.table({"id": names, "path": names, "sha256": names}), folder / split / "ids.parquet")
+        digests = [hashlib.sha256(image.data).hexdigest() for image in images]
+        pq.write_table(pa.table({"id": names, "path": names, "sha256": digests}), folder / split / "ids.parquet")
         counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
     dataset_record(classes=CLASSES, counts=counts).write(folder)
     with (folder / "issues.csv").open("w", newline="", encoding="utf-8") as file:

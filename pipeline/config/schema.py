@@ -196,6 +196,7 @@ class Report(Section):
     training: str | None
     evaluation: str | None
     diagnosis: str | None
+    package: str | None
 
 
 class Ablate(Section):

@@ -1,6 +1,5 @@
 """Builds a package from a training: its network, its thresholds, and its card."""
 
-import shlex
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -121,15 +120,6 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
     )  # fmt: skip
     manifest.write(out)
     return manifest
-
-
-def how_to_predict(place: Path | None) -> str:
-    """The command that classifies a folder with the package in `place`; None: with that of DVC.
-
-    >>> how_to_predict(Path("outputs/package/1"))
-    'Classify images: python -m pipeline.predict FOLDER --model outputs/package/1'
-    """
-    return f"Classify images: python -m pipeline.predict FOLDER{f' --model {shlex.quote(str(place))}' if place else ''}"
 
 
 def _evaluation(sources: Sources, run: RunRecord) -> EvaluationRecord | None:

@@ -10,11 +10,13 @@ from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.evaluation import EvaluationRecord
 from pipeline.artefacts.mistakes import Mistakes
+from pipeline.artefacts.outputs import EVALUATED, NetworkOutputs
 from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.artefacts.source import LEFT_OUT
 from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
+from pipeline.page.in_use import InUse, in_use
 from pipeline.page.mistakes import Shown, shown
 from pipeline.page.originals import originals
 from pipeline.stage.inputs import check_input
@@ -88,6 +90,8 @@ class ReportInputs:
         matrix: Counts of its images by true class (row) and predicted class (column).
         per_class: Scores of each class, in the order of the labels.
         mistakes: Some wrongly classified images, the most confident first.
+        outputs: Outputs of the network for the images of the evaluation.
+        use: What the decisions of the package are worth on these; None without a package.
         diagnosis: Record of the diagnosis.
         weights: Weights of each layer that penalties act on.
         lr_range: Steps of the learning rate range test, with `lr`, `loss` and `smoothed`; empty where there was none.
@@ -106,6 +110,8 @@ class ReportInputs:
     matrix: list[list[int]]
     per_class: list[ClassScores]
     mistakes: list[Shown]
+    outputs: NetworkOutputs
+    use: InUse | None
     diagnosis: DiagnosisRecord
     weights: list[LayerWeights]
     lr_range: list[dict[str, float]]
@@ -119,9 +125,10 @@ class ReportInputs:
 
 
 def read(
-    *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, raw: Path | None = None
-) -> ReportInputs:
-    """Read the folders; `raw` is `data/`, without which the mistakes are shown as they were prepared.
+    *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, package: Path | None = None,
+    named_package: Path | None = None, raw: Path | None = None,
+) -> ReportInputs:  # fmt: skip
+    """Read the folders of a training; see `pipeline.report.report`.
 
     Raises:
         DataError: A folder is not whole, or they are not of one training.
@@ -151,14 +158,15 @@ def read(
         "verdict": diagnosis / "curve.png",
     }
     files |= {"issues": prepared / "issues.png"} if (prepared / "issues.png").exists() else {}
-    mistakes = Mistakes.read(evaluation)
+    mistakes, outputs = Mistakes.read(evaluation), NetworkOutputs.read(evaluation, EVALUATED)
     sources = originals(raw, mistakes, dataset, run.config["prepare"]["max_pixels"]) if raw is not None else {}
     return ReportInputs(
         run=run, rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
         augmentation=AugmentRecord.read(augmented), evaluation=measured,
         matrix=_matrix(evaluation / "confusion.csv", list(named)),
         per_class=[_class_scores(row, named) for row in read_csv(evaluation / "per_class.csv")],
-        mistakes=shown(mistakes, sources, dataset.classes), diagnosis=verdict,
+        mistakes=shown(mistakes, sources, dataset.classes), outputs=outputs, diagnosis=verdict,
+        use=None if package is None else in_use(package, run, outputs, dataset.classes, named_package),
         weights=[_layer_weights(row) for row in read_csv(training / "weights.csv")],
         lr_range=_lr_range(training / "lr_range.csv") if run.config["optimizer"]["lr"] == "auto" else [],
         problems=problems(read_csv(prepared / "issues.csv")),

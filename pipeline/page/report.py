@@ -12,8 +12,9 @@ from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.run import Saving
 from pipeline.metrics import early_stopping, history
 from pipeline.model import Layer
-from pipeline.page import charts, summary, tiles
+from pipeline.page import charts, summary, tiles, unit_charts
 from pipeline.page.inputs import ReportInputs
+from pipeline.page.probabilities import probabilities_of
 from pipeline.page.templates import configuration, duration, fill
 from pipeline.plotting import figures
 
@@ -100,8 +101,11 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
     pictures = {**inputs.pictures, "filters": tiles.filters(view.filters), "image": tiles.image(view.image)}
     if inputs.lr_range:
         pictures["lr_range"] = figures.lr_range(inputs.lr_range, run.lr)
+    point = inputs.use.point if inputs.use is not None else None
     return fill(
         "report.html",
+        use=inputs.use, unit=unit_charts.GEOMETRY,
+        probabilities=probabilities_of(inputs.outputs, inputs.evaluation, classes, point),
         model=run.config["model"]["name"], run=run,
         evaluation=inputs.evaluation, scores=inputs.evaluation.scores, split=SPLIT_TITLES[inputs.evaluation.split],
         signals=inputs.signals,
