@@ -44,7 +44,7 @@ def another(folders: Folders, root: Path) -> Folders:
     mine = {name: Path(shutil.copytree(folders[name], root / name)) for name in NAMES}
     config = {
         **read_side("", *(folders[name] for name in NAMES), KEYS).run.config, "model": {"name": "lenet", "width": 2.0},
-        "tracking": {"uri": "https://bob:hidden@example.org"},
+        "tracking": {"uri": "https://bob:hidden@elsewhere.org"},
     }  # fmt: skip
     rewrite_record(mine["training"] / "run.json", id="9e9e", name="other", config=config, epochs=4, best_epoch=4)
     (mine["training"] / "history.csv").write_text(history.to_csv(rows(4)))
