@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.artefacts.run import RunRecord
-from pipeline.delivery.building import TRAINING_KEY, Sources, build, how_to_predict
+from pipeline.delivery.building import TRAINING_KEY, Sources, build
+from pipeline.delivery.usage import how_to_predict
 from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
 

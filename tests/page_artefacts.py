@@ -21,6 +21,7 @@ from pipeline.artefacts.signals import OneBatch, SignalsRecord
 from pipeline.config.schema import Package
 from pipeline.diagnosis import Thresholds
 from pipeline.evaluation.course import course_of, examine
+from pipeline.evaluation.scoring import evaluate
 from pipeline.metrics import history
 from pipeline.stage import lineage
 
@@ -69,6 +70,23 @@ def make_package(root: Path, **changes: Any) -> Path:
     return out
 
 
+def make_evaluated(root: Path) -> dict[str, Path]:
+    """The folders of `make_all` with those of an evaluation and of a package, which names squares from a threshold."""
+    from pipeline.delivery.building import Sources, build
+
+    folders = make_all(root)
+    folders |= {name: root / name for name in ("evaluation", "package")}
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=folders["evaluation"])
+    folders["package"].mkdir()
+    sources = Sources(**{name: folders[name] for name in ("training", "prepared", "evaluation", "diagnosis")})
+    settings = Package(
+        training=None, evaluation=None, diagnosis=None, coverage=0.8, operating_point={"class": "square", "recall": 0.5},
+        confirm_chose=False,
+    )  # fmt: skip
+    build(sources, settings, folders["package"], tta="none", batch_size=30)
+    return folders
+
+
 def rows(num_epochs: int = 6) -> list[dict[str, float]]:
     """Epochs whose validation loss is lowest in `BEST_EPOCH` and whose gap grows."""
     made = []
@@ -95,7 +113,7 @@ def _prepare(folder: Path, sizes: Mapping[str, int]) -> None:
         np.save(folder / split / "images.npy", images)
         np.save(folder / split / "labels.npy", labels)
         names = [f"{split}/{index:05d}" for index in range(count)]
-        digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+        digests = [hashlib.sha256(image.data).hexdigest() for image in images]
         pq.write_table(
             pa.table(
                 {"id": names, "path": names, "sha256": digests, "width": [SIZE] * count, "height": [SIZE] * count}
@@ -151,12 +169,12 @@ def _train(folder: Path, prepared: Path, augmented: Path, sizes: Mapping[str, in
         dataset=RunDataset(name="shapes", source="made for tests", counts=counts, size=SIZE, channels=1),
         overrides="model=convnet",
         config={
-            "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
+            "prepare": {"max_pixels": 1_000_000}, "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
             "train": {
                 "max_epochs": 15, "monitor": "val/loss",
                 "early_stopping": {"patience": 2, "min_delta": 0.0, "warmup_epochs": 0},
             },
-            "prepare": {"max_pixels": 1_000_000}, "tracking": {"uri": "https://ana:secret@example.org"},
+            "tracking": {"uri": "https://ana:secret@example.org"},
         },
         best_epoch=BEST_EPOCH, epochs=6, stop_reason="val/loss had not improved for 2 epochs",
         early_stopping=Saving(saved_epochs=9, saved_seconds=112.8), lr=0.003, seconds=75.2, times_ms=[],

@@ -208,6 +208,7 @@ class Report(Section):
     training: str | None
     evaluation: str | None
     diagnosis: str | None
+    package: str | None
 
 
 class Ablate(Section):

@@ -1,6 +1,5 @@
 """Builds a package from a training: its network, its thresholds, and its card."""
 
-import shlex
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -123,7 +122,7 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
         git_commit=run.git_commit, git_dirty=run.git_dirty, data_hash=run.data_hash,
         fingerprints={"train": run.fingerprint, "prepare": run.prepare_fingerprint, "augment": run.augment_fingerprint},
         opset=OPSET, split=evaluation.split if evaluation else None, scores=evaluation.scores if evaluation else None,
-        verdict=diagnosis.verdict if diagnosis else None, 
+        verdict=diagnosis.verdict if diagnosis else None,
         concerns=[each.name for each in diagnosis.concerns] if diagnosis else [],
         network=load_content(sources.training / "model.ckpt")["network"],
     )  # fmt: skip
@@ -136,15 +135,6 @@ def build_alone(training: Path, out: Path, config: Config) -> ManifestRecord:
     prepared = input_folder(RunRecord.read(training, TRAINING_KEY), "prepare")
     sources = Sources(training=training, prepared=prepared, evaluation=None, diagnosis=None)
     return build(sources, config.package, out, tta=config.evaluate.tta, batch_size=config.evaluate.batch_size)
-
-
-def how_to_predict(place: Path | None) -> str:
-    """The command that classifies a folder with the package in `place`; None: with that of DVC.
-
-    >>> how_to_predict(Path("outputs/package/1"))
-    'Classify images: python -m pipeline.predict FOLDER --model outputs/package/1'
-    """
-    return f"Classify images: python -m pipeline.predict FOLDER{f' --model {shlex.quote(str(place))}' if place else ''}"
 
 
 def _evaluation(sources: Sources, run: RunRecord) -> EvaluationRecord | None:

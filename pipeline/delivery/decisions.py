@@ -71,7 +71,8 @@ class Wishes:
 
 def decide(
     logits: NDArray[np.floating], features: NDArray[np.floating], log_probabilities: NDArray[np.floating],
-    thresholds: ThresholdsRecord, clusters: Clusters | None, classes: list[str], wishes: Wishes,
+    thresholds: ThresholdsRecord, clusters: Clusters | None, classes: list[str],
+    wishes: Wishes = Wishes(),
 ) -> Decisions:  # fmt: skip
     """The decisions for n images.
 

@@ -16,7 +16,7 @@ from pipeline.config.schema import Register
 from pipeline.data import raw_dataset
 from pipeline.delivery.classifier import Classifier
 from pipeline.delivery.package import Package
-from pipeline.metrics.paired import mcnemar, paired_difference
+from pipeline.metrics.paired import paired_shares
 from pipeline.storage.tables import read_parquet_column
 
 SURE = 0.05
@@ -145,12 +145,10 @@ def compare(
     if not fair.any():
         return "the champion was made with all of this candidate's test images"
     right, its_right = (predicted[fair] == mine.labels[fair] for predicted in (mine.predicted, answers))
-    only_candidate, only_champion = int((right & ~its_right).sum()), int((its_right & ~right).sum())
-    value, low, high = paired_difference(only_candidate, only_champion, int(fair.sum()))
+    shares = paired_shares(right, its_right)
     return Comparison(
-        champion=version, num_images=int(fair.sum()), only_candidate=only_candidate, only_champion=only_champion,
-        difference=Interval(value=value, low=low, high=high), p_value=mcnemar(only_candidate, only_champion),
-        run_again=run_again,
+        champion=version, num_images=shares.n, only_candidate=shares.gained, only_champion=shares.lost,
+        difference=Interval(value=shares.difference, low=shares.low, high=shares.high), p_value=shares.p, run_again=run_again,
     )  # fmt: skip
 
 

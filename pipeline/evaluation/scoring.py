@@ -10,9 +10,11 @@ from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.evaluation import EvaluationRecord, Scores
 from pipeline.artefacts.outputs import EVALUATED
+from pipeline.artefacts.predictions import Predictions
 from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.evaluation.accuracy import KEY, best_weights
+from pipeline.evaluation.mistakes import most_confident_mistakes, write_mistakes
 from pipeline.evaluation.outputs import outputs_of, reference
 from pipeline.metrics import history, scores
 from pipeline.metrics.calibration import calibrated
@@ -54,8 +56,8 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     measured = outputs_of(network, prepared, split, tta=tta, batch_size=batch_size)
     labels = measured.labels
     probabilities = calibrated(measured.log_probabilities, known.calibration.temperature)
-    predicted = probabilities.argmax(axis=1)
-    confidence = probabilities[np.arange(len(labels)), predicted]
+    predictions = Predictions(read_parquet_column(prepared / split / "ids.parquet", "id"), labels, probabilities)
+    predicted, confidence = predictions.predicted, predictions.confidence
 
     found = _scores(labels, probabilities, calibrated(measured.log_probabilities, 1.0))
     record = EvaluationRecord(
@@ -65,13 +67,17 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     known.write(out)
     measured.write(out, EVALUATED)
     matrix = scores.confusion(labels, probabilities)
-    _write_predictions(out / "predictions.parquet", prepared / split / "ids.parquet", labels, predicted, probabilities)
+    predictions.write(out)
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
     write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
     per_class = zip(classes, scores.per_class(labels, probabilities), strict=True)
     lines = ((name, *_class_row(score)) for name, score in per_class)
     write_csv(out / "per_class.csv", ("class", *CLASS_COLUMNS), lines)
-    worst = figures.most_confident_mistakes(labels, predicted, confidence, NUM_MISTAKES)
+    temperature = known.calibration.temperature
+    write_mistakes(
+        out, network, prepared, split, predictions, temperature=temperature, batch_size=batch_size
+    )  # fmt: skip
+    worst = most_confident_mistakes(labels, predicted, confidence)[:NUM_MISTAKES]
     shown = figures.mistakes(images[worst], labels[worst], predicted[worst], confidence[worst], classes)
     atomic.write_bytes(out / "mistakes.png", shown)
     atomic.write_bytes(out / "confusion.png", figures.confusion(matrix, classes))
@@ -113,20 +119,3 @@ def _fit(training: Path, run: RunRecord) -> dict[str, Any]:
     low, high = newcombe(round(clean * num_probe), num_probe, round(val * num_val), num_val)
     kept = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
     return {"kept_epoch": {key: best[key] for key in kept}, "gap": Interval(value=clean - val, low=low, high=high)}
-
-
-def _write_predictions(
-    path: Path, ids: Path, labels: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[np.float32]
-) -> None:
-    """Write a row for each image, named by the ids of `ids`, in their order."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    num_images, num_classes = probabilities.shape
-    offsets = pa.array(np.arange(num_images + 1, dtype=np.int32) * num_classes)
-    columns = {
-        "id": read_parquet_column(ids, "id"), "label": labels, "predicted": predicted,
-        "confidence": probabilities.max(axis=1), "correct": labels == predicted,
-        "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
-    }  # fmt: skip
-    pq.write_table(pa.table(columns), path)

@@ -33,6 +33,20 @@ def accuracy_line(inputs: ReportInputs) -> str:
     return f"{split} accuracy: {inputs.evaluation.scores.accuracy} on {inputs.num_evaluated:,} images."
 
 
+def closing_lines(inputs: ReportInputs, page: str) -> list[str]:
+    """The last lines of a run: whether it fits, how good it is, and the commands that go on from here.
+
+    Args:
+        inputs: Inputs of the page.
+        page: Place of the page, for people.
+    """
+    lines = [
+        fit_line(inputs), accuracy_line(inputs), f"Look at {page}, compare runs with `mlflow ui`, or try:",
+        f"    {next_command(inputs)}",
+    ]  # fmt: skip
+    return [*lines, f"Classify images: {inputs.use.command}"] if inputs.use is not None else lines
+
+
 def checks(signals: SignalsRecord) -> list[Check]:
     """The results of the tests before training, as sentences."""
     loss, chance, batch = signals.initial_loss, signals.initial_loss_expected, signals.one_batch

@@ -34,7 +34,7 @@ def make(training: Path, config: Config, place: Path | None = None) -> None:
 
 def say(training: Path) -> None:
     """Print the command that classifies a folder with the package below a training, if there is one."""
-    from pipeline.delivery.building import how_to_predict
+    from pipeline.delivery.usage import how_to_predict
 
     if (training / FOLDER / ManifestRecord.FILE).exists():
         print(how_to_predict(training / FOLDER))

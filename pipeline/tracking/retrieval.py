@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 FILES = ("run.json", "signals.json", "history.csv")
 
+RESULTS = {
+    "training": ("run.json", "history.csv"), "evaluate": ("details.json", "predictions.parquet", "per_class.csv"),
+    "diagnose": ("diagnosis.json",),
+}  # fmt: skip
+"""Files by which two runs are compared, by their folder in a run."""
+
 
 def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
     """Download the finished training of a run, or those of a sweep's children. Runs that another tool logged are left out.
@@ -73,6 +79,41 @@ def training(settings: Tracking, name: str, scratch: Path) -> Path:
     return scratch
 
 
+def results(settings: Tracking, run_id: str, scratch: Path, option: str) -> Path:
+    """Download what a run holds of `RESULTS`, into folders of the same names.
+
+    Args:
+        settings: Address of the store.
+        run_id: Id of the run.
+        scratch: Folder to fill.
+        option: Option of the command line that names the run, for messages.
+
+    Returns:
+        `scratch`.
+
+    Raises:
+        DataError: The store does not answer or does not know the run, or the run holds no training.
+    """
+    store, _ = _open(settings, run_id, option)
+    try:
+        with answers():
+            for folder, names in RESULTS.items():
+                present = {file.path for file in store.client.list_artifacts(run_id, folder)}
+                for name in names:
+                    if f"{folder}/{name}" in present:
+                        (scratch / folder).mkdir(exist_ok=True)
+                        downloaded = Path(store.client.download_artifacts(run_id, f"{folder}/{name}", str(scratch)))
+                        downloaded.replace(scratch / folder / name)
+    except (StoreAway, Refused) as error:
+        raise DataError(f"{option} must be a run whose files can be read; got {run_id!r}: {error}") from None
+    if not (scratch / "training" / "run.json").exists():
+        raise DataError(
+            f"{option} must be the run of a training of goodfit; {run_id!r} in {address(settings)} holds none. `mlflow ui` "
+            "shows the runs; those of trainings have the artefact training/run.json."
+        )
+    return scratch
+
+
 def _run_of_version(store: Store, name: str) -> str:
     """The run that a registered version came from; empty where it was registered without one."""
     model, _, alias = name.removeprefix("models:/").partition("@")
@@ -102,7 +143,7 @@ def histories(settings: Tracking, run_id: str, keys: Iterable[str]) -> Iterator[
         yield str(run.info.run_name), [{key: points[step] for key, points in series.items()} for step in steps]
 
 
-def _open(settings: Tracking, run_id: str) -> tuple[Store, list["Run"]]:
+def _open(settings: Tracking, run_id: str, option: str = "--run") -> tuple[Store, list["Run"]]:
     """The store, and the children of the run, or the run itself where it has none."""
     delivery.deliver_waiting(settings)
     try:
@@ -112,5 +153,5 @@ def _open(settings: Tracking, run_id: str) -> tuple[Store, list["Run"]]:
             below, by_time = f"tags.`mlflow.parentRunId` = '{run_id}'", ["attributes.start_time"]
             children = store.client.search_runs([run.info.experiment_id], below, order_by=by_time)
     except (StoreAway, Refused) as error:
-        raise DataError(f"--run must be a run of {address(settings)}; got {run_id!r}: {error}") from None
+        raise DataError(f"{option} must be a run of {address(settings)}; got {run_id!r}: {error}") from None
     return store, list(children) or [run]
