@@ -188,6 +188,14 @@ def ready(finished_project: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small package; tests copy it and leave it as it is. `page_artefacts.make_all` made what it is of, beside it."""
+    from tests.page_artefacts import make_package
+
+    return make_package(tmp_path_factory.mktemp("packaged"))
+
+
+@pytest.fixture(scope="session")
 def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking store without runs; tests copy it, as making one takes seconds."""
     from pipeline.tracking.store import connect
