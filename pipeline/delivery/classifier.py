@@ -69,6 +69,7 @@ class Classifier:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its threads leave cores to decoding
         try:  # from memory, so that the model can name no other file
             self._session = onnxruntime.InferenceSession(content.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own

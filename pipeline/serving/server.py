@@ -94,6 +94,7 @@ def _log(has_access_log: bool) -> dict[str, Any]:
         "formatters": {"line": {"format": "%(asctime)s %(message)s"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
         "loggers": {
+            "python_multipart": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
             "uvicorn.error": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
             "uvicorn.access": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         },
