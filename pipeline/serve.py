@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.delivery.classifier import Classifier
 from pipeline.errors import ConfigError
-from pipeline.serving.limits import MEGABYTE, Limits
+from pipeline.serving.limits import MEGABYTE, Limits, Load
 from pipeline.stage import lineage
 from pipeline.stage.program import as_program
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from pipeline.serving.engine import Engine
+    from pipeline.serving.app import Service
 
 PACKAGES = ("fastapi", "python_multipart", "uvicorn")
 """Packages of the extra."""
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serve(options, add_root, "POST images to {url}/predict; {url}/docs describes it.")
 
 
-def serve(options: argparse.Namespace, add_pages: Callable[["FastAPI", "Engine"], None], invitation: str) -> None:
+def serve(options: argparse.Namespace, add_pages: Callable[["FastAPI", "Service"], None], invitation: str) -> None:
     """Serve a package, and pages beside it.
 
     Args:
@@ -54,7 +54,7 @@ def serve(options: argparse.Namespace, add_pages: Callable[["FastAPI", "Engine"]
         KeyboardInterrupt: A signal has stopped the server.
     """
     from pipeline.serving import server
-    from pipeline.serving.app import create
+    from pipeline.serving.app import Service, create
     from pipeline.serving.engine import Engine
 
     limits = Limits(
@@ -62,8 +62,9 @@ def serve(options: argparse.Namespace, add_pages: Callable[["FastAPI", "Engine"]
         timeout_seconds=options.timeout_seconds,
     )  # fmt: skip
     engine = Engine(Classifier.load(options.model, options.threads), limits.max_pixels, options.threads)
-    app = create(engine, limits)
-    add_pages(app, engine)
+    service = Service(engine, limits, Load(limits))
+    app = create(service)
+    add_pages(app, service)
     address = server.Address(options.host, options.port)
     listener = server.listen(address)
     print(f"Serving {app.title}. {invitation.format(url=server.url(listener))} Stop with Ctrl+C.", flush=True)

@@ -1,9 +1,10 @@
 """The app: its addresses, what each takes and answers, and a sentence for everything that it refuses."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,8 +16,10 @@ from pipeline.page.templates import fill
 from pipeline.serving.answers import Health, Predictions, Problem
 from pipeline.serving.engine import Engine
 from pipeline.serving.limits import MEGABYTE, Limits, Load, TooBusyError
-from pipeline.serving.uploads import uploads
+from pipeline.serving.uploads import Upload, is_form, uploads
 from pipeline.views import VIEWS
+
+Answer = TypeVar("Answer")
 
 RETRY = {"Retry-After": "1"}
 
@@ -49,23 +52,58 @@ _PROBLEMS: dict[int | str, Any] = {
 }
 
 
-def create(engine: Engine, limits: Limits) -> FastAPI:
-    """Make the app.
+@dataclass(frozen=True)
+class Service:
+    """What the addresses of an app share.
 
-    Args:
+    Attributes:
         engine: What classifies.
         limits: What a client may ask for.
+        load: What is held at the moment.
     """
+
+    engine: Engine
+    limits: Limits
+    load: Load
+
+    async def answer(self, request: Request, work: Callable[[list[Upload]], Awaitable[Answer]]) -> Answer:
+        """The answer to the images of a request, all within the limits.
+
+        Raises:
+            HTTPException: The request cannot be met.
+        """
+        seconds = self.limits.timeout_seconds
+        arrival = asyncio.timeout(seconds)
+        try:
+            async with arrival, uploads(request, self.limits, self.load) as images:
+                arrival.reschedule(None)
+                with self.load.images(len(images)):
+                    async with asyncio.timeout(seconds):
+                        return await work(images)
+        except TimeoutError:
+            if arrival.expired():
+                late = f"a request must arrive within {seconds:g} seconds; this one did not."
+                raise HTTPException(408, late) from None
+            slow = f"the answer took more than {seconds:g} seconds; send fewer or smaller images."
+            raise HTTPException(503, slow, RETRY) from None
+        except (TooBusyError, MemoryError):
+            raise HTTPException(503, "the server has too much to do; send the request again later.", RETRY) from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the request was broken off.") from None  # which nobody reads
+
+
+def create(service: Service) -> FastAPI:
+    """Make the app, with `/predict`, `/health` and `/docs`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        engine.close()
+        service.engine.close()
 
+    engine = service.engine
     manifest, classes = engine.classifier.package.manifest, engine.classifier.classes
     views = engine.classifier.package.thresholds.calibration.tta
     about_tta = f"Views of each image to average over: {', '.join(VIEWS)}; without it {views!r}, as in the evaluation."
-    load = Load(limits)
     app = FastAPI(
         title=f"{manifest.model} on {manifest.name}", version=manifest.training[:12], lifespan=lifespan, docs_url=None,
         redoc_url=None, description="Classifies images with a package of goodfit.",
@@ -85,24 +123,8 @@ def create(engine: Engine, limits: Limits) -> FastAPI:
         """
         if tta is not None and tta not in VIEWS:
             raise HTTPException(422, f"tta must be one of {', '.join(VIEWS)}; got {tta[:100]!r}.")
-        arrival = asyncio.timeout(limits.timeout_seconds)
-        try:
-            async with arrival, uploads(request, limits, load) as images:
-                arrival.reschedule(None)
-                with load.images(len(images)):
-                    async with asyncio.timeout(limits.timeout_seconds):
-                        found = await engine.predictions(images, tta or views)
-        except TimeoutError:
-            if arrival.expired():
-                late = f"a request must arrive within {limits.timeout_seconds:g} seconds; this one did not."
-                raise HTTPException(408, late) from None
-            slow = f"the answer took more than {limits.timeout_seconds:g} seconds; send fewer or smaller images."
-            raise HTTPException(503, slow, RETRY) from None
-        except (TooBusyError, MemoryError):
-            raise HTTPException(503, "the server has too much to do; send the request again later.", RETRY) from None
-        except ClientDisconnect:
-            return Response(status_code=400)  # which nobody reads
-        if len(found) == 1 and found[0].error and not request.headers["content-type"].startswith("multipart/"):
+        found = await service.answer(request, lambda images: engine.predictions(images, tta or views))
+        if len(found) == 1 and found[0].error and not is_form(request):
             raise HTTPException(422, f"the body must be an image: {found[0].error}.")
         return Response(Predictions(predictions=found).model_dump_json(), media_type="application/json")
 
@@ -113,12 +135,12 @@ def create(engine: Engine, limits: Limits) -> FastAPI:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         base = str(request.base_url)
-        return HTMLResponse(fill("api.html", api=app.openapi(), limits=limits, megabyte=MEGABYTE, base=base))
+        return HTMLResponse(fill("api.html", api=app.openapi(), limits=service.limits, megabyte=MEGABYTE, base=base))
 
     return app
 
 
-def add_root(app: FastAPI, engine: Engine) -> None:
+def add_root(app: FastAPI, service: Service) -> None:
     """Let `/` say what this is, where no page stands there."""
 
     @app.get("/", include_in_schema=False)

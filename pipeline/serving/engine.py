@@ -1,9 +1,9 @@
 """Classifies the images of many requests at once: they are decoded in threads, and those that wait go together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from pipeline.delivery.classifier import BATCH, Classifier, Pixels
 from pipeline.delivery.images import preparer
 from pipeline.serving.answers import Prediction, rows
 from pipeline.serving.uploads import Upload
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 class _Waiting(NamedTuple):
@@ -35,10 +38,6 @@ class Engine:
         self._waiting: list[_Waiting] = []
         self._run: asyncio.Task[None] | None = None
 
-    async def prepared(self, content: bytes) -> Pixels | str:
-        """The image as the network takes it, or a sentence why it cannot be read."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoding, self._prepare, content)
-
     async def predictions(self, images: Sequence[Upload], tta: str) -> list[Prediction]:
         """The answers for images, in their order.
 
@@ -47,6 +46,22 @@ class Engine:
             tta: Views of each image to average over.
         """
         return list(await asyncio.gather(*(self._prediction(image, tta) for image in images)))
+
+    async def prepared(self, content: bytes) -> Pixels | str:
+        """The image as the network takes it, or a sentence why it cannot be read."""
+        return await self.run(self._prepare, content)
+
+    async def decided(self, pixels: Pixels, tta: str) -> Prediction:
+        """The answer for a prepared image, without a name."""
+        answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(tta, pixels, answer))
+        if self._run is None:
+            self._run = asyncio.create_task(self._answer_waiting())
+        return await answer
+
+    async def run(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
+        """The result of a function, which runs in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoding, function, argument)
 
     def close(self) -> None:
         """End the threads, once they have done what they work on."""
@@ -57,11 +72,7 @@ class Engine:
         pixels = await self.prepared(image.content)
         if isinstance(pixels, str):
             return Prediction(name=image.name or None, error=pixels)
-        answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(tta, pixels, answer))
-        if self._run is None:
-            self._run = asyncio.create_task(self._answer_waiting())
-        found = await answer
+        found = await self.decided(pixels, tta)
         found.name = image.name or None
         return found
 

@@ -29,17 +29,25 @@ async def uploads(request: Request, limits: Limits, load: Load) -> AsyncIterator
         HTTPException: The body is too large, of another type, damaged or without an image.
         TooBusyError: The server holds too much already.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_form = kind == FORM
-    if not is_form and kind not in BODIES and not kind.startswith("image/"):
+    kind = _kind(request)
+    if kind not in (FORM, *BODIES) and not kind.startswith("image/"):
         advice = ", which curl --data-binary says unless -H names another" if kind == CURLS_OWN else ""
         raise HTTPException(415, f"Content-Type must be {FORM}, image/… or {BODIES[0]}; got {kind[:100]!r}{advice}.")
     _check_promise(request, limits)
     body = _Body(request, limits, load)
     try:
-        yield await (_files(request, body, limits) if is_form else _single(body))
+        yield await (_files(request, body, limits) if is_form(request) else _single(body))
     finally:
         load.free_bytes(body.num_bytes)
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body of a request is a form, and not one image."""
+    return _kind(request) == FORM
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _check_promise(request: Request, limits: Limits) -> None:
