@@ -21,14 +21,15 @@ from pydantic import BaseModel
 
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.delivery.classifier import BATCH, Classifier
-from pipeline.delivery.layers import Layers
+from pipeline.delivery.layers import Layer, Layers
 from pipeline.errors import DataError
+from pipeline.image_formats import PNG
 from pipeline.metrics.convolution import convolve, max_pool
 from pipeline.metrics.occlusion import occlusion
 from pipeline.page import tiles
 from pipeline.page.templates import fill
-from pipeline.serve import need, parser, serve
-from pipeline.serving.answers import Prediction
+from pipeline.serving.answers import Prediction, rows
+from pipeline.serving.command import need, parser, serve
 from pipeline.stage import lineage
 from pipeline.stage.program import as_program
 from pipeline.storage.arrays import read_array
@@ -93,7 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = parser("demo", __doc__, port=8001)
     prepared = lineage.dvc_folder("prepare")
     made.add_argument(
-        "--prepared", default=str(prepared), metavar="FOLDER", help="output of prepare, whose images can be picked; '' for none"
+        "--prepared",
+        default=str(prepared),
+        metavar="FOLDER",
+        help="output of prepare, whose images can be picked; '' for none",
     )
     options = made.parse_args(arguments)
     need("demo")
@@ -133,6 +137,7 @@ def add_demo(app: "FastAPI", service: "Service", samples: Samples | None) -> Non
     from fastapi import HTTPException, Query, Request
     from fastapi.responses import HTMLResponse, Response
 
+    from pipeline.model.arithmetic import output_size
     from pipeline.serving.uploads import Upload
 
     engine = service.engine
@@ -145,12 +150,15 @@ def add_demo(app: "FastAPI", service: "Service", samples: Samples | None) -> Non
 
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": "frame-ancestors 'none'", "Cache-Control": "no-store"})
+        return HTMLResponse(
+            page, headers={"Content-Security-Policy": "frame-ancestors 'none'", "Cache-Control": "no-store"}
+        )
 
     @app.get("/samples/{index}", include_in_schema=False)
     async def sample(index: int) -> Response:
         image, _ = picked(index)
-        return Response(tiles.photo(image), media_type=tiles.media_type(tiles.photo(image)))
+        picture = tiles.photo(image)
+        return Response(picture, media_type=f"image/{'png' if picture.startswith(PNG) else 'webp'}")
 
     @app.get("/look/{index}", include_in_schema=False)
     async def look_at_sample(index: int) -> Response:
@@ -178,8 +186,14 @@ def add_demo(app: "FastAPI", service: "Service", samples: Samples | None) -> Non
         async def work(images: list[Upload]) -> ByHand:
             kernel, grey = read_kernel(weights), images[0].content
             size = math.isqrt(len(grey))
-            if kernel is None or size * size != len(grey) or not 8 <= size <= MOST_PIXELS:
-                raise HTTPException(422, f"there must be nine numbers, and a square of 8 to {MOST_PIXELS} grey pixels a side.")
+            if kernel is None or size * size != len(grey) or not 3 <= size <= MOST_PIXELS:
+                raise HTTPException(
+                    422, f"there must be nine numbers, and 3 to {MOST_PIXELS} rows of as many grey pixels."
+                )
+            if (left := output_size(size, 3, stride, padding)) < pooling:
+                raise HTTPException(
+                    422, f"max-pooling must fit on what the filter leaves, {left}×{left}; got {pooling}."
+                )
             return compute(np.frombuffer(grey, np.uint8).reshape(size, size), kernel, padding, stride, pooling)
 
         return as_json(await service.answer(request, work))
@@ -205,23 +219,24 @@ def look_at(image: Pixels, truth: str | None, classifier: Classifier, layers: La
         classifier: Classifier.
         layers: Layers of its network.
     """
-    from pipeline.serving.answers import rows
-
     how = classifier.package.preprocessing
     decided = classifier.decisions(image[None], classifier.package.thresholds.calibration.tta)
     fill_colour = [round(255 * mean) for mean in how.mean]
-    (heat,) = occlusion(image[None], [int(decided.labels[0])], lambda images: _probabilities(classifier, images), fill_colour)
-    views = [
-        LayerView(
-            name=layer.name.replace("_", " "), kind=layer.kind, formula=layer.formula,
-            shape=" × ".join(str(length) for length in layer.maps.shape), picture=tiles.data_uri(tiles.feature_maps(layer.maps)),
-            num_shown=min(len(layer.maps), tiles.MOST_MAPS),
-        )  # fmt: skip
-        for layer in layers.of(image)
-    ]
+    (heat,) = occlusion(
+        image[None], [int(decided.labels[0])], lambda images: _probabilities(classifier, images), fill_colour
+    )
+    views = [_view(layer) for layer in layers.of(image)]
     return Look(
         prediction=rows(decided, classifier.classes)[0], truth=truth, picture=tiles.data_uri(tiles.photo(image)),
         heat=tiles.data_uri(tiles.heat_map(image, heat)), layers=views, grey=grey_rows(image),
+    )  # fmt: skip
+
+
+def _view(layer: Layer) -> LayerView:
+    return LayerView(
+        name=layer.name.replace("_", " "), kind=layer.kind, formula=layer.formula,
+        shape=" × ".join(str(length) for length in layer.maps.shape), num_shown=min(len(layer.maps), tiles.MOST_MAPS),
+        picture=tiles.data_uri(tiles.feature_maps(layer.maps)),
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """A server of a package on loopback, as a user starts it, and requests to it."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -18,11 +19,12 @@ BOUNDARY = "7d6f9e0c"
 
 @dataclass
 class Answer:
-    """Status, headers and JSON of an answer."""
+    """Status, headers and content of an answer, and its JSON; of another type, its text."""
 
     status: int
     headers: Mapping[str, str]
     json: Any
+    content: bytes
 
 
 @dataclass
@@ -61,7 +63,8 @@ class PackageServer:
 def answer(response: HTTPResponse) -> Answer:
     content = response.read()
     is_json = response.headers.get_content_type() == "application/json"
-    return Answer(response.status, response.headers, json.loads(content) if is_json else content.decode())
+    read = json.loads(content) if is_json else content.decode(errors="replace")
+    return Answer(response.status, response.headers, read, content)
 
 
 def form(files: Mapping[str, bytes]) -> bytes:
@@ -84,7 +87,9 @@ def package_server(command: str, package: Path, *options: str, errors: Any = Non
         try:
             assert process.stdout is not None
             greeting = process.stdout.readline()
-            yield PackageServer(process, int(greeting.partition("http://127.0.0.1:")[2].partition("/")[0]), greeting)
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", greeting)
+            assert found, f"pipeline.{command} did not start; it printed {greeting!r}"
+            yield PackageServer(process, int(found[1]), greeting)
         finally:
             process.terminate()
             process.wait(60)

@@ -297,7 +297,7 @@ def test_an_option_out_of_range_is_refused(
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.serve.find_spec", lambda name: None if name == "python_multipart" else name)
+    monkeypatch.setattr("pipeline.serving.command.find_spec", lambda name: None if name == "python_multipart" else name)
     with pytest.raises(ConfigError, match=r"python_multipart, which is not installed. Run `pip install -e .\[serve\]`"):
         main([])
 
