@@ -85,7 +85,7 @@
   function layer({ name, kind, shape, formula, picture, num_shown: numShown }, index) {
     const box = element("details", "layer");
     box.open = index < 2;
-    const title = [name || kind, name && kind !== name ? kind : "", shape, formula].filter(Boolean);
+    const title = [name, name.startsWith(kind) ? "" : kind, shape, formula].filter(Boolean);
     box.append(element("summary", "", title.join(" · ")));
     const scroll = element("div", "scroll");
     scroll.tabIndex = 0;
@@ -169,9 +169,10 @@
 
   function draw() {
     const { padded, convolved, pooled, stride, pooling } = steps;
+    const middle = Math.ceil(convolved.length / 2);
     for (const id of ["row", "column"]) {
       at(id).max = convolved.length;
-      at(id).value = Math.min(convolved.length, Math.max(1, Math.round(Number(at(id).value)) || 1));
+      at(id).value = Math.min(convolved.length, Math.max(1, Math.round(Number(at(id).value || middle))));
     }
     const [row, column] = [at("row").value - 1, at("column").value - 1];
     const [pooledRow, pooledColumn] = [Math.floor(row / pooling), Math.floor(column / pooling)];

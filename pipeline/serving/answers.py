@@ -6,7 +6,7 @@ from pipeline.delivery.decisions import Decisions
 
 
 class Prediction(BaseModel):
-    """The answer for one image; where it could not be read, `error` alone is told."""
+    """The answer for one image; where it could not be read, the field error alone is told."""
 
     name: str | None = Field(description="Name that the client gave the file.")
     label: str | None = Field(default=None, description="Name of the class.")
@@ -37,7 +37,7 @@ class Problem(BaseModel):
 class Health(BaseModel):
     """What the server serves."""
 
-    status: str = Field(description="`ok`.")
+    status: str = Field(description="The word ok.")
     data: str = Field(description="Name of the dataset.")
     model: str = Field(description="Name of the network.")
     run: str = Field(description="Name of the training's run.")

@@ -111,7 +111,12 @@ def create(service: Service) -> FastAPI:
     _answer_in_sentences(app)
 
     @app.post(
-        "/predict", response_model=Predictions, responses=_PROBLEMS, openapi_extra=_BODY, summary="Classify images"
+        "/predict",
+        response_model=Predictions,
+        responses=_PROBLEMS,
+        openapi_extra=_BODY,
+        summary="Classify images",
+        response_description="The answers.",
     )
     async def predict(
         request: Request,
@@ -119,7 +124,7 @@ def create(service: Service) -> FastAPI:
     ) -> Response:
         """Takes the files of a form, or one image as the body; answers for each in their order.
 
-        A file of a form that cannot be read has its reason as `error`, and the others are answered all the same.
+        A file of a form that cannot be read has its reason in the field error, and the others are answered all the same.
         """
         if tta is not None and tta not in VIEWS:
             raise HTTPException(422, f"tta must be one of {', '.join(VIEWS)}; got {tta[:100]!r}.")
@@ -128,7 +133,7 @@ def create(service: Service) -> FastAPI:
             raise HTTPException(422, f"the body must be an image: {found[0].error}.")
         return Response(Predictions(predictions=found).model_dump_json(), media_type="application/json")
 
-    @app.get("/health", summary="Whether the server answers, and with what")
+    @app.get("/health", summary="Whether the server answers, and with what", response_description="It does.")
     async def health() -> Health:
         return Health(status="ok", data=manifest.name, model=manifest.model, run=manifest.run_name, classes=classes)
 
