@@ -19,6 +19,7 @@ READERS = {
     "augment": ("pipeline.augment", "--config", "build/config.yaml"),
     "by hand": ("pipeline.augment", "augment.copies=1"),
     "changes": ("pipeline.changes",),
+    "compare": ("pipeline.report", "--against", "build"),
     "confirm": (),  # of `cure`, which trains for minutes before: `accuracy_on` below
     "diagnose": ("pipeline.diagnose", "--config", "build/config.yaml"),
     "evaluate": ("pipeline.evaluate", "--config", "build/config.yaml"),
@@ -42,7 +43,9 @@ READ = {
     "train/model.ckpt": "evaluate", "train/run.json": "evaluate", "train/signals.json": "evaluate",
     "train/weights.csv": "report",
     "evaluate/SHA256SUMS": "report", "evaluate/confusion.csv": "report", "evaluate/fingerprint.txt": "report",
-    "evaluate/details.json": "report", "evaluate/mistakes.png": "report", "evaluate/per_class.csv": "report",
+    "evaluate/details.json": "report", "evaluate/per_class.csv": "report", "evaluate/predictions.parquet": "compare",
+    "evaluate/outputs/evaluated.npz": "report", "evaluate/outputs/mistakes.npz": "report",
+    "package/manifest.json": "report", "package/calibration.json": "report",
     "diagnose/SHA256SUMS": "report", "diagnose/curve.png": "report", "diagnose/diagnosis.json": "report",
     "diagnose/fingerprint.txt": "report",
     "cache/reference-*/reference.json": "diagnose",
@@ -57,7 +60,7 @@ MADE_AGAIN = {f"cache/decoded-*/{name}" for name in (
 
 UNREAD = {
     "augment/pipeline.json",  # for people and for albumentations
-    "evaluate/confusion.png", "evaluate/predictions.parquet",  # for people
+    "evaluate/confusion.png", "evaluate/mistakes.csv", "evaluate/mistakes.png",  # for people
     "evaluate/metrics.json", "diagnose/metrics.json",  # for DVC
     "report/SHA256SUMS", "report/fingerprint.txt", "report/index.html", "report/summary.txt",  # nothing comes after
     "config.yaml",  # DVC's, whose hash of it stands in dvc.lock
