@@ -23,6 +23,7 @@ READERS = {
     "confirm": (),  # of `cure`, which trains for minutes before: `accuracy_on` below
     "diagnose": ("pipeline.diagnose", "--config", "build/config.yaml"),
     "evaluate": ("pipeline.evaluate", "--config", "build/config.yaml"),
+    "package": ("pipeline.package", "--config", "build/config.yaml"),
     "prepare": ("pipeline.prepare", "--config", "build/config.yaml"),
     "report": ("pipeline.report", "--config", "build/config.yaml"),
     "train": ("pipeline.train", "--config", "build/config.yaml"),
@@ -44,7 +45,9 @@ READ = {
     "train/weights.csv": "report",
     "evaluate/SHA256SUMS": "report", "evaluate/confusion.csv": "report", "evaluate/fingerprint.txt": "report",
     "evaluate/details.json": "report", "evaluate/per_class.csv": "report", "evaluate/predictions.parquet": "compare",
-    "evaluate/outputs/evaluated.npz": "report", "evaluate/outputs/mistakes.npz": "report",
+    "evaluate/outputs/calibration.npz": "package", "evaluate/outputs/shuffled.npz": "package",
+    "evaluate/outputs/training.npz": "package", "evaluate/outputs/evaluated.npz": "report",
+    "evaluate/outputs/mistakes.npz": "report",
     "package/manifest.json": "report", "package/calibration.json": "report",
     "diagnose/SHA256SUMS": "report", "diagnose/curve.png": "report", "diagnose/diagnosis.json": "report",
     "diagnose/fingerprint.txt": "report",
