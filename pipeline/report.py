@@ -16,7 +16,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 def report(
     *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, out: Path,
-    package: Path | None = None, named_package: Path | None = None, raw: Path | None = None,
+    package: Path | None = None, named_package: Path | None = None, raw: Iterable[Path] = (),
 ) -> ReportInputs:  # fmt: skip
     """Write `index.html`, and give the inputs of the page.
 
@@ -54,7 +54,7 @@ def report(
         out: Folder to fill.
         package: Output of the package stage for that training; None: the page says nothing of its use.
         named_package: Folder to name in the command that classifies images; None: DVC's, which needs no name.
-        raw: The raw dataset, `data/`; None: the mistakes are shown as they were prepared.
+        raw: Raw datasets, such as `data/`; mistakes that they do not hold are shown as they were prepared.
 
     Raises:
         DataError: A folder is not whole, or they are not of one training.
@@ -103,7 +103,7 @@ def main(job: Job) -> None:
     inputs = report(
         training=training, evaluation=evaluation, diagnosis=diagnosis, prepared=prepared, augmented=augmented, out=job.out,
         package=package or _dvc_package(job) if package or not chosen.training else None, named_package=package,
-        raw=lineage.dvc_folder("fetch"),
+        raw=(lineage.dvc_folder("fetch"), *sorted(lineage.CACHE.glob("fetch-*"))),
     )  # fmt: skip
     page = "build/report/index.html" if job.out.parent.name == "build" else "index.html in the folder named below"
     text = "".join(f"{line}\n" for line in summary.closing_lines(inputs, page))

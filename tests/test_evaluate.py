@@ -13,6 +13,7 @@ import torch
 from pipeline import model
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.evaluation import EvaluationRecord
+from pipeline.artefacts.mistakes import Mistakes
 from pipeline.artefacts.outputs import CALIBRATION, EVALUATED, SHUFFLED, TRAINING, NetworkOutputs
 from pipeline.errors import DataError
 from pipeline.evaluate import about_classes, evaluate
@@ -128,6 +129,17 @@ def test_nothing_is_said_of_classes_of_about_equal_size(evaluation: Path) -> Non
     record = EvaluationRecord.read(evaluation)
     assert about_classes(CLASSES, [14, 10, 12], record) == []
     assert len(about_classes(CLASSES, [15, 10, 12], record)) == 1
+
+
+def test_mistakes_are_the_wrong_predictions_with_their_calibrated_probabilities(evaluation: Path) -> None:
+    predictions = {row["id"]: row for row in pq.read_table(evaluation / "predictions.parquet").to_pylist()}
+    with (evaluation / "mistakes.csv").open(newline="") as file:
+        mistakes = list(csv.DictReader(file))
+    assert {row["id"] for row in mistakes} == {name for name, row in predictions.items() if not row["correct"]} != set()
+    sure = [float(row["probability"]) for row in mistakes]
+    assert sure == sorted(sure, reverse=True) == [predictions[row["id"]]["confidence"] for row in mistakes]
+    stored = Mistakes.read(evaluation)
+    assert stored.ids.tolist() == [row["id"] for row in mistakes] and len(stored.heat) == len(stored) > 0
 
 
 def test_pictures_are_written(evaluation: Path) -> None:

@@ -44,7 +44,7 @@ def another(folders: Folders, root: Path) -> Folders:
     mine = {name: Path(shutil.copytree(folders[name], root / name)) for name in NAMES}
     config = {
         **read_side("", *(folders[name] for name in NAMES), KEYS).run.config, "model": {"name": "lenet", "width": 2.0},
-        "tracking": {"uri": "https://bob:hidden@elsewhere.org"},
+        "tracking": {"uri": "https://bob:sesame@elsewhere.org"},
     }  # fmt: skip
     rewrite_record(mine["training"] / "run.json", id="9e9e", name="other", config=config, epochs=4, best_epoch=4)
     (mine["training"] / "history.csv").write_text(history.to_csv(rows(4)))
@@ -110,7 +110,7 @@ def test_page_shows_what_differs_and_no_password(folders: Folders, other: Folder
     text = section(page, "configuration")
     assert "model.nameconvnetlenet" in text and "model.width–2.0" in text
     assert "optimizer.lr" not in text, "the same in both"
-    assert "example.org" in text and "hidden" not in page and "secret" not in page
+    assert "example.org" in text and "sesame" not in page and "secret" not in page
     assert "python -m pipeline.report --against x" in section(page, "again")
 
 

@@ -52,19 +52,24 @@ def digest(data: Path, row: int) -> str:
 
 def test_originals_are_found_by_name_in_every_row_group(data: Path) -> None:
     wanted = of(["cat/2.png", "cat/0.png"], [digest(data, 2), digest(data, 0)])
-    found = originals(data, wanted, dataset_record(), MAX_PIXELS)
+    found = originals([data], wanted, dataset_record(), MAX_PIXELS)
     assert {index: (image.shape[:2], int(image[0, 0, 0])) for index, image in found.items()} == {
         0: ((100, 300), 200), 1: ((100, 300), 40),
     }  # fmt: skip
 
 
+def test_every_folder_is_looked_through(data: Path, tmp_path: Path) -> None:
+    wanted = of(["cat/2.png", "cat/0.png"], [digest(data, 2), digest(data, 0)])
+    assert len(originals([tmp_path / "absent", data, tmp_path / "later"], wanted, dataset_record(), MAX_PIXELS)) == 2
+
+
 def test_an_image_that_has_changed_since_is_not_shown_for_another(data: Path) -> None:
-    assert originals(data, of(["cat/1.png"], [digest(data, 0)]), dataset_record(), MAX_PIXELS) == {}
+    assert originals([data], of(["cat/1.png"], [digest(data, 0)]), dataset_record(), MAX_PIXELS) == {}
 
 
 @pytest.mark.parametrize("name", ["absent", "."])
 def test_without_the_raw_data_there_are_no_originals(tmp_path: Path, name: str) -> None:
-    assert originals(tmp_path / name, of(["cat/0.png"], [""]), dataset_record(), MAX_PIXELS) == {}
+    assert originals([tmp_path / name], of(["cat/0.png"], [""]), dataset_record(), MAX_PIXELS) == {}
 
 
 def test_arrays_of_pixels_are_originals_too(tmp_path: Path) -> None:
@@ -76,7 +81,7 @@ def test_arrays_of_pixels_are_originals_too(tmp_path: Path) -> None:
         source="made for tests", files={},
     ).write(tmp_path)  # fmt: skip
     wanted = of(["train-000001"], [hashlib.sha256(images[1].tobytes()).hexdigest()])
-    found = originals(tmp_path, wanted, dataset_record(), MAX_PIXELS)
+    found = originals([tmp_path], wanted, dataset_record(), MAX_PIXELS)
     assert np.array_equal(found[0][..., 0], images[1])
 
 

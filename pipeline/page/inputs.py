@@ -129,7 +129,7 @@ class ReportInputs:
 
 def read(
     *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, package: Path | None = None,
-    named_package: Path | None = None, raw: Path | None = None,
+    named_package: Path | None = None, raw: Iterable[Path] = (),
 ) -> ReportInputs:  # fmt: skip
     """Read the folders of a training; see `pipeline.report.report`.
 
@@ -162,7 +162,7 @@ def read(
     }
     files |= {"issues": prepared / "issues.png"} if (prepared / "issues.png").exists() else {}
     mistakes, outputs = Mistakes.read(evaluation), NetworkOutputs.read(evaluation, EVALUATED)
-    sources = originals(raw, mistakes, dataset, run.config["prepare"]["max_pixels"]) if raw is not None else {}
+    sources = originals(raw, mistakes, dataset, run.config["prepare"]["max_pixels"])
     return ReportInputs(
         run=run, folder=_in_project(training), rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
         augmentation=AugmentRecord.read(augmented), evaluation=measured,

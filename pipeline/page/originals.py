@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,27 @@ from pipeline.errors import DataError
 Pixels = NDArray[np.uint8]
 
 
-def originals(folder: Path, mistakes: Mistakes, dataset: DatasetRecord, max_pixels: int) -> Mapping[int, Pixels]:
+def originals(
+    folders: Iterable[Path], mistakes: Mistakes, dataset: DatasetRecord, max_pixels: int
+) -> Mapping[int, Pixels]:
     """The images in `data/`, uint8 of shape (height, width, 1 or 3), by their position in `mistakes`.
 
-    An image is left out where `data/` no longer holds it, or holds another one under its name.
+    An image is left out where no folder holds it any more, or only another one under its name.
 
     Args:
-        folder: The raw dataset, `data/`, which need not be there.
+        folders: Raw datasets in which to look, such as `data/`; they need not be there.
         mistakes: Images to look for.
         dataset: Record of the prepared images.
         max_pixels: Limit for the height × width of a file.
     """
+    found: dict[int, Pixels] = {}
+    for folder in folders:
+        if len(found) < len(mistakes):
+            found |= _in_folder(folder, mistakes, dataset, max_pixels)
+    return found
+
+
+def _in_folder(folder: Path, mistakes: Mistakes, dataset: DatasetRecord, max_pixels: int) -> Mapping[int, Pixels]:
     try:
         raw = raw_dataset.read(folder)
     except (DataError, OSError):
