@@ -23,7 +23,7 @@ from pipeline.storage.tables import read_csv
 from tests.page_artefacts import CLASSES, make_evaluated
 from tests.records import rewrite_record
 
-VOID = {"meta", "img", "br", "line", "path", "circle", "polygon", "polyline", "rect"}
+VOID = {"meta", "img", "link", "input", "br", "line", "path", "circle", "polygon", "polyline", "rect"}
 
 
 def section(page: str, identity: str) -> str:
