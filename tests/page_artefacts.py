@@ -1,6 +1,7 @@
 """Small outputs of all stages, for the tests of evaluate, report and the page."""
 
 import csv
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunDataset, RunRecord, Saving
 from pipeline.artefacts.signals import OneBatch, SignalsRecord
+from pipeline.config.schema import Package
 from pipeline.diagnosis import Thresholds
 from pipeline.evaluation.course import course_of, examine
 from pipeline.metrics import history
@@ -51,6 +53,19 @@ def make_all(root: Path) -> dict[str, Path]:
     return folders
 
 
+def make_package(root: Path, **changes: Any) -> Path:
+    """A package of a network that nobody has trained; `changes` are keys of the section `package`."""
+    from pipeline.delivery.building import Sources, build
+
+    folders, out = make_all(root), root / "package"
+    out.mkdir()
+    keys = {"training": None, "evaluation": None, "diagnosis": None, "coverage": 0.9, "operating_point": {}}
+    settings = Package(**{**keys, "confirm_chose": False, **changes})
+    sources = Sources(folders["training"], folders["prepared"], evaluation=None, diagnosis=None)
+    build(sources, settings, out, tta="none", batch_size=32)
+    return out
+
+
 def rows(num_epochs: int = 6) -> list[dict[str, float]]:
     """Epochs whose validation loss is lowest in `BEST_EPOCH` and whose gap grows."""
     made = []
@@ -77,7 +92,8 @@ def _prepare(folder: Path) -> None:
         np.save(folder / split / "images.npy", images)
         np.save(folder / split / "labels.npy", labels)
         names = [f"{split}/{index:05d}" for index in range(count)]
-        pq.write_table(pa.table({"id": names, "path": names, "sha256": names}), folder / split / "ids.parquet")
+        digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+        pq.write_table(pa.table({"id": names, "path": names, "sha256": digests}), folder / split / "ids.parquet")
         counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
     dataset_record(classes=CLASSES, counts=counts).write(folder)
     with (folder / "issues.csv").open("w", newline="", encoding="utf-8") as file:
@@ -132,7 +148,7 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
                 "max_epochs": 15, "monitor": "val/loss",
                 "early_stopping": {"patience": 2, "min_delta": 0.0, "warmup_epochs": 0},
             },
-            "tracking": {"uri": "https://ana:secret@example.org"},
+            "prepare": {"max_pixels": 1_000_000}, "tracking": {"uri": "https://ana:secret@example.org"},
         },
         best_epoch=BEST_EPOCH, epochs=6, stop_reason="val/loss had not improved for 2 epochs",
         early_stopping=Saving(saved_epochs=9, saved_seconds=112.8), lr=0.003, seconds=75.2, times_ms=[],
