@@ -28,6 +28,7 @@ from pipeline.errors import DataError
 from pipeline.stage import lineage
 from pipeline.stage.inputs import found_input
 from pipeline.stage.job import Job
+from pipeline.storage import checksums
 from pipeline.storage.digests import digest
 from pipeline.terminal import printable
 
@@ -45,6 +46,8 @@ def main(job: Job) -> None:
     settings = job.config.register
     with tempfile.TemporaryDirectory() as scratch:
         folder = _folder(job, Path(scratch))
+        for name in sorted(path.name for path in folder.iterdir()):
+            checksums.check(folder / name)
         content = package.read(folder)
         if not (settings.enabled or job.alone):
             print("register: off (register.enabled=false); `python -m pipeline.register` registers this package")

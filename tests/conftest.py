@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
@@ -203,22 +202,6 @@ def ready(finished_project: Path, tmp_path: Path) -> Path:
         path.unlink()
     shutil.rmtree(folder / "mlartifacts", ignore_errors=True)
     return folder
-
-
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small package; tests copy it and leave it as it is. `page_artefacts.make_all` made what it is of, beside it.
-
-    All processes of the test session share it, as exporting a network takes seconds.
-    """
-    from tests.page_artefacts import make_package
-
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "packaged"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "package" / "manifest.json").exists():
-            make_package(folder)
-    return folder / "package"
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunDataset, RunRecord, Saving
 from pipeline.artefacts.signals import OneBatch, SignalsRecord
-from pipeline.config.schema import Package
 from pipeline.diagnosis import Thresholds
 from pipeline.evaluation.course import course_of, examine
 from pipeline.metrics import history
@@ -53,19 +52,6 @@ def make_all(root: Path) -> dict[str, Path]:
     return folders
 
 
-def make_package(root: Path, **changes: Any) -> Path:
-    """A package of a network that nobody has trained; `changes` are keys of the section `package`."""
-    from pipeline.delivery.building import Sources, build
-
-    folders, out = make_all(root), root / "package"
-    out.mkdir()
-    keys = {"training": None, "evaluation": None, "diagnosis": None, "coverage": 0.9, "operating_point": {}}
-    settings = Package(**{**keys, "confirm_chose": False, **changes})
-    sources = Sources(folders["training"], folders["prepared"], evaluation=None, diagnosis=None)
-    build(sources, settings, out, tta="none", batch_size=32)
-    return out
-
-
 def rows(num_epochs: int = 6) -> list[dict[str, float]]:
     """Epochs whose validation loss is lowest in `BEST_EPOCH` and whose gap grows."""
     made = []
@@ -92,7 +78,7 @@ def _prepare(folder: Path) -> None:
         np.save(folder / split / "images.npy", images)
         np.save(folder / split / "labels.npy", labels)
         names = [f"{split}/{index:05d}" for index in range(count)]
-        digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
         pq.write_table(pa.table({"id": names, "path": names, "sha256": digests}), folder / split / "ids.parquet")
         counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
     dataset_record(classes=CLASSES, counts=counts).write(folder)
@@ -143,12 +129,12 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
         dataset=RunDataset(name="shapes", source="made for tests", counts=counts, size=SIZE, channels=1),
         overrides="model=convnet",
         config={
-            "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
+            "prepare": {"max_pixels": 100_000_000}, "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
             "train": {
                 "max_epochs": 15, "monitor": "val/loss",
                 "early_stopping": {"patience": 2, "min_delta": 0.0, "warmup_epochs": 0},
             },
-            "prepare": {"max_pixels": 1_000_000}, "tracking": {"uri": "https://ana:secret@example.org"},
+            "tracking": {"uri": "https://ana:secret@example.org"},
         },
         best_epoch=BEST_EPOCH, epochs=6, stop_reason="val/loss had not improved for 2 epochs",
         early_stopping=Saving(saved_epochs=9, saved_seconds=112.8), lr=0.003, seconds=75.2, times_ms=[],

@@ -44,6 +44,7 @@ STALE: dict[str, set[str]] = {
     "model/": {"train", "evaluate", "report", "package"},
     "page/": {"report"},
     "plotting/": {"prepare", "augment", "evaluate", "diagnose", "report"},
+    "reproduction/": set(),
     "source/": {"fetch"},
     "stage/": set(),
     "storage/": set(),

@@ -95,7 +95,8 @@ def test_page_tells_the_fit_the_test_and_the_checks(page: str) -> None:
     assert "On 30 test images: accuracy" in text
     assert page.count('<li class="passed">') == 2 and '<li class="failed">' not in page
     assert "trained in 1 min 15 s" in text
-    assert "python -m pipeline.train model=convnet" in text
+    assert "It was made with commit 0123abc. The command rebuilds it in a folder of its own" in text
+    assert re.search(r"python -m pipeline.reproduce \S+", text)
     assert "one among every training image and its 4 copies, made by HorizontalFlip, Affine." in text
 
 

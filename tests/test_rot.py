@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artefacts.package import FILES
 from pipeline.errors import DamagedError
 from pipeline.evaluation.accuracy import accuracy_on
 from pipeline.storage import places
@@ -22,7 +23,9 @@ READERS = {
     "confirm": (),  # of `cure`, which trains for minutes before: `accuracy_on` below
     "diagnose": ("pipeline.diagnose", "--config", "build/config.yaml"),
     "evaluate": ("pipeline.evaluate", "--config", "build/config.yaml"),
+    "package": ("pipeline.package", "--config", "build/config.yaml"),
     "prepare": ("pipeline.prepare", "--config", "build/config.yaml"),
+    "register": ("pipeline.register", "--config", "build/config.yaml"),
     "report": ("pipeline.report", "--config", "build/config.yaml"),
     "train": ("pipeline.train", "--config", "build/config.yaml"),
 }
@@ -43,6 +46,9 @@ READ = {
     "train/weights.csv": "report",
     "evaluate/SHA256SUMS": "report", "evaluate/confusion.csv": "report", "evaluate/fingerprint.txt": "report",
     "evaluate/details.json": "report", "evaluate/mistakes.png": "report", "evaluate/per_class.csv": "report",
+    "evaluate/outputs/calibration.npz": "package", "evaluate/outputs/evaluated.npz": "package",
+    "evaluate/outputs/shuffled.npz": "package", "evaluate/outputs/training.npz": "package",
+    **{f"package/{name}": "register" for name in (*FILES, "SHA256SUMS", "fingerprint.txt")},
     "diagnose/SHA256SUMS": "report", "diagnose/curve.png": "report", "diagnose/diagnosis.json": "report",
     "diagnose/fingerprint.txt": "report",
     "cache/reference-*/reference.json": "diagnose",
@@ -57,9 +63,12 @@ MADE_AGAIN = {f"cache/decoded-*/{name}" for name in (
 
 UNREAD = {
     "augment/pipeline.json",  # for people and for albumentations
+    "train/changes.patch",  # reproduce's, which compares it with its digest in run.json
     "evaluate/confusion.png", "evaluate/predictions.parquet",  # for people
     "evaluate/metrics.json", "diagnose/metrics.json",  # for DVC
+    "register/SHA256SUMS", "register/fingerprint.txt", "register/receipt.json",  # for people
     "report/SHA256SUMS", "report/fingerprint.txt", "report/index.html", "report/summary.txt",  # nothing comes after
+    "report/comment.md",
     "config.yaml",  # DVC's, whose hash of it stands in dvc.lock
     "spool/*/.lock", "spool/*/.order.lock",  # empty
     "cache/checked/*.json",  # hashes that were found; a wrong one costs a second look

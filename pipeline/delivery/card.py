@@ -43,7 +43,7 @@ class Facts:
 def markdown(facts: Facts) -> str:
     """The card as Markdown."""
     parts = [_head(facts), _data(facts.dataset), _accuracy(facts), _diagnosis(facts.diagnosis), _decisions(facts)]
-    parts += [_limits(facts), _training(facts.run), _use(facts)]
+    parts += [_limits(facts), _training(facts.run), _use(facts.run)]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
@@ -176,17 +176,12 @@ def _training(run: RunRecord) -> list[str]:
     ]  # fmt: skip
 
 
-def _use(facts: Facts) -> list[str]:
-    again = (
-        f"dvc repro                                   # at commit {facts.run.git_commit}"
-        if facts.run.git_commit
-        else "dvc repro"
-    )
+def _use(run: RunRecord) -> list[str]:
     return [
         "## Use and remake it", "",
         "```sh",
         "python -m pipeline.predict FOLDER --model .   # in the folder of this card",
-        again,
+        f"python -m pipeline.reproduce {run.mlflow_run_id or 'TRAINING'}   # in the project: the same weights again",
         "```",
     ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
 from pipeline.stage.inputs import check_input
 from pipeline.storage.checksums import read_bytes
+from pipeline.storage.places import PROJECT
 from pipeline.storage.tables import harmless, read_csv
 
 TRAINING_KEY, EVALUATION_KEY, DIAGNOSIS_KEY = "report.training", "report.evaluation", "report.diagnosis"
@@ -76,6 +77,7 @@ class ReportInputs:
 
     Attributes:
         run: Record of the training.
+        folder: Folder of the training, as a command takes it in the project's folder.
         rows: Rows of its history.
         best: Row of the epoch whose weights were kept.
         signals: Measures from before the training.
@@ -93,6 +95,7 @@ class ReportInputs:
     """
 
     run: RunRecord
+    folder: str
     rows: list[dict[str, float]]
     best: dict[str, float]
     signals: SignalsRecord
@@ -146,7 +149,7 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
     }
     files |= {"issues": prepared / "issues.png"} if (prepared / "issues.png").exists() else {}
     return ReportInputs(
-        run=run, rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
+        run=run, folder=_in_project(training), rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
         augmentation=AugmentRecord.read(augmented), evaluation=measured,
         matrix=_matrix(evaluation / "confusion.csv", list(named)),
         per_class=[_class_scores(row, named) for row in read_csv(evaluation / "per_class.csv")], diagnosis=verdict,
@@ -186,6 +189,11 @@ def _class_scores(row: Mapping[str, str], named: Mapping[str, str]) -> ClassScor
         precision=float(row["precision"]), precision_low=float(row["precision_low"]),
         precision_high=float(row["precision_high"]),
     )  # fmt: skip
+
+
+def _in_project(folder: Path) -> str:
+    folder = folder.absolute()
+    return str(folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder)
 
 
 def _layer_weights(row: Mapping[str, str]) -> LayerWeights:

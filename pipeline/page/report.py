@@ -123,7 +123,7 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         example_class=view.image_class,
         maps=[_feature_maps(name, maps) for name, maps in view.maps.items()],
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
-        checks=summary.checks(inputs.signals), commands=summary.commands(run),
+        checks=summary.checks(inputs.signals), command_again=summary.command_again(inputs), code_line=summary.code_line(run),
         next_command=summary.next_command(inputs), configuration=configuration(run.config),
     )  # fmt: skip
 

@@ -1,17 +1,12 @@
-"""Describes a training to MLflow: its parameters, its tags, and the checkout that it was made in."""
+"""Describes a training to MLflow: its parameters and its tags."""
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-from ruamel.yaml import YAML
+from typing import Any
 
 from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.package import ManifestRecord
 from pipeline.artefacts.run import RunOrigin
-from pipeline.stage import lineage
 
 PARAMETER_SECTIONS = (
     "seed", "data", "prepare", "augment", "model", "regularization", "optimizer", "scheduler", "train",
@@ -26,23 +21,6 @@ ID_TAG = "goodfit.id"
 
 PARENT_TAG = "goodfit.parent"
 """Tag of a run with our own id of the run above it, which may come into the store after it."""
-
-
-class Checkout(NamedTuple):
-    """The fields of `RunOrigin` that tell of git and DVC."""
-
-    git_commit: str | None
-    git_dirty: bool
-    data_hash: str | None
-    dvc_experiment: str | None
-
-
-def checkout() -> Checkout:
-    """Read the state of git and DVC."""
-    pinned = lineage.PROJECT / "data.dvc"
-    outs = YAML(typ="safe", pure=True).load(pinned.read_text()).get("outs", [{}]) if pinned.exists() else [{}]
-    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    return Checkout(_git("rev-parse", "HEAD"), dirty, outs[0].get("md5"), os.environ.get("DVC_EXP_NAME"))
 
 
 def parameters(record: RunOrigin) -> dict[str, str]:
@@ -93,11 +71,3 @@ def note(manifest: ManifestRecord, model_id: str) -> str:
         f"python -m pipeline.register register.package=models:/{model_id}\n"
         f"python -m pipeline.reproduce {manifest.mlflow_run_id or manifest.training}\n```\n"
     )
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=lineage.PROJECT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

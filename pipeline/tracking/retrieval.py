@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from pipeline.config.schema import Tracking
 from pipeline.errors import DataError
 from pipeline.tracking import delivery
+from pipeline.tracking.model import FINGERPRINT
+from pipeline.tracking.sendings import TRAINING_FILES
 from pipeline.tracking.store import Refused, Store, StoreAway, address, answers, connect
 
 if TYPE_CHECKING:
@@ -35,6 +37,50 @@ def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[
             downloaded = Path(store.client.download_artifacts(run.info.run_id, f"training/{name}", str(folder)))
             downloaded.replace(folder / name)  # stores differ in whether they keep the file's folder
         yield str(run.info.run_name), folder
+
+
+def training(settings: Tracking, name: str, scratch: Path) -> Path:
+    """Download a finished training, with its weights; gives a folder in `scratch`.
+
+    Args:
+        settings: Address and experiment of the store.
+        name: Id of a run, `runs:/ID`, or a registered version: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+        scratch: Folder to fill.
+
+    Raises:
+        DataError: The store does not answer or does not know it, or it is no training of this pipeline that finished.
+    """
+    delivery.deliver_waiting(settings)
+    try:
+        store = connect(settings)
+        with answers():
+            run_id = _run_of_version(store, name) if name.startswith("models:/") else name.removeprefix("runs:/")
+            names = (
+                {Path(file.path).name for file in store.client.list_artifacts(run_id, "training")} if run_id else set()
+            )
+            for file in sorted(names & set(TRAINING_FILES)):
+                downloaded = Path(store.client.download_artifacts(run_id, f"training/{file}", str(scratch)))
+                downloaded.replace(scratch / file)
+    except (StoreAway, Refused) as error:
+        raise DataError(
+            f"the training must be a folder with run.json, a run of {address(settings)}, or a version of a registered model, "
+            f"such as models:/NAME/3 or models:/NAME@champion; got {name!r}: {error}"
+        ) from None
+    if "run.json" not in names:
+        raise DataError(
+            f"{name} must be a training of this pipeline that finished; {address(settings)} has no training/run.json "
+            f"{f'in the run {run_id}' if run_id else 'for it, as it was registered without a run'}."
+        )
+    return scratch
+
+
+def _run_of_version(store: Store, name: str) -> str:
+    """The run that a registered version came from; empty where it was registered without one."""
+    model, _, alias = name.removeprefix("models:/").partition("@")
+    if alias:
+        return str(store.client.get_model_version_by_alias(model, alias).run_id or "")
+    model, _, version = model.rpartition("/")
+    return str(store.client.get_model_version(model, version).run_id or "")
 
 
 def is_address(text: str) -> bool:

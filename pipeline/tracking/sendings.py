@@ -12,11 +12,12 @@ from pipeline.artefacts.artefact import Record
 from pipeline.artefacts.package import ManifestRecord
 from pipeline.artefacts.run import RunOrigin, RunRecord, read_rows
 from pipeline.errors import DataError
+from pipeline.stage.checkout import PATCH
 from pipeline.tracking import description, runs
 from pipeline.tracking.model import log_package
 from pipeline.tracking.store import Store
 
-TRAINING_FILES = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv")
+TRAINING_FILES = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv", PATCH)
 PACKAGE = "package"
 """Folder in an entry with the files of a package."""
 
