@@ -69,7 +69,14 @@ def _folder(job: Job, scratch: Path) -> Path:
     chosen = job.config.register.package
     if chosen is None:
         return job.locate("package")
-    return package_folder(job.config.tracking, chosen, scratch) if is_address(chosen) else Path(chosen)
+    if is_address(chosen):
+        return package_folder(job.config.tracking, chosen, scratch)
+    if not Path(chosen).is_dir():
+        raise DataError(
+            "register.package must be a folder that `python -m pipeline.package` wrote, or a model in MLflow, such as "
+            f"models:/m-…; got {chosen!r}, which is {'a file' if Path(chosen).exists() else 'not there'}."
+        )
+    return Path(chosen)
 
 
 def register(config: Config, folder: Path, content: Package) -> ReceiptRecord:

@@ -10,29 +10,99 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from mlflow import MlflowClient
 from numpy.typing import NDArray
 
+from pipeline import model, register
 from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.evaluation import Scores
 from pipeline.artefacts.package import IMAGES, ClassesRecord, ManifestRecord, PreprocessingRecord, Signature
-from pipeline.artefacts.run import RunRecord
+from pipeline.artefacts.receipt import ReceiptRecord
 from pipeline.config import composition
-from pipeline.config.schema import Config, Tracking
+from pipeline.config.schema import Config, Package, Tracking
 from pipeline.delivery import package
+from pipeline.delivery.building import Sources, build
+from pipeline.evaluation.scoring import evaluate
+from pipeline.stage.lineage import hash_file
 from pipeline.storage.digests import sha256
+from pipeline.tracking import registry
 from pipeline.tracking.publish import send_package
 from tests.conftest import ROOT, environment
 from tests.loopback import free_port
-from tests.page_artefacts import CLASSES
-from tests.stores import training_folder
+from tests.page_artefacts import CLASSES, NETWORK, make_all
+from tests.records import rewrite_record
+from tests.stores import tracking, training_folder
 
 NUM_TEST = 200
+WEAK, STRONG, EQUAL = range(100), range(150), range(50, 200)
+"""Numbers of the test images that three candidates classify rightly."""
+
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Made:
+    """What two networks of one dataset are made of, and their packages, which are evaluated.
+
+    Attributes:
+        folders: Folders by the names of `page_artefacts.make_all`; `training` is that of the untrained network.
+        untrained: Package of a network as it was initialised.
+        trained: Package of the same network, trained.
+        evaluation: Evaluation of the trained network.
+    """
+
+    folders: dict[str, Path]
+    untrained: Path
+    trained: Path
+    evaluation: Path
+
+
+def made(factory: pytest.TempPathFactory) -> Made:
+    """The packages, made once for all processes of the test session, as exporting a network takes seconds."""
+    base = factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "registered"
+    with FileLock(f"{root}.lock"):
+        if not (root / "done").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            _make(root)
+            (root / "done").touch()
+    folders = {name: root / name for name in ("prepared", "augmented", "training", "diagnosis")}
+    return Made(folders, root / "untrained", root / "trained", root / "trained-evaluation")
+
+
+def _make(root: Path) -> None:
+    folders = make_all(root)
+    trained = Path(shutil.copytree(folders["training"], root / "trained-training"))
+    network, _ = model.load(trained / "model.ckpt")
+    images, labels = (
+        torch.from_numpy(np.load(folders["prepared"] / "train" / f"{n}.npy")) for n in ("images", "labels")
+    )
+    network.train()
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+    model.save(trained / "model.ckpt", NETWORK, network.state_dict(), CLASSES)
+    rewrite_record(trained / "run.json", id="7d1f", name="trained", weights_sha256=hash_file(trained / "model.ckpt"))
+    keys = {"training": None, "evaluation": None, "diagnosis": None, "coverage": 0.9, "operating_point": {}}
+    for name, training in (("untrained", folders["training"]), ("trained", trained)):
+        evaluation, out = root / f"{name}-evaluation", root / name
+        evaluate(training=training, prepared=folders["prepared"], batch_size=30, out=evaluation)
+        out.mkdir()
+        sources = Sources(training, folders["prepared"], evaluation, None)
+        build(sources, Package(**keys, confirm_chose=False), out, tta="none", batch_size=32)  # type: ignore[arg-type]
+        sign_again(out, verdict="good_fit")
 
 
 @dataclass
@@ -191,11 +261,48 @@ def log(settings: Tracking, *candidates: Candidate) -> None:
 
 def aliases(settings: Tracking, name: str) -> Mapping[str, str]:
     """The aliases of a registered model, with the version of each."""
-    from mlflow import MlflowClient
-
     found = MlflowClient(settings.uri).get_registered_model(name).aliases
     return {alias: str(version) for alias, version in found.items()}
 
 
-def record_of(candidate_: Candidate) -> RunRecord:
-    return RunRecord.read(candidate_.training)
+def logged_candidates(server: MlflowServer, packages: Made, folder: Path) -> dict[str, Candidate]:
+    """Candidates by name, which the server knows as logged models."""
+    original = packages.untrained
+    found = {
+        "weak": candidate(original, folder / "weak", WEAK),
+        "strong": candidate(original, folder / "strong", STRONG),
+        "equal": candidate(original, folder / "equal", EQUAL),
+        "perfect": candidate(original, folder / "perfect", range(NUM_TEST)),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.tracking.spool.SPOOL", folder / "spool")
+        log(tracking(server.url), *found.values())
+    return found
+
+
+@dataclass
+class Registered:
+    """A registered model of this test's own, on the server that all tests share."""
+
+    settings: Tracking
+    name: str = field(default_factory=lambda: f"model {next(_numbers)}")
+
+    def take(self, one: Candidate, **keys: Any) -> ReceiptRecord:
+        config = config_for(self.settings, **{"name": self.name, **keys})
+        return register.register(config, one.package, one.content)
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        return dict(aliases(self.settings, self.name))
+
+    def tags(self, version: str) -> dict[str, str]:
+        return dict(MlflowClient(self.settings.uri).get_model_version(self.name, version).tags)
+
+    @property
+    def versions(self) -> list[str]:
+        with registry.opened(self.settings) as store:
+            return [str(version.version) for version in registry.versions(store, self.name)]
+
+    @property
+    def is_locked(self) -> bool:
+        return registry.LOCK in MlflowClient(self.settings.uri).get_registered_model(self.name).tags

@@ -116,7 +116,7 @@ def logged_model(store: Store, training_id: str, package: str) -> tuple[str, str
                 return run_id, str(model.model_id)
     raise DataError(
         f"register.package must have been logged to {store.shown}; it holds no model with the package {package}. Run "
-        "`python -m pipeline.sync` if it waits, or `dvc repro --force package`."
+        "`python -m pipeline.sync` if it waits, or make it again: `dvc repro --single-item --force package`."
     )
 
 
