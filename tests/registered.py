@@ -1,5 +1,6 @@
 """For tests of registering and serving: MLflow's server on loopback, and packages of several qualities, logged to it."""
 
+import functools
 import os
 import shutil
 import signal
@@ -166,9 +167,14 @@ def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
         server.kill()
 
 
+@functools.cache
+def _composed() -> Config:
+    return composition.compose(ROOT / "conf", ROOT / "params.yaml", [])
+
+
 def config_for(settings: Tracking, **register: Any) -> Config:
     """The project's configuration, registering in the store of `settings`."""
-    config = composition.compose(ROOT / "conf", ROOT / "params.yaml", [])
+    config = _composed()
     changed = config.register.model_copy(update=register)
     return config.model_copy(update={"register": changed, "tracking": settings})
 

@@ -97,7 +97,7 @@ def test_a_version_tells_what_it_is_and_why_it_has_its_alias(
         "fingerprint": "train-1", "goodfit.reason": "there was no champion, and it is within the limits",
     }  # fmt: skip
     assert expected.items() <= version.tags.items() and {"goodfit.package", "goodfit.test"} <= version.tags.keys()
-    logged_model = client.get_logged_model(version.model_id)
+    logged_model = client.get_logged_model(version.source.removeprefix("models:/"))
     assert {metric.key: metric.value for metric in logged_model.metrics}["test/accuracy"] == 0.75
     assert {metric.dataset_name for metric in logged_model.metrics} == {"none"}
     assert version.run_id == logged_model.source_run_id
@@ -232,6 +232,7 @@ def test_a_champion_with_another_size_is_run_on_the_raw_images(
     network = networks_module.build(**{**NETWORK, "size": 8})
     network.load_state_dict(weights)
     export(network.eval(), (8, 8, 1), small.package)
+    sign_again(small.package)
     its = images_of(small)
     write_images(small.package, used=its.used, test=its.test[:3], labels=its.labels[:3], predicted=its.predicted[:3])
     shutil.rmtree(small.training)

@@ -342,7 +342,7 @@ def test_a_package_comes_back_by_every_address(model: Registered, logged: dict[s
     model.take(logged["strong"])
     version = MlflowClient(model.settings.uri).get_model_version(model.name, "1")
     for number, name in enumerate((
-        f"models:/{version.model_id}", f"models:/{model.name}/1", f"models:/{model.name}@champion", f"runs:/{version.run_id}",
+        str(version.source), f"models:/{model.name}/1", f"models:/{model.name}@champion", f"runs:/{version.run_id}",
     )):  # fmt: skip
         scratch = tmp_path / str(number)
         scratch.mkdir()

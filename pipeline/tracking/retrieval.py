@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.schema import Tracking
+from pipeline.config.secrets import masked
 from pipeline.errors import DataError
 from pipeline.tracking import delivery
 from pipeline.tracking.model import FINGERPRINT
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 FILES = ("run.json", "signals.json", "history.csv")
+
+_PACKAGE = "artifacts/package"
+"""Folder of a logged model with the package."""
 
 
 def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
@@ -113,7 +117,7 @@ def package_folder(settings: Tracking, address_: str, scratch: Path) -> Path:
             name, _, version = address_.removeprefix("models:/").rpartition("/")
             if name:
                 return package_of_version(store, name, version, scratch)
-            return _downloaded(store, f"models:/{version}", address_, scratch)
+            return _downloaded(store, version, address_, scratch)
     except StoreAway as error:
         raise DataError(f"{address(settings)} must answer, as {address_} is to come from there; {error}.") from None
     except Refused as error:
@@ -129,23 +133,22 @@ def package_of_version(store: Store, name: str, version: str, scratch: Path) -> 
     Raises:
         DataError: The version holds no package.
     """
-    model_id = store.client.get_model_version(name, version).model_id
-    source = f"models:/{model_id}" if model_id else f"models:/{name}/{version}"
-    return _downloaded(store, source, f"models:/{name}/{version}", scratch)
+    asked, source = f"models:/{name}/{version}", str(store.client.get_model_version(name, version).source)
+    if not source.startswith("models:/"):  # MLflow 3.17 gives no model_id
+        raise DataError(f"{asked} must hold a package of goodfit; it was registered from {masked(source)}.")
+    return _downloaded(store, source.removeprefix("models:/"), asked, scratch)
 
 
-def _downloaded(store: Store, source: str, asked: str, scratch: Path) -> Path:
+def _downloaded(store: Store, model_id: str, asked: str, scratch: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    place = "artifacts/package"
-    folder = Path(download_artifacts(f"{source}/", dst_path=str(scratch), tracking_uri=store.uri)) / place
-    if not folder.is_dir():
-        raise DataError(f"{asked} must hold a package of goodfit; it is another model, without the folder {place}.")
-    return folder
+    if not store.client.list_logged_model_artifacts(model_id, _PACKAGE):
+        raise DataError(f"{asked} must hold a package of goodfit; it is another model, without the folder {_PACKAGE}.")
+    return Path(download_artifacts(f"models:/{model_id}", dst_path=str(scratch), tracking_uri=store.uri)) / _PACKAGE
 
 
 def _model_of_run(store: Store, run_id: str) -> str:
-    """The newest package that was logged to a run."""
+    """The id of the newest package that was logged to a run."""
     experiment_id = store.client.get_run(run_id).info.experiment_id
     models = [
         model for model in store.client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
@@ -156,7 +159,7 @@ def _model_of_run(store: Store, run_id: str) -> str:
             f"runs:/{run_id} must have a package; {store.shown} holds none of it. `python -m pipeline.package "
             "package.training=…` makes that of a training."
         )
-    return f"models:/{max(models, key=lambda model: model.creation_timestamp).model_id}"
+    return str(max(models, key=lambda model: model.creation_timestamp).model_id)
 
 
 def histories(settings: Tracking, run_id: str, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
