@@ -4,6 +4,7 @@ Reads:   build/package/, and where the champion was tested on other images, buil
 Writes:  build/register/: `receipt.json` (decision, reason and numbers); a version, its tags and its alias in the registry
 Command: python -m pipeline.register                                  the package in build/package
          python -m pipeline.register register.package=outputs/…/package register.min_accuracy=0.9
+         python -m pipeline.register register.package=models:/m-…     the package of a run in MLflow
          python -m pipeline.register history                          the versions, their aliases, and why
          python -m pipeline.register rollback [--to VERSION]          the champion before, or that version, again
 """
@@ -32,33 +33,56 @@ from pipeline.storage.digests import digest
 from pipeline.terminal import printable
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
     from pipeline.tracking.store import Store
 
 COMMANDS = ("history", "rollback")
 
+ALREADY = "it is the champion already"
+
 
 def main(job: Job) -> None:
     settings = job.config.register
-    folder = Path(settings.package) if settings.package else job.locate("package")
-    for name in sorted(path.name for path in folder.iterdir()):
-        checksums.check(folder / name)
-    content = package.read(folder)
-    mark = _mark(folder)
-    if not (settings.enabled or job.alone):
-        print("register: off (register.enabled=false); `python -m pipeline.register` registers this package")
-        ReceiptRecord(
-            decision="off", reason="register.enabled is false", name=None, version=None, package=mark,
-            training=content.manifest.training, measured=None, comparison=None, candidates=0,
-        ).write(job.out)  # fmt: skip
-        return
-    receipt = register(job.config, folder, content)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = _folder(job, Path(scratch))
+        for name in sorted(path.name for path in folder.iterdir()):
+            checksums.check(folder / name)
+        content = package.read(folder)
+        if not (settings.enabled or job.alone):
+            print("register: off (register.enabled=false); `python -m pipeline.register` registers this package")
+            ReceiptRecord(
+                decision="off", reason="register.enabled is false", name=None, version=None, package=_mark(folder),
+                training=content.manifest.training, measured=None, comparison=None, candidates=0,
+            ).write(job.out)  # fmt: skip
+            return
+        receipt = register(job.config, folder, content)
     receipt.write(job.out)
     print(printable(f"{receipt.name} version {receipt.version} is @{receipt.decision}: {receipt.reason}."))
-    print(f"This test split has judged {receipt.candidates} under this name.")
+    packages = "package" if receipt.candidates == 1 else "packages"
+    print(f"Its test split has judged {receipt.candidates} {packages} under this name.")
+
+
+def _folder(job: Job, scratch: Path) -> Path:
+    from pipeline.tracking.retrieval import is_address, package_folder
+
+    chosen = job.config.register.package
+    if chosen is None:
+        return job.locate("package")
+    if is_address(chosen):
+        return package_folder(job.config.tracking, chosen, scratch)
+    if not Path(chosen).is_dir():
+        raise DataError(
+            "register.package must be a folder that `python -m pipeline.package` wrote, or a model in MLflow, such as "
+            f"models:/m-…; got {chosen!r}, which is {'a file' if Path(chosen).exists() else 'not there'}."
+        )
+    return Path(chosen)
 
 
 def register(config: Config, folder: Path, content: Package) -> ReceiptRecord:
     """Give a package a version and its alias, after comparing it with the champion.
+
+    The comparison, which may take long, is made before the registry is locked, and again if there is another champion by then.
 
     Args:
         config: Configuration.
@@ -66,63 +90,87 @@ def register(config: Config, folder: Path, content: Package) -> ReceiptRecord:
         content: Its content.
 
     Raises:
-        DataError: The store does not know the package, or does not answer.
-        StoreError: The store is set wrongly, or tracking is off.
+        DataError: The store does not know the package.
+        StoreError: The store is set wrongly or does not answer, or tracking is off.
     """
     from pipeline.tracking import delivery, registry
-    from pipeline.tracking.model import FINGERPRINT
 
-    name = config.register.name or content.manifest.name
+    name = config.register.name or registry.permitted(content.manifest.name)
+    num_bytes = sum(signature.num_bytes for signature in content.manifest.files.values())
+    measured = gate.measure(Classifier(content), content, num_bytes)
     delivery.deliver_waiting(config.tracking)
     with registry.opened(config.tracking) as store:
-        mark, manifest = _mark(folder), content.manifest
-        run_id, model_id = registry.logged_model(store, manifest.training, mark)
-        num_bytes = sum(signature.num_bytes for signature in manifest.files.values())
-        measured = gate.measure(Classifier(content), content, num_bytes)
-        seen = gate.SeenImages.of(content)
-        test = digest(np.sort(seen.test).tolist())
+        logged = registry.logged_model(store, content.manifest.training, _mark(folder))
         registry.ensure_model(store, name)
-        with registry.locked(store, name, print):
-            decision, comparison = _decide(store, config, name, content, measured, mark)
-            tags = {
-                FINGERPRINT: mark, registry.TEST: test, registry.REASON: decision.reason,
-                "verdict": manifest.verdict or "none",
-                "test_accuracy": f"{measured.accuracy:.4f}" if measured.accuracy is not None else "not evaluated",
-                "git_commit": manifest.git_commit or "none", "data_hash": manifest.data_hash or "none",
-                "fingerprint": manifest.fingerprints["train"],
-            }  # fmt: skip
-            card = (folder / CARD).read_text(encoding="utf-8")
-            version = registry.add_version(store, name, run_id, model_id, tags, card)
-            alias = registry.CHAMPION if decision.promoted else registry.CHALLENGER
-            registry.set_alias(store, name, str(version.version), alias)
-            known = registry.versions(store, name)
-            judged = {each.tags.get(FINGERPRINT) for each in known if each.tags.get(registry.TEST) == test}
-        return ReceiptRecord(
-            decision="champion" if decision.promoted else "challenger", reason=decision.reason, name=name,
-            version=str(version.version), package=mark, training=manifest.training, measured=measured, comparison=comparison,
-            candidates=len(judged),
-        )  # fmt: skip
+        while True:
+            before = registry.champion(store, name)
+            decision, comparison = _decide(store, config, name, content, measured, before)
+            with registry.locked(store, name, print) as is_mine:
+                if registry.holder(store, name, registry.CHAMPION) == (before and str(before.version)) and is_mine():
+                    version, candidates = _write(store, name, folder, content, logged, measured, decision)
+                    break
+            print(f"{name!r} has another champion by now; comparing with that one")
+    return ReceiptRecord(
+        decision="champion" if decision.promoted else "challenger", reason=decision.reason, name=name, version=version,
+        package=_mark(folder), training=content.manifest.training, measured=measured, comparison=comparison,
+        candidates=candidates,
+    )  # fmt: skip
+
+
+def _write(
+    store: "Store", name: str, folder: Path, content: Package, logged: tuple[str, str], measured: Measured,
+    decision: gate.Decision,
+) -> tuple[str, int]:  # fmt: skip
+    """Write a decision into the registry; gives the version, and how many packages its test split has judged."""
+    from pipeline.tracking import registry
+
+    manifest, test = content.manifest, digest(np.sort(gate.SeenImages.of(content).test).tolist())
+    tags = {
+        registry.FINGERPRINT: _mark(folder), registry.TEST: test,
+        "verdict": manifest.verdict or "none", "data_hash": manifest.data_hash or "none",
+        "test_accuracy": f"{measured.accuracy:.4f}" if measured.accuracy is not None else "not evaluated",
+        "git_commit": (manifest.git_commit or "none") + (", with changes" if manifest.git_dirty else ""),
+        "fingerprint": manifest.fingerprints["train"],
+    }  # fmt: skip
+    if decision.reason != ALREADY:  # the reason stays that for which it became so
+        tags[registry.REASON] = decision.reason
+    card = (folder / CARD).read_text(encoding="utf-8")
+    version = str(registry.add_version(store, name, *logged, tags, card).version)
+    if decision.promoted:
+        registry.promote(store, name, version)
+    else:
+        registry.challenge(store, name, version)
+    known = registry.versions(store, name)
+    judged = {each.tags.get(registry.FINGERPRINT) for each in known if each.tags.get(registry.TEST) == test}
+    return version, len(judged)
 
 
 def _decide(
-    store: "Store", config: Config, name: str, content: Package, measured: Measured, mark: str
+    store: "Store", config: Config, name: str, content: Package, measured: Measured, champion: "ModelVersion | None"
 ) -> tuple[gate.Decision, Comparison | None]:
-    from pipeline.tracking import registry
-    from pipeline.tracking.model import FINGERPRINT
+    from pipeline.tracking import registry, retrieval
 
+    mark = _mark(Path(content.place))
+    if champion is not None and champion.tags.get(registry.FINGERPRINT) == mark:
+        return gate.Decision(True, ALREADY), None
     limits = gate.within_limits(measured, content.manifest.verdict, config.register)
-    now = registry.champion(store, name)
-    if now is not None and now.tags.get(FINGERPRINT) == mark:
-        return gate.Decision(True, "it is the champion already"), None
     if not limits.promoted:
         return limits, None
-    if now is None:
+    known = registry.with_package(registry.versions(store, name), mark)
+    if known is not None and registry.ROLLED_BACK in known.tags:
+        again = f"`python -m pipeline.register rollback --to {known.version}` makes it champion again"
+        return gate.Decision(False, f"it was champion and has been taken back; {again}"), None
+    if champion is None:
         return gate.Decision(True, "there was no champion, and it is within the limits"), None
+    version = str(champion.version)
     with tempfile.TemporaryDirectory() as scratch:
-        its = package.read(registry.download(store, name, str(now.version), Path(scratch)))
+        try:
+            its = package.read(retrieval.package_of_version(store, name, version, Path(scratch)))
+        except DataError as error:
+            return gate.Decision(False, f"the champion, version {version}, cannot be compared with: {error}"), None
         prepared = found_input("prepare", content.manifest.fingerprints["prepare"])
         data = lineage.dvc_folder("fetch") if prepared == lineage.dvc_folder("prepare") else None
-        found = gate.compare(content, its, str(now.version), prepared, data)
+        found = gate.compare(content, its, version, prepared, data)
     if isinstance(found, str):
         return gate.Decision(False, found), None
     return gate.against_champion(found, config.register.margin), found
@@ -138,7 +186,7 @@ def command(arguments: list[str]) -> None:
     from pipeline.tracking import registry
 
     config = composition.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", options.overrides)
-    name = config.register.name or _name_of_data(config)
+    name = config.register.name or registry.permitted(_name_of_data(config))
     with registry.opened(config.tracking) as store:
         known = registry.versions(store, name)
         if not known:

@@ -1,9 +1,12 @@
 """Logs a package as an MLflow model, linked to the metrics and the datasets of its run."""
 
 import logging
+import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,7 +55,7 @@ def log_package(store: Store, run_id: str, folder: Path) -> str:
             return str(known.model_id)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(store.uri)
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as scratch, _silent_about_addresses(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what MLflow says about schemas
         package = Path(scratch) / "package"
         package.mkdir()
@@ -69,6 +72,21 @@ def log_package(store: Store, run_id: str, folder: Path) -> str:
     if run.end_time is not None:
         store.client.set_terminated(run_id, run.status, run.end_time)
     return str(logged.model_id)
+
+
+@contextmanager
+def _silent_about_addresses() -> Iterator[None]:
+    """Keep MLflow from printing the run's address three times."""
+    name = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+    before = os.environ.get(name)
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def version_of(folder: Path) -> str:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.schema import Tracking
+from pipeline.config.secrets import masked
 from pipeline.errors import DataError
 from pipeline.tracking import delivery
+from pipeline.tracking.model import FINGERPRINT
 from pipeline.tracking.sendings import TRAINING_FILES
 from pipeline.tracking.store import Refused, Store, StoreAway, address, answers, connect
 
@@ -20,6 +22,9 @@ RESULTS = {
     "diagnose": ("diagnosis.json",),
 }  # fmt: skip
 """Files by which two runs are compared, by their folder in a run."""
+
+_PACKAGE = "artifacts/package"
+"""Folder of a logged model with the package."""
 
 
 def trainings(settings: Tracking, run_id: str, scratch: Path) -> Iterator[tuple[str, Path]]:
@@ -121,6 +126,81 @@ def _run_of_version(store: Store, name: str) -> str:
         return str(store.client.get_model_version_by_alias(model, alias).run_id or "")
     model, _, version = model.rpartition("/")
     return str(store.client.get_model_version(model, version).run_id or "")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text names a model or a run in MLflow, rather than a folder."""
+    return text.startswith(("models:/", "runs:/"))
+
+
+def package_folder(settings: Tracking, address_: str, scratch: Path) -> Path:
+    """Download a package; gives its folder in `scratch`.
+
+    Args:
+        settings: Address and experiment of the store.
+        address_: A logged model `models:/m-…`, a registered version `models:/NAME/VERSION` or `models:/NAME@ALIAS`, or a run
+            `runs:/ID`, whose newest package it is.
+        scratch: Folder to fill.
+
+    Raises:
+        DataError: The store does not answer or does not know it, or it holds no package.
+    """
+    delivery.deliver_waiting(settings)
+    try:
+        store = connect(settings)
+        with answers():
+            if address_.startswith("runs:/"):
+                return _downloaded(store, _model_of_run(store, address_.removeprefix("runs:/")), address_, scratch)
+            name, _, alias = address_.removeprefix("models:/").rpartition("@")
+            if name:
+                version = str(store.client.get_model_version_by_alias(name, alias).version)
+                return package_of_version(store, name, version, scratch)
+            name, _, version = address_.removeprefix("models:/").rpartition("/")
+            if name:
+                return package_of_version(store, name, version, scratch)
+            return _downloaded(store, version, address_, scratch)
+    except StoreAway as error:
+        raise DataError(f"{address(settings)} must answer, as {address_} is to come from there; {error}.") from None
+    except Refused as error:
+        raise DataError(
+            f"a package must be a folder, a ZIP file, or in {address(settings)}: models:/m-…, models:/NAME/VERSION, "
+            f"models:/NAME@ALIAS or runs:/ID; got {address_!r}: {error}"
+        ) from None
+
+
+def package_of_version(store: Store, name: str, version: str, scratch: Path) -> Path:
+    """Download the package of a registered version; gives its folder in `scratch`.
+
+    Raises:
+        DataError: The version holds no package.
+    """
+    asked, source = f"models:/{name}/{version}", str(store.client.get_model_version(name, version).source)
+    if not source.startswith("models:/"):  # MLflow 3.17 gives no model_id
+        raise DataError(f"{asked} must hold a package of goodfit; it was registered from {masked(source)}.")
+    return _downloaded(store, source.removeprefix("models:/"), asked, scratch)
+
+
+def _downloaded(store: Store, model_id: str, asked: str, scratch: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    if not store.client.list_logged_model_artifacts(model_id, _PACKAGE):
+        raise DataError(f"{asked} must hold a package of goodfit; it is another model, without the folder {_PACKAGE}.")
+    return Path(download_artifacts(f"models:/{model_id}", dst_path=str(scratch), tracking_uri=store.uri)) / _PACKAGE
+
+
+def _model_of_run(store: Store, run_id: str) -> str:
+    """The id of the newest package that was logged to a run."""
+    experiment_id = store.client.get_run(run_id).info.experiment_id
+    models = [
+        model for model in store.client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+        if FINGERPRINT in model.tags and str(model.status) == "READY"
+    ]  # fmt: skip
+    if not models:
+        raise DataError(
+            f"runs:/{run_id} must have a package; {store.shown} holds none of it. `python -m pipeline.package "
+            "package.training=…` makes that of a training."
+        )
+    return str(max(models, key=lambda model: model.creation_timestamp).model_id)
 
 
 def histories(settings: Tracking, run_id: str, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, float]]]]:
