@@ -173,23 +173,14 @@ def _from_registry(address: str, scratch: Path) -> Path:
     """Folder of a package that the tracking store holds.
 
     Raises:
-        DataError: This version cannot ask the store, or the store does not know it.
+        DataError: The store does not answer or does not know it.
     """
-    # The one call of tracking in here: `retrieval.package_folder(settings, address, scratch) -> Path`.
-    from pipeline.tracking import retrieval
-
-    package_folder = getattr(retrieval, "package_folder", None)
-    if package_folder is None:
-        raise DataError(
-            f"--model must be a folder or a ZIP file in this version, which cannot ask the tracking store; got {address!r}. "
-            "Download the package from the run's page, and name its folder."
-        )
     from pipeline.config import composition
     from pipeline.config.schema import Tracking
+    from pipeline.tracking.retrieval import package_folder
 
     values = composition.values(places.PROJECT / "conf", places.PROJECT / "params.yaml", [])
-    found: Path = package_folder(Tracking.model_validate(values["tracking"]), address, scratch)
-    return found
+    return package_folder(Tracking.model_validate(values["tracking"]), address, scratch)
 
 
 @contextmanager

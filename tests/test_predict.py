@@ -158,18 +158,6 @@ def test_a_missing_package_names_the_command_that_makes_it(monkeypatch: pytest.M
         main(["photos", "--model", str(tmp_path / "nowhere")])
 
 
-@pytest.mark.parametrize("address", ["models:/shapes@champion", "runs:/0123/package"])
-def test_an_address_of_the_store_is_refused_where_nothing_can_ask_it(
-    address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr("pipeline.tracking.retrieval.package_folder", raising=False)
-    with pytest.raises(
-        DataError, match="--model must be a folder or a ZIP file in this version, which cannot ask"
-    ) as error:
-        main(["photos", "--model", address])
-    assert address in str(error.value)
-
-
 def test_an_address_of_the_store_is_asked_for_its_package(
     package: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,7 +167,7 @@ def test_an_address_of_the_store_is_asked_for_its_package(
         asked.append((type(settings).__name__, address, scratch.is_dir()))
         return package
 
-    monkeypatch.setattr("pipeline.tracking.retrieval.package_folder", package_folder, raising=False)
+    monkeypatch.setattr("pipeline.tracking.retrieval.package_folder", package_folder)
     assert main(["photos/000.jpg", "--model", "models:/shapes/1"]) == 0
     assert asked == [("Tracking", "models:/shapes/1", True)] and len(rows(capsys)) == 1
 

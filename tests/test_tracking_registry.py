@@ -38,6 +38,8 @@ from tests.registered import (
 )  # fmt: skip
 from tests.stores import tracking
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Made:
