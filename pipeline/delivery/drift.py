@@ -61,8 +61,10 @@ class Drift:
             f"A shift that lets a classifier tell new images from known ones with an area under the ROC curve of {SHIFT:g} is "
             f"noticed in the features with probability {self.power:.2f} by these {self.num_new:,} images"
         )
-        enough = "no number of new images makes it" if self.enough is None else f"{self.enough:,} new images make it"
-        seen += f"; {enough} {POWER:g}."
+        enough = f"{self.enough:,} new images make it {POWER:g}" if self.enough is not None else (
+            f"no number of new images makes it {POWER:g}, as the package's sample has only {self.num_reference:,} images"
+        )  # fmt: skip
+        seen += f"; {enough}."
         if found:
             return (
                 f"These images differ from those that the model was measured on, in {', '.join(found)}: its figures may not "

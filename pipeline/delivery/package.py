@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _opened(path: Path) -> Iterator[tuple[set[str], Callable[[str, int], bytes]]
                     return file.read(most + 1)
 
             yield members.keys() - _BESIDE, content
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise _refusal(str(path), f"it is no whole ZIP file ({error})") from None
 
 

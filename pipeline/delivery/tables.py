@@ -184,7 +184,14 @@ class _Table:
     def _row(self, answers: Answers, position: int) -> tuple[str, ...]:
         name = _plain(answers.names[position] or "")
         if (why := answers.errors[position]) is not None:
-            return (name, "–", "", "", "", f"unreadable: {_plain(why)}")
+            return (
+                name,
+                "–",
+                "",
+                "",
+                "",
+                _plain(why) if why.startswith("unreadable") else f"unreadable: {_plain(why)}",
+            )
         values = answers.probabilities[position]
         label, sure, classes = answers.labels[position], answers.chosen[position], answers.sets[position]
         others = [index for index in np.argsort(-values, kind="stable").tolist() if self._classes[index] != label]
