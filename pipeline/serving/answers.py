@@ -1,8 +1,12 @@
 """Answers of the server, as JSON."""
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from pipeline.delivery.decisions import Decisions
+
+DECIMALS = 7
+"""Decimals of a probability: those that a float32 below 1 has."""
 
 
 class Prediction(BaseModel):
@@ -48,7 +52,7 @@ def rows(decided: Decisions, classes: list[str]) -> list[Prediction]:
     """The answers for images that were read, without their names."""
     found = []
     for index, label in enumerate(decided.labels):
-        probabilities = decided.probabilities[index].tolist()
+        probabilities = decided.probabilities[index].astype(np.float64).round(DECIMALS).tolist()
         inside = None if decided.sets is None else decided.sets[index]
         prediction = Prediction(
             name=None, label=classes[label], probability=probabilities[label],
