@@ -158,6 +158,9 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "several": ({"array": [[1, 2], [3, 4]], "image": text_of(encoded(pixels(4, 4)))}, "one of image, array and path; got"),
     "nothing": ({"image": None}, "a row must have one of image, array and path; got none of them"),
     "empty": ({"image": ""}, ""),
+    "no base64": ({"image": "*"}, "an image must be the content of a file, in base64; got something else"),
+    "a number": ({"image": 7}, "an image must be the content of a file, in base64; got something else"),
+    "another column": ({"picture": 7}, "a row must have one of image, array and path; got none of them"),
 }  # fmt: skip
 
 BAD_BODIES: dict[str, tuple[bytes, str]] = {
@@ -165,9 +168,6 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
     "not UTF-8": (b"\xff\xfe{", "application/json"),
     "other JSON": (b'{"picture": "x"}', "application/json"),
     "no object": (b"[1, 2]", "application/json"),
-    "another column": (b'{"dataframe_split": {"columns": ["x"], "data": [[1]]}}', "application/json"),
-    "no base64": (b'{"dataframe_split": {"columns": ["image"], "data": [["*"]]}}', "application/json"),
-    "a number as image": (b'{"dataframe_split": {"columns": ["image"], "data": [[7]]}}', "application/json"),
     "a form": (b"--x", "multipart/form-data; boundary=x"),
     "broken CSV": (b'"', "text/csv"),
     "empty": (b"", "application/json"),
@@ -190,6 +190,10 @@ def test_what_is_no_image_is_an_error_in_its_row_and_the_others_are_answered(ser
 def test_what_is_no_request_is_refused_without_a_server_error(served: str, name: str) -> None:
     status, answer = ask(served, *BAD_BODIES[name])
     assert 400 <= status < 500, (status, answer)
+
+
+def test_of_rows_without_any_known_column_mlflow_leaves_nothing(served: str) -> None:
+    assert ask(served, body({"picture": 1}, {"picture": 2})) == (200, {"predictions": []})
 
 
 def test_a_bomb_costs_a_sentence(served: str) -> None:
