@@ -52,13 +52,13 @@ def main(job: Job) -> None:
         if not (settings.enabled or job.alone):
             print("register: off (register.enabled=false); `python -m pipeline.register` registers this package")
             ReceiptRecord(
-                decision="off", reason="register.enabled is false", name=None, version=None, package=_mark(folder),
+                decision="off", reason="register.enabled is false", name=None, model_version=None, package=_mark(folder),
                 training=content.manifest.training, measured=None, comparison=None, candidates=0,
             ).write(job.out)  # fmt: skip
             return
         receipt = register(job.config, folder, content)
     receipt.write(job.out)
-    print(printable(f"{receipt.name} version {receipt.version} is @{receipt.decision}: {receipt.reason}."))
+    print(printable(f"{receipt.name} version {receipt.model_version} is @{receipt.decision}: {receipt.reason}."))
     packages = "package" if receipt.candidates == 1 else "packages"
     print(f"Its test split has judged {receipt.candidates} {packages} under this name.")
 
@@ -111,7 +111,7 @@ def register(config: Config, folder: Path, content: Package) -> ReceiptRecord:
                     break
             print(f"{name!r} has another champion by now; comparing with that one")
     return ReceiptRecord(
-        decision="champion" if decision.promoted else "challenger", reason=decision.reason, name=name, version=version,
+        decision="champion" if decision.promoted else "challenger", reason=decision.reason, name=name, model_version=version,
         package=_mark(folder), training=content.manifest.training, measured=measured, comparison=comparison,
         candidates=candidates,
     )  # fmt: skip

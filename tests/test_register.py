@@ -36,6 +36,8 @@ from tests.registered import (
 )  # fmt: skip
 from tests.stores import tracking, training_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Made:
@@ -69,7 +71,7 @@ def test_a_better_candidate_becomes_champion_and_neither_a_worse_nor_an_equal_on
     model: Registered, logged: dict[str, Candidate]
 ) -> None:
     first = model.take(logged["weak"])
-    assert (first.decision, first.version, first.comparison) == ("champion", "1", None)
+    assert (first.decision, first.model_version, first.comparison) == ("champion", "1", None)
     assert first.reason == "there was no champion, and it is within the limits" and first.candidates == 1
     better = model.take(logged["strong"])
     assert better.decision == "champion" and model.aliases == {"champion": "2"}
@@ -79,7 +81,7 @@ def test_a_better_candidate_becomes_champion_and_neither_a_worse_nor_an_equal_on
     assert better.comparison is not None and better.comparison.p_value < 1e-10 and not better.comparison.run_again
     for name, version in (("equal", "3"), ("weak", "1")):
         receipt = model.take(logged[name])
-        assert (receipt.decision, receipt.version) == ("challenger", version)
+        assert (receipt.decision, receipt.model_version) == ("challenger", version)
         assert receipt.reason.startswith("it is not surely better than version 2: ")
         assert model.aliases == {"champion": "2", "challenger": version}
     assert receipt.candidates == 3 and receipt.name == model.name

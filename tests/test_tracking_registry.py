@@ -102,13 +102,13 @@ def test_two_that_register_at_once_leave_one_champion_and_two_true_receipts(
     (tmp_path / "go").touch()
     texts = [each.communicate(timeout=120)[0] for each in started]
     strong, perfect = (ReceiptRecord.from_json(text[text.index("{") :]) for text in texts)
-    assert perfect.decision == "champion" and model.aliases["champion"] == perfect.version
+    assert perfect.decision == "champion" and model.aliases["champion"] == perfect.model_version
     assert perfect.comparison is not None
     if perfect.comparison.champion == "1":  # it came first, and the other was compared with it
         assert strong.decision == "challenger" and strong.comparison is not None
-        assert strong.comparison.champion == perfect.version
+        assert strong.comparison.champion == perfect.model_version
     else:
-        assert strong.decision == "champion" and perfect.comparison.champion == strong.version
+        assert strong.decision == "champion" and perfect.comparison.champion == strong.model_version
     assert sorted(model.versions) == ["1", "2", "3"] and not model.is_locked
 
 
@@ -313,17 +313,17 @@ def test_a_name_of_any_folder_can_be_registered(
     server: MlflowServer, logged: dict[str, Candidate], name: str, tmp_path: Path
 ) -> None:
     model = Registered(tracking(server.url), registry.permitted(name))
-    assert model.take(logged["weak"]).version == "1" and model.take(logged["strong"]).decision == "champion"
+    assert model.take(logged["weak"]).model_version == "1" and model.take(logged["strong"]).decision == "champion"
     folder = package_folder(model.settings, f"models:/{model.name}@champion", tmp_path)
     assert (folder / "manifest.json").read_bytes() == (logged["strong"].package / "manifest.json").read_bytes()
 
 
 def test_names_that_mlflow_refuses_are_mapped_or_refused() -> None:
-    assert [registry.permitted(name) for name in ("a/b", "c:d", "what?", "..", " ")] == [
-        "a-b", "c-d", "what-", "unnamed", "unnamed",
+    assert [registry.permitted(name) for name in ("a/b", "c:d", "what?", "..", " ", 'the "best"')] == [
+        "a-b", "c-d", "what-", "unnamed", "unnamed", "the -best-",
     ]  # fmt: skip
     for name in ("a/b", "a:b", "..", ""):
-        with pytest.raises(ConfigError, match=r"register.name must be null or a name without /, : and \?; got "):
+        with pytest.raises(ConfigError, match=r'register.name must be null or a name without /, :, \? and "; got '):
             composition.compose(ROOT / "conf", ROOT / "params.yaml", [f"register.name='{name}'"])
 
 

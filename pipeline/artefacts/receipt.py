@@ -48,7 +48,7 @@ class ReceiptRecord(Artefact, file="receipt.json", stage="register"):
         decision: `champion`, `challenger`, or `off` where registering is not enabled.
         reason: Why, as a sentence.
         name: Name of the registered model; None where nothing was registered.
-        version: Number of its version.
+        model_version: Number of its version.
         package: Digest of the package.
         training: Our own id of the training.
         measured: What limits are set on.
@@ -59,7 +59,7 @@ class ReceiptRecord(Artefact, file="receipt.json", stage="register"):
     decision: Literal["champion", "challenger", "off"]
     reason: str
     name: str | None
-    version: str | None
+    model_version: str | None
     package: str
     training: str
     measured: Measured | None

@@ -196,7 +196,9 @@ class Package(Section):
 class Register(Section):
     enabled: bool
     package: str | None
-    name: str | None = Field(pattern=r"^[^/:?]*[^/:?.\s][^/:?]*$", description="null or a name without /, : and ?")
+    name: str | None = Field(
+        pattern=r'^[^/:?"]*[^/:?".\s][^/:?"]*$', description='null or a name without /, :, ? and "'
+    )
     margin: Fraction | None
     refused_verdicts: list[str]
     min_accuracy: Probability | None

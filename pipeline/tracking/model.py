@@ -108,8 +108,9 @@ def _signature() -> Any:
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import AnyType, Array, Map
 
+    # a column of the type binary would refuse the whole request for one row without it
     taken: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.binary, "image", required=False), ColSpec(AnyType(), "array", required=False),
+        ColSpec(AnyType(), "image", required=False), ColSpec(AnyType(), "array", required=False),
         ColSpec(DataType.string, "path", required=False),
     ]  # fmt: skip
     given: list[ColSpec | TensorSpec] = [

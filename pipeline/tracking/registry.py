@@ -60,12 +60,12 @@ def opened(settings: Tracking) -> Iterator[Store]:
 
 
 def permitted(dataset: str) -> str:
-    """The name under which a dataset's models are registered: MLflow takes neither `/` nor `:`, and no `?` in addresses.
+    """The name for a dataset's models: MLflow takes no `/` and `:`, in addresses no `?`, and in filters no `"`.
 
     >>> permitted("shoes/2026:left")
     'shoes-2026-left'
     """
-    name = re.sub("[/:?]", "-", dataset).strip()
+    name = re.sub('[/:?"]', "-", dataset).strip()
     return name if name.strip(".") else "unnamed"
 
 
@@ -85,7 +85,7 @@ def versions(store: Store, name: str) -> list["ModelVersion"]:
     """The versions of a registered model, the newest first."""
     found, token = [], None
     while True:
-        page = store.client.search_model_versions(f"name = '{_quoted(name)}'", page_token=token)
+        page = store.client.search_model_versions(f'name = "{name}"', page_token=token)
         found += list(page)
         token = page.token
         if not token:
@@ -179,7 +179,7 @@ def holder(store: Store, name: str, alias: str) -> str | None:
 def roll_back(store: Store, name: str, to: str | None) -> tuple[str, str]:
     """Make the champion before the current one champion again, or the version `to`; gives both numbers, the new one first.
 
-    The champions that are skipped count as taken back, too.
+    Going back, the current champion and those between count as taken back.
 
     Raises:
         DataError: There is no such version, no champion, or none before it.
@@ -203,8 +203,8 @@ def roll_back(store: Store, name: str, to: str | None) -> tuple[str, str]:
     elif to == before:
         raise DataError(f"--to must be another version than the champion; got {to!r}, which is @champion already.")
     was_champion = to in since
-    skipped = {number for number in since if was_champion and since[number] > since[to]}
-    for number in sorted(skipped | {before}, key=int):
+    skipped = {before, *(number for number in since if since[number] > since[to])} if was_champion else set()
+    for number in sorted(skipped, key=int):
         store.client.set_model_version_tag(name, number, ROLLED_BACK, "true")
     promote(store, name, to, keep_place=was_champion)
     return to, before
@@ -253,7 +253,3 @@ def locked(store: Store, name: str, say: Callable[[str], None]) -> Iterator[Call
 def _cut(text: str) -> str:
     """The text, as far as MLflow's databases hold it."""
     return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 2] + " …"
-
-
-def _quoted(name: str) -> str:
-    return name.replace("'", "''")

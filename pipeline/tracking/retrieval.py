@@ -181,8 +181,10 @@ def package_of_version(store: Store, name: str, version: str, scratch: Path) -> 
 
 
 def _downloaded(store: Store, model_id: str, asked: str, scratch: Path) -> Path:
+    import mlflow
     from mlflow.artifacts import download_artifacts
 
+    mlflow.set_tracking_uri(store.uri)  # a model's address is looked up there, whatever `tracking_uri` says
     if not store.client.list_logged_model_artifacts(model_id, _PACKAGE):
         raise DataError(f"{asked} must hold a package of goodfit; it is another model, without the folder {_PACKAGE}.")
     return Path(download_artifacts(f"models:/{model_id}", dst_path=str(scratch), tracking_uri=store.uri)) / _PACKAGE

@@ -155,6 +155,9 @@ class Packaged(Record):
         run_id, _ = complete_run(store, record, Path(self.training), self.own_tags)
         manifest = ManifestRecord.read(folder / PACKAGE)
         model_id = log_package(store, run_id, folder / PACKAGE)
+        if store.client.get_run(run_id).info.status != "FINISHED":  # a kill while it was logged has left it open
+            by_length = runs.begin_ms(record) + int(record.seconds * 1000)
+            runs.end_run(store, run_id, "FINISHED", max(by_length, runs.last_ms(record)))
         scores = manifest.scores.by_name(f"{manifest.split}/") if manifest.scores is not None else {}
         dataset = {"dataset_name": record.dataset.name, "dataset_digest": record.prepare_fingerprint}
         time_ms, epoch = runs.last_ms(record), record.best_epoch

@@ -6,6 +6,7 @@ which a server does not read. A row of the output has `label`, `probability`, `p
 `error`; see `pipeline.delivery.Classifier.predict`.
 """
 
+import base64
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +30,10 @@ class ServedClassifier(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         classes = self.classifier.classes
-        frame = self.classifier.predict([_reader(row) for row in model_input.to_dict("records")])
+        given: list[dict[Any, Any]] = model_input.to_dict("records") or [{}] * len(
+            model_input
+        )  # without a known column
+        frame = self.classifier.predict([_reader(row) for row in given])
         rows = frame[[f"p_{name}" for name in classes]].to_numpy(np.float64)
         readable = frame["error"].isna()
         probabilities = [
@@ -53,9 +57,18 @@ def _reader(row: Mapping[str, Any]) -> Any:
             if "__pyfunc_model_path__" in os.environ:  # MLflow's server sets it
                 raise DataError("a server reads no files; send the content of the file as image, in base64")
             return str(value)
-        return _pixels(value) if name == "array" else value
+        return _pixels(value) if name == "array" else _content(value)
 
     return read
+
+
+def _content(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):  # binascii's error is one
+        raise DataError("an image must be the content of a file, in base64; got something else") from None
 
 
 def _pixels(value: Any) -> Any:
