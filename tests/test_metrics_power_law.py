@@ -11,8 +11,8 @@ SIZES = (100, 200, 400, 700, 1000)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bootstraps a twentieth as often as users do: enough for an interval."""
-    monkeypatch.setattr(power_law, "NUM_RESAMPLES", 20)
+    """Bootstraps a tenth as often as users do: enough for an interval."""
+    monkeypatch.setattr(power_law, "NUM_RESAMPLES", 40)
 
 
 @pytest.mark.parametrize("law", [PowerLaw(0.0, 3.0, 0.5), PowerLaw(0.08, 1.0, 0.3), PowerLaw(0.02, 20.0, 1.0)])
