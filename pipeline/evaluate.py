@@ -3,7 +3,8 @@
 Reads:   build/prepare/ (test split) and build/train/
 Writes:  build/evaluate/: `metrics.json` (what `dvc exp show` compares), `details.json` (all scores, also of the best epoch),
          `predictions.parquet` (a row for each test image), `confusion.csv` (true and predicted class of each test image),
-         `per_class.csv` (recall and precision of each class, with 95 % intervals), `mistakes.png` and `confusion.png`
+         `per_class.csv` (recall and precision of each class, with 95 % intervals), `mistakes.csv` (all of them, by name),
+         `mistakes.png` and `confusion.png`, and `outputs/`: what the network answered, for package and report
 Command: python -m pipeline.evaluate                                           the training in build/train
          python -m pipeline.evaluate evaluate.training=multirun/train/…/3      another one
 """

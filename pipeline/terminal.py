@@ -1,5 +1,6 @@
 """Prints safely: tables of one style, and names of files and classes that may hold anything."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 WIDTH_COLUMNS = 160
@@ -38,6 +39,45 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def progress_beside(title: str, total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar on the standard error, beside which results flow; gives a function that takes the number of steps done.
+
+    Args:
+        title: Text before the bar.
+        total: Number of steps; None: it is not known.
+        shown: Whether to show it at all.
+    """
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True, disable=not shown) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def libraries_kept_quiet() -> Iterator[None]:
+    """Keep libpng and libjpeg, which print to the process's standard error, from the terminal; what Python prints goes on."""
+    try:
+        own = sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):  # a test's or a notebook's
+        own = -1
+    if own != 2:
+        yield
+        return
+    sys.stderr.flush()
+    saved, null, python = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
+    os.dup2(null, 2)
+    sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1, errors="backslashreplace")
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = python
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def table(title: str | None = None, *, texts: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> Table:

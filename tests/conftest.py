@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -27,6 +28,9 @@ torch.set_num_threads(1)  # small networks on two threads wait for each other wh
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT_FILES = ("conf", "pipeline", "params.yaml", "dvc.yaml", "data.dvc", ".dvcignore", ".gitignore")
+
+if TYPE_CHECKING:
+    from pipeline.page.inputs import ReportInputs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -206,6 +210,19 @@ def finished_project() -> Path:
     return made_once("finished", make)
 
 
+@pytest.fixture(scope="session")
+def report_inputs(tmp_path_factory: pytest.TempPathFactory) -> "ReportInputs":
+    """What `report` reads, of a small made-up training that was evaluated."""
+    from pipeline.evaluate import evaluate
+    from pipeline.page.inputs import read
+    from tests.page_artefacts import make_all
+
+    folders = make_all(tmp_path_factory.mktemp("made"))
+    evaluation = folders["training"].parent / "evaluation"
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=evaluation)
+    return read(evaluation=evaluation, **folders)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project for one test, in which nothing has run yet."""
@@ -223,6 +240,14 @@ def ready(finished_project: Path, tmp_path: Path) -> Path:
         path.unlink()
     shutil.rmtree(folder / "mlartifacts", ignore_errors=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """A small package; tests copy it and leave it as it is. `page_artefacts.make_all` made what it is of, beside it."""
+    from tests.page_artefacts import make_package
+
+    return made_once("packaged", make_package) / "package"
 
 
 @pytest.fixture(scope="session")

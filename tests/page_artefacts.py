@@ -1,7 +1,9 @@
 """Small outputs of all stages, for the tests of evaluate, report and the page."""
 
 import csv
+import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,18 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunDataset, RunRecord, Saving
 from pipeline.artefacts.signals import OneBatch, SignalsRecord
+from pipeline.config.schema import Package
 from pipeline.diagnosis import Thresholds
 from pipeline.evaluation.course import course_of, examine
+from pipeline.evaluation.scoring import evaluate
 from pipeline.metrics import history
 from pipeline.stage import lineage
 
 CLASSES = ["circle", "square", "<b>bold & sharp</b>"]
 SIZE, BEST_EPOCH = 16, 4
 COUNTS = {"train": 40, "val": 24, "confirm": 12, "test": 30}
+PACKAGED = {"train": 40, "val": 40, "confirm": 24, "test": 60}
+"""Numbers of images of a package: enough that new images can be compared with those that set its thresholds."""
 ISSUES = [
     *((f"circle/<img src=x onerror=alert({number})>.png", "near_duplicate", "nearly the same picture as a & b", "dropped")
       for number in range(7)),
@@ -39,15 +45,45 @@ NETWORK: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_all(root: Path) -> dict[str, Path]:
+def make_all(root: Path, sizes: Mapping[str, int] = COUNTS) -> dict[str, Path]:
     """Folders by the names of `report`'s arguments; the evaluation is not made."""
     folders = {name: root / name for name in ("prepared", "augmented", "training", "diagnosis")}
     for folder in folders.values():
         folder.mkdir(parents=True)
-    _prepare(folders["prepared"])
+    _prepare(folders["prepared"], sizes)
     _augment(folders["augmented"])
-    _train(folders["training"], folders["prepared"], folders["augmented"])
+    _train(folders["training"], folders["prepared"], folders["augmented"], sizes)
     _diagnose(folders["diagnosis"], folders["training"], folders["prepared"])
+    return folders
+
+
+def make_package(root: Path, **changes: Any) -> Path:
+    """A package of a network that nobody has trained; `changes` are keys of the section `package`."""
+    from pipeline.delivery.building import Sources, build
+
+    folders, out = make_all(root, PACKAGED), root / "package"
+    out.mkdir()
+    keys = {"training": None, "evaluation": None, "diagnosis": None, "coverage": 0.9, "operating_point": {}}
+    settings = Package(**{**keys, "confirm_chose": False, **changes})
+    sources = Sources(folders["training"], folders["prepared"], evaluation=None, diagnosis=None)
+    build(sources, settings, out, tta="none", batch_size=32)
+    return out
+
+
+def make_evaluated(root: Path) -> dict[str, Path]:
+    """The folders of `make_all` with those of an evaluation and of a package, which names squares from a threshold."""
+    from pipeline.delivery.building import Sources, build
+
+    folders = make_all(root)
+    folders |= {name: root / name for name in ("evaluation", "package")}
+    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=folders["evaluation"])
+    folders["package"].mkdir()
+    sources = Sources(**{name: folders[name] for name in ("training", "prepared", "evaluation", "diagnosis")})
+    settings = Package(
+        training=None, evaluation=None, diagnosis=None, coverage=0.8, operating_point={"class": "square", "recall": 0.5},
+        confirm_chose=False,
+    )  # fmt: skip
+    build(sources, settings, folders["package"], tta="none", batch_size=30)
     return folders
 
 
@@ -65,10 +101,10 @@ def rows(num_epochs: int = 6) -> list[dict[str, float]]:
     return made
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, sizes: Mapping[str, int]) -> None:
     generator = np.random.default_rng(0)
     counts = {}
-    for split, count in COUNTS.items():
+    for split, count in sizes.items():
         labels = np.arange(count, dtype=np.int64) % len(CLASSES)
         images = generator.integers(0, 90, (count, SIZE, SIZE, 1), dtype=np.uint8)
         for image, label in zip(images, labels, strict=True):
@@ -77,7 +113,13 @@ def _prepare(folder: Path) -> None:
         np.save(folder / split / "images.npy", images)
         np.save(folder / split / "labels.npy", labels)
         names = [f"{split}/{index:05d}" for index in range(count)]
-        pq.write_table(pa.table({"id": names, "path": names, "sha256": names}), folder / split / "ids.parquet")
+        digests = [hashlib.sha256(image.data).hexdigest() for image in images]
+        pq.write_table(
+            pa.table(
+                {"id": names, "path": names, "sha256": digests, "width": [SIZE] * count, "height": [SIZE] * count}
+            ),
+            folder / split / "ids.parquet",
+        )
         counts[split] = np.bincount(labels, minlength=len(CLASSES)).tolist()
     dataset_record(classes=CLASSES, counts=counts).write(folder)
     with (folder / "issues.csv").open("w", newline="", encoding="utf-8") as file:
@@ -104,7 +146,7 @@ def _augment(folder: Path) -> None:
     _picture(folder / "preview.png")
 
 
-def _train(folder: Path, prepared: Path, augmented: Path) -> None:
+def _train(folder: Path, prepared: Path, augmented: Path, sizes: Mapping[str, int]) -> None:
     torch.manual_seed(0)
     network = model.build(**NETWORK)
     model.save(folder / "model.ckpt", NETWORK, network.state_dict(), CLASSES)
@@ -115,10 +157,10 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
     )  # fmt: skip
     signals = SignalsRecord(
         initial_loss=1.1, initial_loss_expected=math.log(3), one_batch=one_batch, num_classes=3,
-        num_train=COUNTS["train"], num_probe=COUNTS["val"], num_val=COUNTS["val"],
+        num_train=sizes["train"], num_probe=sizes["val"], num_val=sizes["val"],
     )  # fmt: skip
     signals.write(folder)
-    counts = {split: np.bincount(np.arange(count) % 3).tolist() for split, count in COUNTS.items()}
+    counts = {split: np.bincount(np.arange(count) % 3).tolist() for split, count in sizes.items()}
     run = RunRecord(
         id="6d1f", mlflow_run_id=None, parent_run_id=None, begin=1.0, git_commit="0123abc", git_dirty=False,
         data_hash=None, dvc_experiment=None, name="made", tracking_uri="sqlite:///mlflow.db", fingerprint="train-1",
@@ -127,7 +169,7 @@ def _train(folder: Path, prepared: Path, augmented: Path) -> None:
         dataset=RunDataset(name="shapes", source="made for tests", counts=counts, size=SIZE, channels=1),
         overrides="model=convnet",
         config={
-            "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
+            "prepare": {"max_pixels": 1_000_000}, "model": {"name": "convnet"}, "optimizer": {"name": "adamw", "lr": 0.003},
             "train": {
                 "max_epochs": 15, "monitor": "val/loss",
                 "early_stopping": {"patience": 2, "min_delta": 0.0, "warmup_epochs": 0},

@@ -49,7 +49,7 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 
 def finished(name: str = "a", end_ms: int = 1_040_000) -> Training:
-    return Training(name=name, tags={}, with_model=False, end_ms=end_ms)
+    return Training(name=name, tags={}, end_ms=end_ms)
 
 
 @dataclass

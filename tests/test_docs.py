@@ -48,7 +48,8 @@ def sources() -> str:
     paths = [
         path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".sh")
     ]
-    paths += [ROOT / name for name in ("Makefile", "dvc.yaml", "params.yaml", "pyproject.toml")]
+    paths += [ROOT / name for name in ("Makefile", "compose.yaml", "dvc.yaml", "params.yaml", "pyproject.toml")]
+    paths += (ROOT / ".github" / "workflows").glob("*.yml")
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 

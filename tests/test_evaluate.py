@@ -13,9 +13,12 @@ import torch
 from pipeline import model
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.evaluation import EvaluationRecord
+from pipeline.artefacts.mistakes import Mistakes
+from pipeline.artefacts.outputs import CALIBRATION, EVALUATED, SHUFFLED, TRAINING, NetworkOutputs
 from pipeline.errors import DataError
 from pipeline.evaluate import about_classes, evaluate
-from pipeline.metrics import history
+from pipeline.metrics import history, scores
+from pipeline.metrics.calibration import calibrated
 from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
 from pipeline.stage import lineage
 from tests.page_artefacts import BEST_EPOCH, CLASSES, COUNTS, NETWORK, make_all, rows
@@ -42,10 +45,12 @@ def evaluation(made: dict[str, Path]) -> Path:
 
 
 def expected_probabilities(made: dict[str, Path]) -> np.ndarray:
+    """With the temperature of the evaluation."""
     classifier, _ = model.load(made["training"] / "model.ckpt")
     with torch.no_grad():
         images = torch.from_numpy(np.load(made["prepared"] / "test" / "images.npy"))
-        return classifier(images).softmax(dim=1).numpy()
+        temperature = EvaluationRecord.read(made["evaluation"]).calibration.temperature
+        return (classifier(images) / temperature).softmax(dim=1).numpy()
 
 
 def test_predictions_are_those_of_the_best_weights_in_order(made: dict[str, Path]) -> None:
@@ -126,6 +131,17 @@ def test_nothing_is_said_of_classes_of_about_equal_size(evaluation: Path) -> Non
     assert len(about_classes(CLASSES, [15, 10, 12], record)) == 1
 
 
+def test_mistakes_are_the_wrong_predictions_with_their_calibrated_probabilities(evaluation: Path) -> None:
+    predictions = {row["id"]: row for row in pq.read_table(evaluation / "predictions.parquet").to_pylist()}
+    with (evaluation / "mistakes.csv").open(newline="") as file:
+        mistakes = list(csv.DictReader(file))
+    assert {row["id"] for row in mistakes} == {name for name, row in predictions.items() if not row["correct"]} != set()
+    sure = [float(row["probability"]) for row in mistakes]
+    assert sure == sorted(sure, reverse=True) == [predictions[row["id"]]["confidence"] for row in mistakes]
+    stored = Mistakes.read(evaluation)
+    assert stored.ids.tolist() == [row["id"] for row in mistakes] and len(stored.heat) == len(stored) > 0
+
+
 def test_pictures_are_written(evaluation: Path) -> None:
     for name in ("mistakes.png", "confusion.png"):
         assert (evaluation / name).read_bytes().startswith(b"\x89PNG")
@@ -136,12 +152,31 @@ def test_batch_size_changes_nothing(made: dict[str, Path], tmp_path: Path) -> No
     assert again.by_name() == pytest.approx(EvaluationRecord.read(made["evaluation"]).by_name(), abs=1e-6)
 
 
-def test_only_the_test_split_is_read(made: dict[str, Path], tmp_path: Path) -> None:
+def test_the_test_split_chooses_nothing(made: dict[str, Path], tmp_path: Path) -> None:
     prepared = Path(shutil.copytree(made["prepared"], tmp_path / "prepared"))
-    for split in ("train", "val", "confirm"):
-        shutil.rmtree(prepared / split)
+    for name in ("images.npy", "labels.npy"):
+        np.save(prepared / "test" / name, np.load(prepared / "test" / name)[::-1])
     record = evaluate(training=made["training"], prepared=prepared, batch_size=16, out=tmp_path)
-    assert record.split == "test" and record.scores.accuracy.value > 0
+    assert record.calibration == EvaluationRecord.read(made["evaluation"]).calibration
+    for name in (CALIBRATION, SHUFFLED, TRAINING):
+        mine, its = (NetworkOutputs.read(folder, name) for folder in (tmp_path, made["evaluation"]))
+        assert all(
+            np.allclose(ours, theirs) for ours, theirs in zip(vars(mine).values(), vars(its).values(), strict=True)
+        )
+
+
+def test_probabilities_are_calibrated_on_confirm_and_where_that_is_small_on_validation_too(
+    made: dict[str, Path],
+) -> None:
+    record = EvaluationRecord.read(made["evaluation"])
+    found = NetworkOutputs.read(made["evaluation"], CALIBRATION)
+    assert record.calibration.splits == ["confirm", "val"] and record.calibration.num_images == len(found) == 36
+    before, after = (calibrated(found.log_probabilities, value) for value in (1.0, record.calibration.temperature))
+    assert scores.negative_log_likelihood(found.labels, after) < scores.negative_log_likelihood(found.labels, before)
+    measured = NetworkOutputs.read(made["evaluation"], EVALUATED)
+    plain = calibrated(measured.log_probabilities, 1.0)
+    assert record.scores.loss_uncalibrated == scores.negative_log_likelihood(measured.labels, plain)
+    assert record.scores.ece_uncalibrated == scores.expected_calibration_error(measured.labels, plain)
 
 
 def refuse(training: Path, prepared: Path, out: Path, message: str) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.metrics import paired
+from pipeline.metrics.paired import PairedShares, paired_shares
 
 VALUES = st.lists(st.floats(-10, 10).map(lambda value: round(value, 3)), min_size=2, max_size=7)
 
@@ -70,3 +71,53 @@ def test_six_seeds_are_too_few_for_a_corrected_test_of_nine_arms() -> None:
     assert not paired.can_correct(8, 9) and paired.can_correct(9, 9)
     best = paired.sign_flip_p([1.0] * 9, [0.0] * 9)
     assert paired.holm([best, *[1.0] * 8])[0] < 0.05
+
+
+def of(gained: int, lost: int, n: int) -> PairedShares:
+    """The first is right alone on `gained` images, the second on `lost`."""
+    place = np.arange(n)
+    return paired_shares(place < gained, (place >= gained) & (place < gained + lost))
+
+
+def test_paired_shares_count_the_images_on_which_one_alone_is_right() -> None:
+    found = of(12, 5, 100)
+    assert (found.n, found.gained, found.lost, found.difference) == (100, 12, 5, 0.07)
+    assert found.p == pytest.approx(stats.binomtest(12, 17).pvalue)
+    assert found.low < 0 < 0.07 < found.high and not found.is_clear
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(12, 5), (7, 0), (1, 9)])
+def test_each_bound_is_as_far_away_as_the_score_test_allows(gained: int, lost: int) -> None:
+    n, found = 60, of(gained, lost, 60)
+    for bound, quantile in ((found.low, 1.959964), (found.high, -1.959964)):
+        # The share of images on which the second alone is right, by maximum likelihood where the difference is the bound.
+        shares = np.linspace(max(0, -bound), (1 - bound) / 2, 400_001)[1:-1]
+        likelihood = (
+            gained * np.log(shares + bound)
+            + lost * np.log(shares)
+            + (n - gained - lost) * np.log1p(-2 * shares - bound)
+        )
+        share = shares[likelihood.argmax()]
+        distance = gained - lost - n * bound
+        assert distance / np.sqrt(n * (2 * share + bound - bound**2)) == pytest.approx(quantile, abs=2e-3)
+
+
+def test_changing_sides_changes_the_sign() -> None:
+    one, other = of(9, 3, 40), of(3, 9, 40)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low)) and one.p == other.p
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (5, 0), (0, 5), (2, 3)])
+def test_the_interval_holds_the_difference_and_stays_in_range(gained: int, lost: int) -> None:
+    found = of(gained, lost, 5)
+    assert -1 <= found.low <= found.difference <= found.high <= 1 and found.low < found.high
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0.02, 0.0), (0.1, 0.05), (0.3, 0.02)])
+def test_the_interval_covers_the_true_difference_as_often_as_it_says(only_first: float, only_second: float) -> None:
+    generator, hits = np.random.default_rng(0), 0
+    drawn = generator.multinomial(300, [only_first, only_second, 1 - only_first - only_second], 400)
+    for gained, lost, _ in drawn:
+        found = of(gained, lost, 300)
+        hits += found.low <= only_first - only_second <= found.high
+    assert 0.92 <= hits / 400 <= 0.99

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.config.schema import Evaluate
 from pipeline.model import Network, probabilities
-from pipeline.model.inference import VIEWS
+from pipeline.views import VIEWS
 from tests.networks import network
 
 ROUNDING = 1e-4 if torch.cuda.is_available() else 1e-6

@@ -62,7 +62,7 @@ def test_with_ten_seeds_the_page_gives_corrected_p_values() -> None:
 def test_a_tuning_adds_what_each_strength_did() -> None:
     assert 'id="doses"' not in page.render(results())
     tuned = page.render(replace(results(), doses=made_up_doses(), chosen=CHOSEN))
-    assert 'id="doses"' in tuned and tuned.count("data:image/png") == 4
+    assert 'id="doses"' in tuned and tuned.count('src="data:image/png') == 4
 
 
 def test_the_headline_says_when_nothing_was_better() -> None:

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,13 +12,14 @@ import pytest
 from pipeline.data.versions import compare, count
 from pipeline.evaluate import evaluate
 from pipeline.metrics import history
-from pipeline.page import ablation, changes
+from pipeline.page import ablation, changes, comparison
 from pipeline.report import report
 from tests import page_artefacts
 from tests.ablation_arms import ARMS, made_up_doses
-from tests.page_artefacts import BEST_EPOCH, make_all, rows
+from tests.page_artefacts import BEST_EPOCH, make_all, make_evaluated, rows
 from tests.test_changes import two_versions
 from tests.test_page_ablation import CHOSEN, results
+from tests.test_page_comparison import another, side
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -28,10 +30,18 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("made")
-    folders = make_all(root)
-    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=root / "evaluation")
-    report(evaluation=root / "evaluation", out=root / "report", **folders)
+    report(out=root / "report", **make_evaluated(root))
     return (root / "report" / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def comparison_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("compared")
+    folders = make_evaluated(root / "one")
+    sides = side(folders), side(another(folders, root / "other"))
+    path = root / "index.html"
+    path.write_text(comparison.render(*sides, "python -m pipeline.report --against other"), encoding="utf-8")
+    return path.as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +64,11 @@ def complaints() -> list[str]:
 
 
 def open_page(
-    browser: "Browser", address: str, complaints: list[str], *, scheme: str = "light", width_pixels: int = 1200
-) -> "Page":
-    context = browser.new_context(viewport={"width": width_pixels, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    browser: "Browser", address: str, complaints: list[str], *, scheme: str = "light", width_pixels: int = 1200,
+    **options: bool,
+) -> "Page":  # fmt: skip
+    viewport = {"width": width_pixels, "height": 800}
+    context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)  # type: ignore[arg-type]
     context.set_offline(True)
     page = context.new_page()
     page.on("console", lambda message: complaints.append(message.text))
@@ -138,6 +150,88 @@ def test_best_epoch_is_marked_where_it_lies(browser: "Browser", address: str, co
     page = open_page(browser, address, complaints)
     mark = float(page.locator("#plot-loss .best").get_attribute("x1") or "nan")
     assert mark == pytest.approx(50 + (BEST_EPOCH - 1) / 5 * 456)
+
+
+def visible_mistakes(page: "Page") -> list[tuple[str | None, str | None]]:
+    """True and predicted class of each mistake that is shown."""
+    items = page.locator(".mistakes li").all()
+    return [
+        (each.get_attribute("data-true"), each.get_attribute("data-predicted")) for each in items if each.is_visible()
+    ]
+
+
+def test_a_click_on_a_number_of_the_confusion_matrix_shows_those_mistakes(
+    browser: "Browser", address: str, complaints: list[str]
+) -> None:
+    page = open_page(browser, address, complaints)
+    total = page.locator(".mistakes li").count()
+    status, show_all = page.locator(".filter [role=status]"), page.locator(".filter button")
+    assert total > 12 and len(visible_mistakes(page)) == 12 and status.inner_text() == f"Shown: 12 of {total} below."
+    show_all.click()
+    assert len(visible_mistakes(page)) == total and show_all.is_hidden() and status.inner_text() == ""
+    for cell in page.locator(".confusion td.wrong").all():
+        chosen, button = (cell.get_attribute("data-true"), cell.get_attribute("data-predicted")), cell.locator("button")
+        number = int(button.inner_text())
+        button.click()
+        assert visible_mistakes(page) == number * [chosen] and button.get_attribute("aria-pressed") == "true"
+        assert status.inner_text().startswith(f"Shown: {number} of {number} in which ")
+        assert page.locator('.confusion button[aria-pressed="true"]').count() == 1
+    button.click()
+    assert len(visible_mistakes(page)) == 12 and button.get_attribute("aria-pressed") == "false"
+    assert complaints == []
+
+
+def test_the_mistakes_are_filtered_by_keyboard(browser: "Browser", address: str, complaints: list[str]) -> None:
+    page = open_page(browser, address, complaints)
+    first = page.locator(".confusion button").first
+    first.focus()
+    page.keyboard.press("Enter")
+    shown = visible_mistakes(page)
+    assert len(set(shown)) == 1 and len(shown) == int(first.inner_text())
+    label = first.get_attribute("aria-label")
+    assert label is not None and re.fullmatch(r"\d+: .+ is taken for .+", label)
+    page.locator(".filter button").focus()
+    page.keyboard.press("Space")
+    assert len(visible_mistakes(page)) == page.locator(".mistakes li").count()
+    assert first.evaluate("item => item === document.activeElement"), "the focus is not lost with the button"
+
+
+def test_without_scripts_every_mistake_is_listed_and_nothing_looks_like_a_button(
+    browser: "Browser", address: str, complaints: list[str]
+) -> None:
+    page = open_page(browser, address, complaints, java_script_enabled=False)
+    assert len(visible_mistakes(page)) == page.locator(".mistakes li").count() > 12
+    assert page.locator("#errors button:visible").count() == 0
+
+
+@pytest.mark.parametrize(("scheme", "width_pixels"), [("light", 1200), ("dark", 1200), ("light", 375), ("dark", 375)])
+@pytest.mark.parametrize("which", ["address", "comparison_address"])
+def test_axe_finds_no_barrier(
+    browser: "Browser",
+    complaints: list[str],
+    request: pytest.FixtureRequest,
+    which: str,
+    scheme: str,
+    width_pixels: int,
+) -> None:
+    place = request.getfixturevalue(which)
+    page = open_page(browser, place, complaints, scheme=scheme, width_pixels=width_pixels, bypass_csp=True)
+    page.evaluate("document.querySelectorAll('details').forEach((item) => item.open = true)")
+    page.add_script_tag(content=(files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")
+    assert len(found["passes"]) > 20
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
+
+
+@pytest.mark.parametrize(("scheme", "width_pixels"), [("light", 1200), ("dark", 320)])
+def test_the_page_of_a_comparison_opens_whole_on_large_and_small_screens(
+    browser: "Browser", comparison_address: str, complaints: list[str], scheme: str, width_pixels: int
+) -> None:
+    page = open_page(browser, comparison_address, complaints, scheme=scheme, width_pixels=width_pixels)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels
+    assert page.locator("#curves polyline").count() == 8
+    assert [(round(ratio, 2), html) for ratio, html in page.evaluate(CONTRASTS) if ratio < 4.5] == []
+    assert complaints == []
 
 
 BACKGROUNDS = "[document.body, document.querySelector('section')].map((item) => getComputedStyle(item).backgroundColor)"

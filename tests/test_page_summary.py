@@ -12,19 +12,14 @@ from dvc.utils.hydra import apply_overrides
 from pipeline.artefacts.diagnosis import Prescribed
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.config import composition
-from pipeline.evaluate import evaluate
 from pipeline.page import summary
-from pipeline.page.inputs import ReportInputs, read
+from pipeline.page.inputs import ReportInputs
 from tests.conftest import ROOT
-from tests.page_artefacts import make_all
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
-    folders = make_all(tmp_path_factory.mktemp("made"))
-    evaluation = Path(folders["training"].parent / "evaluation")
-    evaluate(training=folders["training"], prepared=folders["prepared"], batch_size=30, out=evaluation)
-    return read(evaluation=evaluation, **folders)
+@pytest.fixture
+def inputs(report_inputs: ReportInputs) -> ReportInputs:
+    return report_inputs
 
 
 def test_fit_line_tells_the_verdict_its_evidence_and_why_it_stopped(inputs: ReportInputs) -> None:
@@ -63,11 +58,25 @@ def test_check_fails_where_one_batch_was_not_learned(inputs: ReportInputs) -> No
     assert not batch.passed and "in 1 step, 50% of that batch right" in batch.text
 
 
-def test_commands_go_back_to_the_commit_and_repeat_what_was_typed(inputs: ReportInputs) -> None:
-    assert summary.commands(inputs.run) == ["git checkout 0123abc", "python -m pipeline.train model=convnet"]
-    assert summary.commands(inputs.run.model_copy(update={"overrides": ""})) == ["git checkout 0123abc", "dvc repro"]
-    neither = inputs.run.model_copy(update={"overrides": "", "git_commit": None})
-    assert summary.commands(neither) == ["dvc repro"]
+def test_the_command_that_repeats_a_training_names_its_run_else_its_folder(inputs: ReportInputs) -> None:
+    def command(**changes: Any) -> str:
+        return summary.command_again(replace(inputs, folder="build/train", run=inputs.run.model_copy(update=changes)))
+
+    assert command(mlflow_run_id="3f2a") == "python -m pipeline.reproduce 3f2a"
+    assert command() == "python -m pipeline.reproduce build/train"
+    assert command(git_commit=None) == "python -m pipeline.train model=convnet"
+    assert command(git_commit=None, overrides="") == "dvc repro"
+
+
+def test_the_page_says_which_code_a_training_was_made_with(inputs: ReportInputs) -> None:
+    def line(**changes: Any) -> str:
+        return summary.code_line(inputs.run.model_copy(update=changes))
+
+    assert line() == "It was made with commit 0123abc."
+    assert line(git_dirty=True, changes_sha256="0" * 64).endswith("kept with the training, and is applied.")
+    assert "which were not kept, as it is larger than 10 MB: " in line(changes_left_out="it is larger than 10 MB")
+    assert "Files had been changed since that commit and were not kept" in line(git_dirty=True)
+    assert line(git_commit=None).startswith("It was made without a commit in git")
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,3 @@ def test_mistakes_say_when_there_are_none() -> None:
         figures.mistakes(np.empty((0, 4, 4, 1), np.uint8), nothing, nothing, nothing.astype(np.float32), [])
     )
     assert picture.min() < 100
-
-
-def test_most_confident_mistakes_leave_out_right_predictions() -> None:
-    labels, predicted = np.array([0, 1, 2, 0]), np.array([0, 2, 1, 1])
-    confidence = np.array([0.99, 0.5, 0.7, 0.7], np.float32)
-    assert figures.most_confident_mistakes(labels, predicted, confidence, limit=2).tolist() == [2, 3]

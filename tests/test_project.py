@@ -24,25 +24,28 @@ UNTRACKED = (
 )  # fmt: skip
 
 STALE: dict[str, set[str]] = {
-    "artefacts/artefact.py": {"report"},
-    "artefacts/augment.py": {"augment", "train", "report"},
-    "artefacts/dataset.py": {"prepare", "augment", "train", "evaluate", "diagnose", "report"},
-    "artefacts/diagnosis.py": {"diagnose", "report"},
-    "artefacts/evaluation.py": {"evaluate", "report"},
+    "artefacts/artefact.py": {"report", "package", "register"},
+    "artefacts/augment.py": {"augment", "train", "report", "package", "register"},
+    "artefacts/dataset.py": {"prepare", "augment", "train", "evaluate", "diagnose", "report", "package", "register"},
+    "artefacts/diagnosis.py": {"diagnose", "report", "package", "register"},
+    "artefacts/evaluation.py": {"evaluate", "report", "package", "register"},
     "augmentation/": {"augment", "train"},
     "config/": {"compose"},
-    "data/": {"prepare"},
-    "data/checks.py": {"prepare"},
-    "data/problems.py": {"prepare", "report"},
+    "data/": {"prepare", "package", "register", "report"},
+    "data/checks.py": {"prepare", "package", "register", "report"},
+    "data/problems.py": {"prepare", "report", "package", "register"},
+    "delivery/": {"package", "register"},
     "diagnosis/": {"diagnose"},
-    "evaluation/": {"evaluate", "diagnose"},
+    "evaluation/": {"evaluate", "diagnose", "package"},
     "lab/": set(),
-    "metrics/": {"evaluate", "diagnose", "report"},
-    "metrics/split_shift.py": {"prepare", "evaluate", "diagnose", "report"},
-    "metrics/history.py": {"train", "evaluate", "diagnose", "report"},
-    "model/": {"train", "evaluate", "report"},
+    "metrics/": {"evaluate", "diagnose", "report", "package", "register"},
+    "metrics/split_shift.py": {"prepare", "evaluate", "diagnose", "report", "package", "register"},
+    "metrics/history.py": {"train", "evaluate", "diagnose", "report", "package", "register"},
+    "model/": {"train", "evaluate", "report", "package"},
     "page/": {"report"},
     "plotting/": {"prepare", "augment", "evaluate", "diagnose", "report"},
+    "reproduction/": set(),
+    "serving/": set(),
     "source/": {"fetch"},
     "stage/": set(),
     "storage/": set(),
@@ -136,9 +139,11 @@ def test_packages_that_are_imported_are_declared_and_no_others() -> None:
     lines = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
     declared = {_canonical(re.split(r"[<>=\[]", line)[0]) for line in lines}
     owners = packages_distributions()
-    # A program, plug-ins that Hydra and pydicom find themselves, file systems that fsspec finds itself, and a font.
-    used = {"dvc", "hydra-submitit-launcher", "pylibjpeg", "pylibjpeg-openjpeg", "matplotlib-fontja"}
-    used |= {"adlfs", "gcsfs", "s3fs", "sshfs"}
+    # A program, what torch exports with, plug-ins that Hydra and pydicom find themselves, file systems that fsspec finds
+    # itself, a driver that SQLAlchemy finds itself, and a font.
+    used = {"dvc", "onnxscript", "hydra-submitit-launcher", "pylibjpeg", "pylibjpeg-openjpeg", "matplotlib-fontja"}
+    used |= {"adlfs", "gcsfs", "psycopg", "s3fs", "sshfs"}
+    used |= {"python-multipart"}  # by which Starlette reads forms
     for path in (ROOT / "pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -157,7 +162,7 @@ def _canonical(name: str) -> str:
 def test_nothing_grows_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "pipeline").rglob("*.py")}
     assert not [path for path, length in lengths.items() if length > 300]
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 130
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 140
     assert not [path for path in (ROOT / "tests").rglob("*.py") if len(path.read_text().splitlines()) > 500]
 
 

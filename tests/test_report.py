@@ -3,31 +3,38 @@
 import json
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from pipeline import source
+from pipeline.artefacts.evaluation import EvaluationRecord
+from pipeline.artefacts.package import ThresholdsRecord
 from pipeline.artefacts.source import LEFT_OUT
 from pipeline.config.schema import Config, Report
 from pipeline.errors import DataError
-from pipeline.evaluate import evaluate
+from pipeline.page import summary
 from pipeline.report import main, report
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
-from tests.page_artefacts import CLASSES, make_all
+from pipeline.storage.tables import read_csv
+from tests.page_artefacts import CLASSES, make_evaluated
 from tests.records import rewrite_record
 
-VOID = {"meta", "img", "br", "line", "path", "circle", "polygon", "polyline", "rect"}
+VOID = {"meta", "img", "link", "input", "br", "line", "path", "circle", "polygon", "polyline", "rect"}
+
+
+def section(page: str, identity: str) -> str:
+    """The text of a section of a page."""
+    (found,) = re.findall(rf'<section id="{identity}">(.*?)</section>', page, re.S)
+    return " ".join(read(found).text.split())
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = make_all(tmp_path_factory.mktemp("made"))
-    made["evaluation"] = made["training"].parent / "evaluation"
-    evaluate(training=made["training"], prepared=made["prepared"], batch_size=30, out=made["evaluation"])
-    return made
+    return make_evaluated(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,7 @@ def read(page: str) -> Reader:
 def test_page_needs_no_other_file(page: str) -> None:
     addresses = [value for _, attrs in read(page).elements for name, value in attrs.items() if name in ("src", "href")]
     assert len(addresses) > 8
-    assert all(address.startswith(("data:image/png;base64,", "#")) for address in addresses)
+    assert all(address.startswith(("data:image/png;base64,", "data:image/webp;base64,", "#")) for address in addresses)
     assert "url(" not in page.replace("url(#clip-", "") and "@import" not in page
 
 
@@ -95,7 +102,8 @@ def test_page_tells_the_fit_the_test_and_the_checks(page: str) -> None:
     assert "On 30 test images: accuracy" in text
     assert page.count('<li class="passed">') == 2 and '<li class="failed">' not in page
     assert "trained in 1 min 15 s" in text
-    assert "python -m pipeline.train model=convnet" in text
+    assert "It was made with commit 0123abc. The command rebuilds it in a folder of its own" in text
+    assert re.search(r"python -m pipeline.reproduce \S+", text)
     assert "one among every training image and its 4 copies, made by HorizontalFlip, Affine." in text
 
 
@@ -148,6 +156,28 @@ def test_confusion_table_counts_every_test_image(page: str) -> None:
     assert sum(int(count) for count in re.findall(r"<td[^>]*>(\d+)</td>", table[1])) == 30
 
 
+def test_mistakes_are_listed_by_name_with_their_classes_probability_and_heat_map(
+    page: str, folders: dict[str, Path]
+) -> None:
+    items = re.findall(r'<li data-true="(\d)" data-predicted="(\d)">(.*?)</li>', page, re.S)
+    rows = read_csv(folders["evaluation"] / "mistakes.csv")
+    assert len(items) == len(rows) > 5
+    for (label, guess, content), row in zip(items, rows, strict=True):
+        item = read(content)
+        names = CLASSES[int(guess)], CLASSES[int(label)]
+        assert names == (row["predicted"], row["true"])
+        numbers = [f"{float(row[name]):.3f}" for name in ("probability", "probability_of_true")]
+        text = " ".join(item.text.split())
+        assert text.startswith(f"{names[0]} {numbers[0]}truly {names[1]} {numbers[1]}") and row["id"] in text
+        assert [attrs["alt"] for tag, attrs in item.elements if tag == "img"] == [row["id"], f"Heat map of {row['id']}"]
+
+
+def test_each_wrong_cell_of_the_confusion_table_tells_its_classes(page: str) -> None:
+    found = re.findall(r'<td class="wrong"[^>]* data-true="(\d)" data-predicted="(\d)">(\d+)</td>', page)
+    items = re.findall(r'<li data-true="(\d)" data-predicted="(\d)">', page)
+    assert {(label, guess): int(count) for label, guess, count in found} == Counter(items)
+
+
 def rewrite(path: Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
@@ -178,7 +208,8 @@ def test_classes_stand_by_recall_with_their_intervals_and_those_without_images_l
 
 
 def test_page_of_many_classes_shows_some_of_them_and_says_so(folders: dict[str, Path], tmp_path: Path) -> None:
-    mine, names = copied(folders, tmp_path), [f"class {index}" for index in range(200)]
+    made = {name: folder for name, folder in folders.items() if name != "package"}
+    mine, names = copied(made, tmp_path), [f"class {index}" for index in range(200)]
     counts = {split: [5] * 200 for split in ("train", "val", "confirm", "test")}
     change_input(mine, "prepare", classes=names, counts=counts)
     wrong = {3, 150, 199}
@@ -198,6 +229,50 @@ def test_page_of_many_classes_shows_some_of_them_and_says_so(folders: dict[str, 
     assert len(rows) == 40 and {"class 3", "class 150", "class 199"} <= set(rows) and "another class" in confusion
     assert sum(int(count) for count in re.findall(r"<td[^>]*>(\d+)</td>", confusion)) == 200
     assert len(page.encode()) < 2_000_000
+
+
+def test_page_tells_the_calibration_before_and_after(page: str, folders: dict[str, Path]) -> None:
+    record, text = EvaluationRecord.read(folders["evaluation"]), section(page, "probabilities")
+    assert (
+        f"one temperature, {record.calibration.temperature:.3f}, which was fitted on 36 confirm and validation" in text
+    )
+    scores = record.scores
+    assert f"cross-entropy{scores.loss_uncalibrated:.3f}{scores.loss:.3f}" in text
+    assert f"calibration error{scores.ece_uncalibrated:.3f}{scores.ece:.3f}" in text
+
+
+def test_page_states_what_the_operating_point_costs(page: str, folders: dict[str, Path]) -> None:
+    text, point = section(page, "probabilities"), ThresholdsRecord.read(folders["package"]).operating_point
+    assert point is not None and point.cost is not None
+    assert f"square is named as soon as its probability reaches {point.threshold:.3f}, set on confirm" in text
+    assert (
+        f"recall {point.cost.recall}, precision {point.cost.precision}, and false alarms for {point.cost.false_alarms}"
+        in text
+    )
+
+
+def test_page_tells_how_to_use_the_package_and_what_its_sets_hold(page: str) -> None:
+    text = section(page, "use")
+    assert "python -m pipeline.predict FOLDER" in text and "holds the true one in 80 of 100 images" in text
+    assert re.search(r"whose set holds the true class\d\.\d{3}\[\d\.\d{3}, \d\.\d{3}\]at least 0.8", text)
+    assert re.search(r"that are called unknown\d\.\d{3}\[\d\.\d{3}, \d\.\d{3}\]at most 0.01", text)
+
+
+def test_without_a_package_the_page_says_nothing_of_its_use(folders: dict[str, Path], tmp_path: Path) -> None:
+    inputs = report(out=tmp_path, **{name: folder for name, folder in folders.items() if name != "package"})
+    page = (tmp_path / "index.html").read_text()
+    assert 'id="use"' not in page and "pipeline.predict" not in page and "is named as soon as" not in page
+    assert "Precision against recall" in page
+    assert summary.closing_lines(inputs, "there")[-1].startswith("    dvc exp run")
+
+
+def test_package_of_another_training_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    mine = copied(folders, tmp_path)
+    rewrite_record(mine["package"] / "manifest.json", training="another")
+    with pytest.raises(
+        DataError, match=r"report.package must be a package of the training that the page shows; got .*pack"
+    ):
+        report(out=tmp_path, **mine)
 
 
 def test_pictures_have_texts_and_tables_have_headers(page: str) -> None:
@@ -296,7 +371,7 @@ def test_closing_lines_say_how_it_fits_and_where_to_look(
 ) -> None:
     inputs = {"prepare": folders["prepared"], "augment": folders["augmented"]}
     monkeypatch.setattr("pipeline.report.input_folder", lambda run, stage: inputs[stage])
-    chosen = Report(**{name: str(folders[name]) for name in ("training", "evaluation", "diagnosis")})
+    chosen = Report(**{name: str(folders[name]) for name in ("training", "evaluation", "diagnosis", "package")})
     out = tmp_path / "build" / ".report.partial"
     out.mkdir(parents=True)
 
@@ -304,8 +379,16 @@ def test_closing_lines_say_how_it_fits_and_where_to_look(
         raise AssertionError(f"{stage} is named by the configuration")
 
     main(Job(Config.model_construct(report=chosen), out, "report-1", tmp_path, locate))
-    first, second, third, fourth = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out
+    first, second, third, fourth, last = printed.splitlines()
     assert first.startswith("Inconclusive: training 0.875") and second.startswith("Test accuracy: 0.")
     assert third == "Look at build/report/index.html, compare runs with `mlflow ui`, or try:"
     assert fourth == "    dvc exp run -S ++model=lenet"
+    assert last == f"Classify images: python -m pipeline.predict FOLDER --model {folders['package']}"
+    assert (out / "summary.txt").read_text() == printed
     assert (out / "index.html").exists()
+    assert (
+        (out / "comment.md")
+        .read_text()
+        .startswith("<!-- goodfit -->\n### Inconclusive\n\nInconclusive: training 0.875")
+    )

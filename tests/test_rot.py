@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artefacts.package import FILES
 from pipeline.errors import DamagedError
 from pipeline.evaluation.accuracy import accuracy_on
 from pipeline.storage import places
@@ -19,10 +20,13 @@ READERS = {
     "augment": ("pipeline.augment", "--config", "build/config.yaml"),
     "by hand": ("pipeline.augment", "augment.copies=1"),
     "changes": ("pipeline.changes",),
+    "compare": ("pipeline.report", "--against", "build"),
     "confirm": (),  # of `cure`, which trains for minutes before: `accuracy_on` below
     "diagnose": ("pipeline.diagnose", "--config", "build/config.yaml"),
     "evaluate": ("pipeline.evaluate", "--config", "build/config.yaml"),
+    "package": ("pipeline.package", "--config", "build/config.yaml"),
     "prepare": ("pipeline.prepare", "--config", "build/config.yaml"),
+    "register": ("pipeline.register", "--config", "build/config.yaml"),
     "report": ("pipeline.report", "--config", "build/config.yaml"),
     "train": ("pipeline.train", "--config", "build/config.yaml"),
 }
@@ -42,7 +46,11 @@ READ = {
     "train/model.ckpt": "evaluate", "train/run.json": "evaluate", "train/signals.json": "evaluate",
     "train/weights.csv": "report",
     "evaluate/SHA256SUMS": "report", "evaluate/confusion.csv": "report", "evaluate/fingerprint.txt": "report",
-    "evaluate/details.json": "report", "evaluate/mistakes.png": "report", "evaluate/per_class.csv": "report",
+    "evaluate/details.json": "report", "evaluate/per_class.csv": "report", "evaluate/predictions.parquet": "compare",
+    "evaluate/outputs/calibration.npz": "package", "evaluate/outputs/shuffled.npz": "package",
+    "evaluate/outputs/training.npz": "package", "evaluate/outputs/evaluated.npz": "report",
+    "evaluate/outputs/mistakes.npz": "report",
+    **{f"package/{name}": "register" for name in (*FILES, "SHA256SUMS", "fingerprint.txt")},
     "diagnose/SHA256SUMS": "report", "diagnose/curve.png": "report", "diagnose/diagnosis.json": "report",
     "diagnose/fingerprint.txt": "report",
     "cache/reference-*/reference.json": "diagnose",
@@ -57,9 +65,12 @@ MADE_AGAIN = {f"cache/decoded-*/{name}" for name in (
 
 UNREAD = {
     "augment/pipeline.json",  # for people and for albumentations
-    "evaluate/confusion.png", "evaluate/predictions.parquet",  # for people
+    "train/changes.patch",  # reproduce's, which compares it with its digest in run.json
+    "evaluate/confusion.png", "evaluate/mistakes.csv", "evaluate/mistakes.png",  # for people
     "evaluate/metrics.json", "diagnose/metrics.json",  # for DVC
+    "register/SHA256SUMS", "register/fingerprint.txt", "register/receipt.json",  # for people
     "report/SHA256SUMS", "report/fingerprint.txt", "report/index.html", "report/summary.txt",  # nothing comes after
+    "report/comment.md",
     "config.yaml",  # DVC's, whose hash of it stands in dvc.lock
     "spool/*/.lock", "spool/*/.order.lock",  # empty
     "cache/checked/*.json",  # hashes that were found; a wrong one costs a second look

@@ -19,11 +19,12 @@ from pipeline.metrics import history
 from pipeline.tracking import delivery, spool
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.parent import PARENT_FILE, parent_run
-from pipeline.tracking.sendings import Results, RunTags, Unfinished
+from pipeline.tracking.sendings import Packaged, Results, RunTags, Unfinished
 from pipeline.tracking.store import StoreAway, connect, place
 from pipeline.tracking.training import PARENT_VARIABLE
 from tests.loopback import free_port
 from tests.records import run_origin
+from tests.registered import WEAK, candidate, made
 from tests.stores import files_of, finished, mute_server, runs_of, tracking, training_folder
 
 
@@ -75,19 +76,6 @@ def test_what_could_not_be_sent_arrives_in_order_and_once(
     assert kept.read_text() == "of this experiment\n"
     assert [point.step for point in client.get_metric_history(run.info.run_id, history.VAL_LOSS)] == [1, 2, 3]
     assert not spool.waiting(spool.folder_of(settings)) and spool.stores() == {}
-
-
-def test_a_network_that_cannot_be_exported_leaves_a_run_that_is_whole_otherwise(
-    settings: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*arguments: Any) -> None:
-        raise RuntimeError("torch cannot export it")
-
-    monkeypatch.setattr("pipeline.tracking.sendings.log_model", fail)
-    what = finished().model_copy(update={"with_model": True})
-    delivery.send(settings, what, files_of(training_folder(tmp_path / "train")))
-    assert "the training a was refused (torch cannot export it)" in capsys.readouterr().err
-    assert runs_of(settings)[0].info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("killed_in", ["describe", "send", "end_run"])
@@ -282,3 +270,45 @@ def test_a_clock_that_is_set_back_makes_no_run_of_negative_length(settings: Trac
     assert runs["a"].end_time - runs["a"].start_time == 30_000 and runs["f"].end_time == runs["f"].start_time
     points = MlflowClient(settings.uri).get_metric_history(runs["a"].run_id, history.VAL_LOSS)
     assert [point.timestamp for point in points] == [1_010_000] * 3
+
+
+def packaged(package: Path, folder: Path) -> tuple[Packaged, dict[str, Path]]:
+    """The package of a training, and the files that wait with it."""
+    files = {f"package/{path.name}": path for path in package.iterdir()}
+    return Packaged(training=str(folder), own_tags={}), {**files, RunRecord.FILE: folder / RunRecord.FILE}
+
+
+@pytest.mark.parametrize(
+    "killed_in",
+    [
+        None, "pipeline.tracking.sendings.log_package", "mlflow.tracking.client.MlflowClient.finalize_logged_model",
+        "pipeline.tracking.description.note",
+    ],
+)  # fmt: skip
+def test_a_package_that_waited_becomes_the_runs_model_once(
+    settings: Tracking, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, outage: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch, killed_in: str | None,
+) -> None:  # fmt: skip
+    one = candidate(made(tmp_path_factory).untrained, tmp_path / "a", WEAK)
+    outage(True)
+    delivery.send(settings, finished(), files_of(one.training))
+    delivery.send(settings, *packaged(one.package, one.training))
+    (one.package / "model.onnx").write_bytes(b"of the next experiment")
+    outage(False)
+    if killed_in is not None:
+
+        def kill(*arguments: Any, **options: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(killed_in, kill)
+            list(delivery.deliver(settings))
+        assert len(spool.waiting(spool.folder_of(settings))) == 1
+    list(delivery.deliver(settings))
+    (run,) = runs_of(settings)
+    client = MlflowClient(settings.uri)
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert model.source_run_id == run.info.run_id and str(model.status) == "READY" and run.info.status == "FINISHED"
+    assert run.data.tags["goodfit.model"] == model.model_id and "**Good fit**" in run.data.tags["mlflow.note.content"]
+    assert {metric.key: metric.value for metric in model.metrics}["test/accuracy"] == 0.5
+    assert not spool.waiting(spool.folder_of(settings)) and not spool.refused()

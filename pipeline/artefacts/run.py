@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from pipeline.artefacts.artefact import Artefact, Record
 from pipeline.metrics import history
 from pipeline.storage import checksums
@@ -18,6 +20,24 @@ class RunDataset(Record):
     channels: int
 
 
+class Machine(Record):
+    """What of a machine the last digits of a training depend on.
+
+    Attributes:
+        architecture: Architecture of the processor.
+        processor: Model of the processor.
+        instructions: Set of instructions that torch uses on it.
+        accelerator: Model of the GPU that the training uses; None for none.
+        threads: Number of torch's threads.
+    """
+
+    architecture: str
+    processor: str
+    instructions: str
+    accelerator: str | None
+    threads: int
+
+
 class RunOrigin(Artefact, file="run.json", stage="train"):
     """The facts that are known when a training begins. The file lies in its working folder until the training ends.
 
@@ -28,6 +48,9 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
         begin: Start of the training, in Unix seconds.
         git_commit: Commit of the checkout; None without git.
         git_dirty: Whether tracked files differ from the commit.
+        changes_sha256: SHA-256 of `changes.patch`, which lies beside: what a training reads and differed from the commit,
+            untracked files included; None where nothing did, or where it was left out.
+        changes_left_out: Why that difference was not kept, as a clause; None where it was, or where there was none.
         data_hash: Hash of `data/` as `data.dvc` pins it; None where nothing is pinned.
         dvc_experiment: Name of the DVC experiment; None outside of one.
         name: Name of the run, for people.
@@ -38,6 +61,8 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
         dataset: The dataset in short.
         overrides: Overrides of the command line, separated by spaces.
         config: The whole configuration.
+        versions: Version of Python and of each library that weights depend on; empty in records of earlier versions.
+        machine: The machine; None in records of earlier versions.
     """
 
     id: str
@@ -46,6 +71,8 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
     begin: float
     git_commit: str | None
     git_dirty: bool
+    changes_sha256: str | None = None
+    changes_left_out: str | None = None
     data_hash: str | None
     dvc_experiment: str | None
     name: str
@@ -56,6 +83,8 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
     dataset: RunDataset
     overrides: str
     config: dict[str, Any]
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: Machine | None = None
 
 
 class Saving(Record):

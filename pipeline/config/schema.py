@@ -4,12 +4,23 @@ Each class is one section. A group with options (`data`, `model`, `optimizer`, `
 its key `name` chooses.
 """
 
+import warnings
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from pipeline.config.schema_data import Data, Prepare
-from pipeline.config.section import Count, Fraction, Natural, NonNegative, Positive, Probability, Section, options
+from pipeline.config.section import (
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+    options,
+    refused,
+)
 from pipeline.errors import ConfigError
 from pipeline.metrics.history import METRICS
 
@@ -164,10 +175,42 @@ class Diagnose(Section):
     thresholds: dict[str, float]
 
 
+class Package(Section):
+    training: str | None
+    evaluation: str | None
+    diagnosis: str | None
+    coverage: float = Field(gt=0, lt=1)
+    operating_point: dict[str, Any]
+    confirm_chose: bool
+
+    @model_validator(mode="after")
+    def _check_point(self) -> Self:
+        point = self.operating_point
+        recall = point.get("recall")
+        is_share = isinstance(recall, int | float) and not isinstance(recall, bool) and 0 < recall < 1
+        if point and not (point.keys() == {"class", "recall"} and isinstance(point["class"], str) and is_share):
+            raise refused("package.operating_point", "{} or {class: <name>, recall: <number in (0, 1)>}", point)
+        return self
+
+
+class Register(Section):
+    enabled: bool
+    package: str | None
+    name: str | None = Field(
+        pattern=r'^[^/:?"]*[^/:?".\s][^/:?"]*$', description='null or a name without /, :, ? and "'
+    )
+    margin: Fraction | None
+    refused_verdicts: list[str]
+    min_accuracy: Probability | None
+    max_size_mb: Positive | None
+    max_latency_ms: Positive | None
+
+
 class Report(Section):
     training: str | None
     evaluation: str | None
     diagnosis: str | None
+    package: str | None
 
 
 class Ablate(Section):
@@ -202,26 +245,31 @@ class Tracking(Section):
     tags: dict[str, str]
 
 
-class Config(Section):
-    """The whole configuration."""
+with warnings.catch_warnings():  # `register` is a method of Python's abstract classes too, which nothing calls here
+    warnings.simplefilter("ignore", UserWarning)
 
-    seed: Natural
-    fail_fast: bool
-    data: Data
-    prepare: Prepare
-    augment: Augment
-    model: Annotated[LeNet | ConvNet | ResNet | Timm, Field(discriminator="name")]
-    regularization: Regularization
-    optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
-    scheduler: Annotated[WarmupScheduler | Cosine, Field(discriminator="name")]
-    train: Train
-    evaluate: Evaluate
-    diagnose: Diagnose
-    report: Report
-    ablate: Ablate
-    cure: Cure
-    learning_curve: LearningCurve
-    tracking: Tracking
+    class Config(Section):
+        """The whole configuration."""
+
+        seed: Natural
+        fail_fast: bool
+        data: Data
+        prepare: Prepare
+        augment: Augment
+        model: Annotated[LeNet | ConvNet | ResNet | Timm, Field(discriminator="name")]
+        regularization: Regularization
+        optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
+        scheduler: Annotated[WarmupScheduler | Cosine, Field(discriminator="name")]
+        train: Train
+        evaluate: Evaluate
+        diagnose: Diagnose
+        package: Package
+        register: Register
+        report: Report
+        ablate: Ablate
+        cure: Cure
+        learning_curve: LearningCurve
+        tracking: Tracking
 
 
 OPTIONS = {group: options(field) for group, field in Config.model_fields.items() if field.discriminator}
@@ -229,6 +277,6 @@ OPTIONS = {group: options(field) for group, field in Config.model_fields.items()
 
 FREE_MAPS = (
     "tracking.tags", "data.files", "data.columns", "data.storage_options", "augment.veto", "ablate.arms", "ablate.doses",
-    "diagnose.thresholds",
+    "diagnose.thresholds", "package.operating_point",
 )  # fmt: skip
 """Mappings with keys of the user's choice."""

@@ -37,6 +37,11 @@ _FILE = re.compile(r".*\.[a-z]\w{1,6}", re.IGNORECASE)
 _NO_TOKENS = ("anon", "browser", "cache", "cloud", "google_default")
 """Words in the place of a token that name a way to sign in; those of gcsfs."""
 
+_QUOTED = re.compile(r"""(["'])(.*?)\1""")
+_NAMED_LITERAL = re.compile(r"""([\w.-]+)["']?\s*[:=]\s*[rRbBuU]*(["'])([^"'{$][^"']*)\2""")
+_NAMED = re.compile(r"""\s*(?:-\s+|export\s+)?["']?([\w.-]+)["']?\s*[:=]\s*["']?([^\s"'{$#][^"']*)""")
+"""A name and its value: a literal anywhere in code, and a whole line of YAML, of INI, or of a shell's variables."""
+
 Put = Callable[[str], str]
 """Gives what stands in the place of a secret."""
 
@@ -130,6 +135,32 @@ def secret_values(options: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def holds_secret(line: str, is_code: bool = False) -> bool:
+    """Whether a line of a file holds a secret; in Python's code names and expressions are none, and texts can be.
+
+    >>> holds_secret("password: hunter2"), holds_secret('token = "3f2a"', is_code=True)
+    (True, True)
+    >>> holds_secret("password: ${oc.env:NAME}"), holds_secret("run(token=page.token)", is_code=True)
+    (False, False)
+    """
+    found: list[str] = []
+
+    def put(secret: str) -> str:
+        if not secret.startswith(("{", "${", "%s")) and secret != MASK:
+            found.append(secret)
+        return MASK
+
+    _in_addresses(line, put)
+    for text in [quoted[2] for quoted in _QUOTED.finditer(line)] if is_code else [line]:
+        _replaced(text, put)
+    pairs = [(match[1], match[3]) for match in _NAMED_LITERAL.finditer(line)]
+    if not is_code and (match := _NAMED.match(line)):
+        pairs.append((match[1], match[2].strip()))
+    for name, value in pairs:
+        _mapped({name: value}, put)
+    return bool(found)
+
+
 def resolved(values: Any) -> Any:
     """The values with the environment's in the place of each `${oc.env:NAME}`.
 
@@ -164,6 +195,12 @@ def _looked_up(reference: str) -> Any:
 
 def _replaced(text: str, put: Put) -> str:
     """The text with every secret in its addresses, queries and assignments replaced."""
+    text = _in_addresses(text, put)
+    return _ASSIGNED.sub(lambda match: match[0] if match[2] == MASK else match[1] + put(match[2]), text)
+
+
+def _in_addresses(text: str, put: Put) -> str:
+    """The text with every secret in its addresses and queries replaced."""
 
     def userinfo(match: re.Match[str]) -> str:
         is_secret = ":" in match[0] or re.search(r"https?://$", text[: match.start()], re.IGNORECASE)
@@ -173,8 +210,7 @@ def _replaced(text: str, put: Put) -> str:
         is_file = re.fullmatch(r".*key", match[1], re.IGNORECASE) and _FILE.fullmatch(match[2])  # an object's key
         return f"{match[1]}={put(match[2])}" if _is_name(match[1], _SIGNED) and not is_file else match[0]
 
-    text = _QUERY.sub(parameter, _USERINFO.sub(userinfo, text))
-    return _ASSIGNED.sub(lambda match: match[0] if match[2] == MASK else match[1] + put(match[2]), text)
+    return _QUERY.sub(parameter, _USERINFO.sub(userinfo, text))
 
 
 def _mapped(values: Any, put: Put, is_option: bool = False) -> Any:

@@ -41,12 +41,17 @@ def load(path: Path) -> Config:
 
 def as_yaml(config: Config) -> str:
     """The configuration as YAML that `load` reads back unchanged."""
+    return values_as_yaml(config.model_dump())
+
+
+def values_as_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML 1.2, for a `load` of this or of another version of goodfit."""
     buffer = io.StringIO()
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.width = 1000
-    writer.dump(config.model_dump(), buffer)
+    writer.dump(dict(values), buffer)
     return buffer.getvalue()
 
 

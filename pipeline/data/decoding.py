@@ -94,6 +94,21 @@ def decode(data: bytes, max_pixels: int, white: White = White(), background: int
             raise BadImageError(UNREADABLE, f"decoding it ends with: {reason}") from error
 
 
+def decode_pillow(image: Image.Image, white: White = White(), background: int | None = None) -> Decoded:  # noqa: B008
+    """The pixels of an image that Pillow has opened, as `decode` gives those of its file; the image stays as it is.
+
+    Raises:
+        BadImageError: It cannot be loaded.
+    """
+    try:
+        return _decoded(image.copy(), dict(getattr(image, "tag_v2", {})), None, white, background)
+    except BadImageError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise BadImageError(UNREADABLE, f"decoding it ends with: {reason}") from error
+
+
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
     """Convert an image of shape (height, width, 1 or 3) to 1 channel, its luma, or to 3."""
     if pixels.shape[2] == channels:

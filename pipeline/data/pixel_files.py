@@ -42,10 +42,11 @@ class LabelledArrays:
 def read_idx(folder: Path, part: SourcePart) -> LabelledArrays:
     path = folder / part.images[0]
     images, labels = _map_idx(path, 3), _map_idx(_labels(folder, part), 1)
-    return LabelledArrays(part.split, [(path, _idx_images, len(images))], labels.astype(np.int64))
+    return LabelledArrays(part.split, [(path, idx_images, len(images))], labels.astype(np.int64))
 
 
-def _idx_images(path: Path) -> NDArray[np.uint8]:
+def idx_images(path: Path) -> NDArray[np.uint8]:
+    """Map the images of an IDX file, of shape (n, height, width, 1)."""
     return _map_idx(path, 3)[..., None]
 
 
@@ -75,11 +76,12 @@ def _map_idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
 def read_cifar(folder: Path, part: SourcePart) -> LabelledArrays:
     paths = [folder / name for name in part.images]
     batches = [_map_cifar(path) for path in paths]
-    arrays = [(path, _cifar_images, len(batch)) for path, batch in zip(paths, batches, strict=True)]
+    arrays = [(path, cifar_images, len(batch)) for path, batch in zip(paths, batches, strict=True)]
     return LabelledArrays(part.split, arrays, np.concatenate([batch["label"] for batch in batches]).astype(np.int64))
 
 
-def _cifar_images(path: Path) -> NDArray[np.uint8]:
+def cifar_images(path: Path) -> NDArray[np.uint8]:
+    """Map the images of a binary batch, of shape (n, 32, 32, 3)."""
     return _map_cifar(path)["planes"].transpose(0, 2, 3, 1)
 
 
@@ -97,7 +99,7 @@ def _map_cifar(path: Path) -> NDArray[np.void]:
 
 def read_arrays(folder: Path, part: SourcePart) -> LabelledArrays:
     path, labels_path = folder / part.images[0], _labels(folder, part)
-    images, labels = _map_array(path), _map_array(labels_path)
+    images, labels = map_array(path), map_array(labels_path)
     if images.dtype != "uint8" or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
         raise DataError(
             f"{path} must be uint8 of shape (n, height, width), or with 1 or 3 channels behind; got {images.dtype} of shape "
@@ -107,15 +109,16 @@ def read_arrays(folder: Path, part: SourcePart) -> LabelledArrays:
         raise DataError(
             f"{labels_path} must be whole numbers of shape (n,); got {labels.dtype} of shape {labels.shape}. {MEND}"
         )
-    return LabelledArrays(part.split, [(path, _array_images, len(images))], labels.reshape(-1).astype(np.int64))
+    return LabelledArrays(part.split, [(path, array_images, len(images))], labels.reshape(-1).astype(np.int64))
 
 
-def _array_images(path: Path) -> NDArray[np.uint8]:
-    images = _map_array(path)
+def array_images(path: Path) -> NDArray[np.uint8]:
+    images = map_array(path)
     return images if images.ndim == 4 else images[..., None]
 
 
-def _map_array(path: Path) -> NDArray[Any]:
+def map_array(path: Path) -> NDArray[Any]:
+    """Map a .npy file."""
     _opened(path).close()
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -53,5 +53,10 @@ def prepared(image: bytes | Images, how: Preprocessing, max_pixels: int) -> tupl
         decoded = Decoded(image)
     else:
         decoded = decode(image, max_pixels, White(how.white_level, how.white_level_given), background)
+    return put_in_frame(decoded, how), decoded
+
+
+def put_in_frame(decoded: Decoded, how: Preprocessing) -> Images:
+    """A decoded image as a network takes it, uint8 of shape (size, size, channels)."""
     frame = how.fill if decoded.background is None or how.fill != "auto" else decoded.background
-    return fit_image(with_channels(decoded.pixels, how.channels), how.size, how.fit, frame), decoded
+    return fit_image(with_channels(decoded.pixels, how.channels), how.size, how.fit, frame)

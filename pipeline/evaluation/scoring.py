@@ -9,10 +9,15 @@ from numpy.typing import NDArray
 from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.evaluation import EvaluationRecord, Scores
+from pipeline.artefacts.outputs import EVALUATED
+from pipeline.artefacts.predictions import Predictions
 from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.evaluation.accuracy import KEY, best_weights
+from pipeline.evaluation.mistakes import most_confident_mistakes, write_mistakes
+from pipeline.evaluation.outputs import outputs_of, reference
 from pipeline.metrics import history, scores
+from pipeline.metrics.calibration import calibrated
 from pipeline.metrics.intervals import newcombe, wilson
 from pipeline.stage.inputs import check_input
 from pipeline.storage import atomic
@@ -38,7 +43,6 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     Raises:
         DataError: The training or its weights are missing, damaged or not of this dataset.
     """
-    from pipeline import model
     from pipeline.plotting import figures
 
     run = RunRecord.read(training, KEY)
@@ -48,28 +52,39 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     network = best_weights(training, run, classes)
     split = "test" if any(dataset.counts["test"]) else "val"
     images = read_array(prepared / split / "images.npy")
-    labels = read_array(prepared / split / "labels.npy", mapped=False)
-    probabilities = model.probabilities(network, images, tta=tta, batch_size=batch_size)
-    predicted = probabilities.argmax(axis=1)
-    confidence = probabilities[np.arange(len(labels)), predicted]
+    known = reference(network, prepared, tta=tta, batch_size=batch_size)
+    measured = outputs_of(network, prepared, split, tta=tta, batch_size=batch_size)
+    labels = measured.labels
+    probabilities = calibrated(measured.log_probabilities, known.calibration.temperature)
+    predictions = Predictions(read_parquet_column(prepared / split / "ids.parquet", "id"), labels, probabilities)
+    predicted, confidence = predictions.predicted, predictions.confidence
 
-    record = EvaluationRecord(split=split, scores=_scores(labels, probabilities), **_fit(training, run))
+    found = _scores(labels, probabilities, calibrated(measured.log_probabilities, 1.0))
+    record = EvaluationRecord(
+        split=split, training=run.id, calibration=known.calibration, scores=found, **_fit(training, run)
+    )
     record.write(out)
+    known.write(out)
+    measured.write(out, EVALUATED)
     matrix = scores.confusion(labels, probabilities)
-    _write_predictions(out / "predictions.parquet", prepared / split / "ids.parquet", labels, predicted, probabilities)
+    predictions.write(out)
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
     write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
     per_class = zip(classes, scores.per_class(labels, probabilities), strict=True)
     lines = ((name, *_class_row(score)) for name, score in per_class)
     write_csv(out / "per_class.csv", ("class", *CLASS_COLUMNS), lines)
-    worst = figures.most_confident_mistakes(labels, predicted, confidence, NUM_MISTAKES)
+    temperature = known.calibration.temperature
+    write_mistakes(
+        out, network, prepared, split, predictions, temperature=temperature, batch_size=batch_size
+    )  # fmt: skip
+    worst = most_confident_mistakes(labels, predicted, confidence)[:NUM_MISTAKES]
     shown = figures.mistakes(images[worst], labels[worst], predicted[worst], confidence[worst], classes)
     atomic.write_bytes(out / "mistakes.png", shown)
     atomic.write_bytes(out / "confusion.png", figures.confusion(matrix, classes))
     return record
 
 
-def _scores(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Scores:
+def _scores(labels: NDArray[np.int64], probabilities: NDArray[np.float32], uncalibrated: NDArray[np.float32]) -> Scores:
     low, high = wilson(int((labels == probabilities.argmax(axis=1)).sum()), len(labels))
     balanced_low, balanced_high = scores.balanced_accuracy_interval(labels, probabilities)
     balanced = scores.balanced_accuracy(labels, probabilities)
@@ -80,6 +95,8 @@ def _scores(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Sc
         f1_macro=scores.f1_macro(labels, probabilities),
         loss=scores.negative_log_likelihood(labels, probabilities),
         ece=scores.expected_calibration_error(labels, probabilities),
+        loss_uncalibrated=scores.negative_log_likelihood(labels, uncalibrated),
+        ece_uncalibrated=scores.expected_calibration_error(labels, uncalibrated),
     )
 
 
@@ -102,20 +119,3 @@ def _fit(training: Path, run: RunRecord) -> dict[str, Any]:
     low, high = newcombe(round(clean * num_probe), num_probe, round(val * num_val), num_val)
     kept = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
     return {"kept_epoch": {key: best[key] for key in kept}, "gap": Interval(value=clean - val, low=low, high=high)}
-
-
-def _write_predictions(
-    path: Path, ids: Path, labels: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[np.float32]
-) -> None:
-    """Write a row for each image, named by the ids of `ids`, in their order."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    num_images, num_classes = probabilities.shape
-    offsets = pa.array(np.arange(num_images + 1, dtype=np.int32) * num_classes)
-    columns = {
-        "id": read_parquet_column(ids, "id"), "label": labels, "predicted": predicted,
-        "confidence": probabilities.max(axis=1), "correct": labels == predicted,
-        "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
-    }  # fmt: skip
-    pq.write_table(pa.table(columns), path)

@@ -66,6 +66,8 @@ def patch(session: Session, loop: CureLoop) -> tuple[str, str]:
     """The change that puts the adopted overrides into `params.yaml`: as a diff, and as the whole new file."""
     file = session.source / "params.yaml"
     old, cured = file.read_text(), session.compose(loop.overrides).model_dump()
+    if loop.overrides:  # they were chosen on the confirm split, which thresholds are set on later
+        cured["package"]["confirm_chose"] = True
     new = adoption.applied(session.source / "conf", file, cured)
     lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/params.yaml", "b/params.yaml")
     return "".join(lines), new

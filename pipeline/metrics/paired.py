@@ -6,6 +6,7 @@ from math import sqrt
 from statistics import fmean, stdev
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 CONFIDENCE = 0.95
@@ -121,3 +122,66 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+@dataclass(frozen=True)
+class PairedShares:
+    """Two classifiers on the same n images.
+
+    Attributes:
+        n: Number of images.
+        gained: Number of images that only the challenger classifies rightly.
+        lost: Number of images that only the baseline classifies rightly.
+        difference: Accuracy of the challenger less that of the baseline.
+        low: Lower bound of its 95 % interval.
+        high: Upper bound.
+        p: Two-sided p value of the exact McNemar test: how often images that differ would split so unevenly by chance.
+    """
+
+    n: int
+    gained: int
+    lost: int
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the test tells the two apart."""
+        return self.p < 1 - CONFIDENCE
+
+
+def paired_shares(challenger: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> PairedShares:
+    """Compare two classifiers on the same images: exact McNemar test (1947), and Tango's score interval.
+
+    The interval inverts the score test of the difference, and keeps its coverage where few images differ (Tango 1998,
+    "Equivalence test and confidence interval for the difference in proportions for the paired-sample design", Statistics in
+    Medicine 17). The exact interval that belongs to the McNemar test takes the number of images that differ for known; where
+    one is right alone on 2 % of 300 images and the other on none, it covers the difference in 55 of 100 experiments.
+
+    Args:
+        challenger: Whether the challenger classifies each image rightly, of shape (n,), n >= 1.
+        baseline: Likewise for the baseline.
+
+    >>> right, wrong = np.ones(9, bool), np.zeros(9, bool)
+    >>> paired_shares(right, wrong).p, paired_shares(right, right).difference
+    (0.00390625, 0.0)
+    """
+    n = len(baseline)
+    gained, lost = int((challenger & ~baseline).sum()), int((baseline & ~challenger).sum())
+    p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    difference, quantile = (gained - lost) / n, float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+
+    def score(delta: float) -> float:
+        """The standardised distance of the observed difference from `delta`."""
+        b = -gained - lost + (2 * n - gained + lost) * delta
+        lost_share = (sqrt(max(0.0, b * b + 8 * n * lost * delta * (1 - delta))) - b) / (4 * n)
+        variance = n * (2 * lost_share + delta * (1 - delta))
+        distance = gained - lost - n * delta
+        return distance / sqrt(variance) if variance > 0 else float(np.sign(distance)) * 1e9
+
+    edge = 1 - 1e-9
+    low = optimize.brentq(lambda delta: score(delta) - quantile, -edge, difference) if difference > -edge else -1.0
+    high = optimize.brentq(lambda delta: score(delta) + quantile, difference, edge) if difference < edge else 1.0
+    return PairedShares(n, gained, lost, difference, float(low), float(high), p)

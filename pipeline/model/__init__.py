@@ -11,13 +11,14 @@ from pipeline.model import checkpoint, convnet, lenet, pretrained, resnet
 from pipeline.model.arithmetic import Layer, layer_table, output_formula, output_size
 from pipeline.model.checkpoint import save
 from pipeline.model.feature_maps import activations, filters
-from pipeline.model.inference import probabilities
+from pipeline.model.inference import Outputs, outputs, probabilities
 from pipeline.model.network import Network, Normalize, evaluating
 from pipeline.model.penalties import decay_, l1, l2, penalized, soft_threshold_
 
 __all__ = [
-    "Layer", "Network", "Normalize", "activations", "build", "decay_", "evaluating", "filters", "l1", "l2",
-    "layer_table", "load", "output_formula", "output_size", "penalized", "probabilities", "save", "soft_threshold_",
+    "Layer", "Network", "Normalize", "Outputs", "activations", "build", "decay_", "evaluating", "filters", "l1", "l2",
+    "layer_table", "load", "output_formula", "output_size", "outputs", "penalized", "probabilities", "save",
+    "soft_threshold_",
 ]  # fmt: skip
 
 NETWORKS: dict[str, Callable[..., Network]] = {

@@ -1,6 +1,7 @@
 """Predicts class probabilities of images, from one view of each or from several (test-time augmentation)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,41 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.model.network import Network
+from pipeline.views import VIEWS
 
 _USUAL_PIXELS = 64 * 64
-
-
-def _shifted(pixels: int) -> Callable[[Tensor], Tensor]:
-    """Moves images down and right by so many pixels; the edge that this uncovers repeats the border."""
-
-    def shift(images: Tensor) -> Tensor:
-        rows, columns = (
-            (torch.arange(length, device=images.device) - pixels).clamp(0, length - 1) for length in images.shape[1:3]
-        )
-        return images[:, rows][:, :, columns]
-
-    return shift
-
-
-def _mirrored(images: Tensor) -> Tensor:
-    return images.flip(2)
-
-
-def _same(images: Tensor) -> Tensor:
-    return images
-
-
-_SHIFTS = [_shifted(pixels) for pixels in (-1, 1)]
-VIEWS: dict[str, list[Callable[[Tensor], Tensor]]] = {
-    "none": [_same],
-    "flip": [_same, _mirrored],
-    "flip_shift": [
-        *(_same, _mirrored),
-        *_SHIFTS,
-        *(lambda images, shift=shift: shift(_mirrored(images)) for shift in _SHIFTS),
-    ],
-}
-"""Views of each image: itself; also its mirror image; and both also moved by a pixel up and left, and down and right."""
 
 
 def measuring_batch_size(most: int, height: int, width: int) -> int:
@@ -55,6 +24,21 @@ def measuring_batch_size(most: int, height: int, width: int) -> int:
     return max(1, most // 8, min(most, most * _USUAL_PIXELS // (height * width)))
 
 
+class Outputs(NamedTuple):
+    """The outputs of a network for n images, float32.
+
+    Attributes:
+        logits: Outputs before softmax, of shape (n, num_classes).
+        features: Inputs of the last layer, of shape (n, num_features).
+        log_probabilities: Logarithm of the mean probability over the views of each image, of shape (n, num_classes).
+    """
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+    log_probabilities: NDArray[np.float32]
+
+
+@torch.inference_mode()
 def probabilities(
     network: Network, images: NDArray[np.uint8], *, tta: str = "none", batch_size: int
 ) -> NDArray[np.float32]:
@@ -63,18 +47,40 @@ def probabilities(
     Args:
         network: Network; it is moved to the accelerator where there is one, and left in evaluation mode.
         images: uint8 of shape (n, height, width, channels).
-        tta: One of `VIEWS`.
+        tta: One of `pipeline.views.VIEWS`.
         batch_size: Number of images in a batch, smaller for large images; changes speed and memory, not the result.
 
     Returns:
         Shape (n, num_classes), each row summing to 1.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device).eval()
-    batches, batch_size = [], measuring_batch_size(batch_size, *images.shape[1:3])
-    with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-            outputs = [network(view(batch)).float().softmax(dim=1) for view in VIEWS[tta]]
-            batches.append((sum(outputs[1:], outputs[0]) / len(outputs)).cpu().numpy())
+    batches = []
+    for views in _batches(network, images, VIEWS[tta], batch_size):
+        means = [network(view).float().softmax(dim=1) for view in views]
+        batches.append((sum(means[1:], means[0]) / len(means)).cpu().numpy())
     return np.concatenate(batches)
+
+
+@torch.inference_mode()
+def outputs(network: Network, images: NDArray[np.uint8], *, tta: str = "none", batch_size: int) -> Outputs:
+    """Logits and last features of the images themselves, and log-probabilities over their views; see `probabilities`."""
+    batches = []
+    for views in _batches(network, images, VIEWS[tta], batch_size):
+        logits, features = network.logits_and_features(next(views))
+        log_probabilities = [logits.float().log_softmax(dim=1)]
+        log_probabilities += [network(view).float().log_softmax(dim=1) for view in views]
+        mean = torch.stack(log_probabilities).logsumexp(dim=0) - np.log(len(log_probabilities))
+        batches.append([values.float().cpu().numpy() for values in (logits, features, mean)])
+    return Outputs(*map(np.concatenate, zip(*batches, strict=True)))
+
+
+def _batches(
+    network: Network, images: NDArray[np.uint8], views: list[Callable[[NDArray[np.uint8]], NDArray[np.uint8]]],
+    batch_size: int,
+) -> Iterator[Iterator[Tensor]]:  # fmt: skip
+    """The views of each batch of images as tensors on the network's device."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device).eval()
+    batch_size = measuring_batch_size(batch_size, *images.shape[1:3])
+    for start in range(0, len(images), batch_size):
+        batch = np.array(images[start : start + batch_size])
+        yield (torch.from_numpy(np.ascontiguousarray(view(batch))).to(device) for view in views)

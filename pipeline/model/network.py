@@ -64,6 +64,14 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.features(self.normalize(images)))
         return logits
 
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits, and the inputs of the last layer `(batch, features)`; of a network without a head, the logits again."""
+        signal = self.features(self.normalize(images))
+        *body, last = self.head if len(self.head) else [nn.Identity()]
+        for layer in body:
+            signal = layer(signal)
+        return last(signal), signal
+
 
 @torch.no_grad()
 def _initialize(network: Network) -> None:

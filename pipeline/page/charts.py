@@ -75,6 +75,57 @@ def charts(rows: Sequence[dict[str, float]], best_epoch: int) -> list[Chart]:
     return [_chart(name, title, keys, rows, best_epoch) for name, title, keys in CHARTS]
 
 
+@dataclass(frozen=True)
+class PairChart:
+    """One pair of axes with the curves of two trainings.
+
+    Attributes:
+        name: `"loss"` or `"accuracy"`.
+        title: Name as the page shows it.
+        lines: Points of SVG polylines, by the style of each: `first` or `second`, and `clean` or `val`.
+        best: Horizontal position of the epoch whose weights each training kept, by `first` and `second`.
+        x_ticks: Ticks at whole epochs.
+        y_ticks: Ticks at round values.
+        summary: The content of the chart in words, for screen readers.
+    """
+
+    name: str
+    title: str
+    lines: dict[str, str]
+    best: dict[str, float]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    summary: str
+
+
+def pair(
+    first: Sequence[dict[str, float]], second: Sequence[dict[str, float]], best_epochs: tuple[int, int]
+) -> list[PairChart]:
+    """The charts of loss and of accuracy with the curves of two trainings in the same axes, from the rows of both histories."""
+    sides = dict(zip(("first", "second"), (first, second), strict=True))
+    last = int(max(rows[-1]["epoch"] for rows in sides.values()))
+    drawn = []
+    for name, title, keys in CHARTS:
+        values = {
+            f"{side} {series}": [row[key] for row in rows]
+            for side, rows in sides.items()
+            for series, key in zip(("clean", "val"), keys, strict=False)
+        }
+        numbers = [number for line in values.values() for number in line]
+        axes = _Axes(1, last, *_with_margin(numbers))
+        lines = {
+            style: _points(
+                (axes.x(row["epoch"]), axes.y(value)) for row, value in zip(sides[style.split()[0]], line, strict=True)
+            )
+            for style, line in values.items()
+        }
+        ends = ", ".join(f"{style.replace('clean', 'training')} {line[-1]:.3f}" for style, line in values.items())
+        best = {side: axes.x(epoch) for side, epoch in zip(sides, best_epochs, strict=True)}
+        summary = f"{title} at the end: {ends}."
+        drawn.append(PairChart(name, title, lines, best, axes.x_ticks(), axes.y_ticks(), summary))
+    return drawn
+
+
 def for_script(rows: Sequence[dict[str, float]], drawn: Sequence[Chart]) -> Mapping[str, object]:
     """The data with which the script of the page follows the pointer, to be written as JSON.
 
@@ -104,41 +155,50 @@ def round_steps(low: float, high: float, count: int) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
+@dataclass(frozen=True)
+class _Axes:
+    """The scales of a chart: epochs from `first` to `last`, values from `low` to `high`."""
+
+    first: int
+    last: int
+    low: float
+    high: float
+
+    def x(self, epoch: float) -> float:
+        share = (epoch - self.first) / (self.last - self.first) if self.last > self.first else 0.5
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 2)
+
+    def y(self, value: float) -> float:
+        return round(TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM), 2)
+
+    def x_ticks(self) -> list[Tick]:
+        return [Tick(self.x(epoch), str(epoch)) for epoch in _epoch_ticks(self.first, self.last)]
+
+    def y_ticks(self) -> list[Tick]:
+        ticks = round_steps(self.low, self.high, 5)
+        digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9)) if len(ticks) > 1 else 2
+        return [Tick(self.y(value), f"{value:.{digits}f}") for value in ticks]
+
+
 def _chart(
     name: str, title: str, keys: tuple[str, str, str], rows: Sequence[dict[str, float]], best_epoch: int
 ) -> Chart:
     values = {series: [row[key] for row in rows] for series, key in zip(SERIES, keys, strict=True)}
-    epochs = [row["epoch"] for row in rows]
-    low, high = _range(values)
-
-    def x(epoch: float) -> float:
-        share = (epoch - epochs[0]) / (epochs[-1] - epochs[0]) if len(epochs) > 1 else 0.5
-        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 2)
-
-    def y(value: float) -> float:
-        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 2)
-
-    ticks = round_steps(low, high, 5)
-    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9)) if len(ticks) > 1 else 2
+    epochs = [int(row["epoch"]) for row in rows]
+    # All values, but only the last one of the series while learning. That one begins far off: with all of it, the other two
+    # would lie so close together that nobody sees their gap.
+    axes = _Axes(
+        epochs[0], epochs[-1], *_with_margin([*values["clean"], *values["val"], values["train"][-1]])
+    )  # fmt: skip
     return Chart(
-        name=name,
-        title=title,
-        values=values,
-        x=[x(epoch) for epoch in epochs],
-        y={series: [y(value) for value in numbers] for series, numbers in values.items()},
-        x_ticks=[Tick(x(epoch), str(epoch)) for epoch in _epoch_ticks(int(epochs[0]), int(epochs[-1]))],
-        y_ticks=[Tick(y(value), f"{value:.{digits}f}") for value in ticks],
-        best=x(best_epoch),
-        best_index=epochs.index(best_epoch),
-    )
+        name=name, title=title, values=values, x=[axes.x(epoch) for epoch in epochs],
+        y={series: [axes.y(value) for value in numbers] for series, numbers in values.items()},
+        x_ticks=axes.x_ticks(), y_ticks=axes.y_ticks(), best=axes.x(best_epoch), best_index=epochs.index(best_epoch),
+    )  # fmt: skip
 
 
-def _range(values: dict[str, list[float]]) -> tuple[float, float]:
-    """The range of the vertical axis: all values with a margin, but only the last one of the series while learning.
-
-    That series begins far off. With all of it, the other two would lie so close together that nobody sees their gap.
-    """
-    numbers = [*values["clean"], *values["val"], values["train"][-1]]
+def _with_margin(numbers: Sequence[float]) -> tuple[float, float]:
+    """The smallest and the largest number, moved apart a little."""
     low, high = min(numbers), max(numbers)
     margin = 0.06 * (high - low) or 0.05
     return low - margin, high + margin

@@ -9,13 +9,19 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.evaluation import EvaluationRecord
+from pipeline.artefacts.mistakes import Mistakes
+from pipeline.artefacts.outputs import EVALUATED, NetworkOutputs
 from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.artefacts.source import LEFT_OUT
 from pipeline.data.problems import PROBLEMS
 from pipeline.errors import DataError
+from pipeline.page.in_use import InUse, in_use
+from pipeline.page.mistakes import Shown, shown
+from pipeline.page.originals import originals
 from pipeline.stage.inputs import check_input
 from pipeline.storage.checksums import read_bytes
+from pipeline.storage.places import PROJECT
 from pipeline.storage.tables import harmless, read_csv
 
 TRAINING_KEY, EVALUATION_KEY, DIAGNOSIS_KEY = "report.training", "report.evaluation", "report.diagnosis"
@@ -76,6 +82,7 @@ class ReportInputs:
 
     Attributes:
         run: Record of the training.
+        folder: Folder of the training, as a command takes it in the project's folder.
         rows: Rows of its history.
         best: Row of the epoch whose weights were kept.
         signals: Measures from before the training.
@@ -84,15 +91,19 @@ class ReportInputs:
         evaluation: Record of the evaluation.
         matrix: Counts of its images by true class (row) and predicted class (column).
         per_class: Scores of each class, in the order of the labels.
+        mistakes: Some wrongly classified images, the most confident first.
+        outputs: Outputs of the network for the images of the evaluation.
+        use: What the decisions of the package are worth on these; None without a package.
         diagnosis: Record of the diagnosis.
         weights: Weights of each layer that penalties act on.
         lr_range: Steps of the learning rate range test, with `lr`, `loss` and `smoothed`; empty where there was none.
         problems: Problems of the data.
-        pictures: PNG files of the earlier stages: `overview`, `preview`, `mistakes`, `verdict`; and `issues`, where some
-            images with a problem can be shown.
+        pictures: PNG files of the earlier stages: `overview`, `preview`, `verdict`; and `issues`, where some images with a
+            problem can be shown.
     """
 
     run: RunRecord
+    folder: str
     rows: list[dict[str, float]]
     best: dict[str, float]
     signals: SignalsRecord
@@ -101,6 +112,9 @@ class ReportInputs:
     evaluation: EvaluationRecord
     matrix: list[list[int]]
     per_class: list[ClassScores]
+    mistakes: list[Shown]
+    outputs: NetworkOutputs
+    use: InUse | None
     diagnosis: DiagnosisRecord
     weights: list[LayerWeights]
     lr_range: list[dict[str, float]]
@@ -113,8 +127,11 @@ class ReportInputs:
         return sum(map(sum, self.matrix))
 
 
-def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path) -> ReportInputs:
-    """Read the five folders.
+def read(
+    *, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, augmented: Path, package: Path | None = None,
+    named_package: Path | None = None, raw: Iterable[Path] = (),
+) -> ReportInputs:  # fmt: skip
+    """Read the folders of a training; see `pipeline.report.report`.
 
     Raises:
         DataError: A folder is not whole, or they are not of one training.
@@ -141,15 +158,18 @@ def read(*, training: Path, evaluation: Path, diagnosis: Path, prepared: Path, a
     files = {
         "overview": prepared / "overview.png",
         "preview": augmented / "preview.png",
-        "mistakes": evaluation / "mistakes.png",
         "verdict": diagnosis / "curve.png",
     }
     files |= {"issues": prepared / "issues.png"} if (prepared / "issues.png").exists() else {}
+    mistakes, outputs = Mistakes.read(evaluation), NetworkOutputs.read(evaluation, EVALUATED)
+    sources = originals(raw, mistakes, dataset, run.config["prepare"]["max_pixels"])
     return ReportInputs(
-        run=run, rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
+        run=run, folder=_in_project(training), rows=rows, best=best, signals=SignalsRecord.read(training), dataset=dataset,
         augmentation=AugmentRecord.read(augmented), evaluation=measured,
         matrix=_matrix(evaluation / "confusion.csv", list(named)),
-        per_class=[_class_scores(row, named) for row in read_csv(evaluation / "per_class.csv")], diagnosis=verdict,
+        per_class=[_class_scores(row, named) for row in read_csv(evaluation / "per_class.csv")],
+        mistakes=shown(mistakes, sources, dataset.classes), outputs=outputs, diagnosis=verdict,
+        use=None if package is None else in_use(package, run, outputs, dataset.classes, named_package),
         weights=[_layer_weights(row) for row in read_csv(training / "weights.csv")],
         lr_range=_lr_range(training / "lr_range.csv") if run.config["optimizer"]["lr"] == "auto" else [],
         problems=problems(read_csv(prepared / "issues.csv")),
@@ -186,6 +206,11 @@ def _class_scores(row: Mapping[str, str], named: Mapping[str, str]) -> ClassScor
         precision=float(row["precision"]), precision_low=float(row["precision_low"]),
         precision_high=float(row["precision_high"]),
     )  # fmt: skip
+
+
+def _in_project(folder: Path) -> str:
+    folder = folder.absolute()
+    return str(folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder)
 
 
 def _layer_weights(row: Mapping[str, str]) -> LayerWeights:

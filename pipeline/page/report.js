@@ -107,3 +107,49 @@
     });
   }
 })();
+
+// The mistakes: the first few, all, or those of two classes, which a click on their number in the confusion matrix chooses.
+(() => {
+  const few = 12;
+  const mistakes = [...document.querySelectorAll(".mistakes li")];
+  const bar = document.querySelector(".filter");
+  if (!bar) return;
+  const [status, showAll] = bar.children;
+  const buttons = [...document.querySelectorAll(".confusion td.wrong")].map(asButton);
+
+  function asButton(cell) {
+    const column = [...cell.parentElement.children].indexOf(cell);
+    const actual = cell.parentElement.firstElementChild.textContent;
+    const predicted = cell.closest("table").querySelectorAll("thead th")[column].textContent;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = cell.textContent;
+    button.title = `${actual} is taken for ${predicted}`;
+    button.setAttribute("aria-label", `${cell.textContent}: ${button.title}`);
+    button.addEventListener("click", () => show(button.getAttribute("aria-pressed") === "true" ? "few" : button));
+    cell.replaceChildren(button);
+    return button;
+  }
+
+  // Takes "few", "all", or the button of two classes.
+  function show(what) {
+    const chosen = typeof what === "string" ? null : what.parentElement.dataset;
+    const fits = (item, index) => chosen
+      ? item.dataset.true === chosen.true && item.dataset.predicted === chosen.predicted
+      : what === "all" || index < few;
+    for (const button of buttons) button.setAttribute("aria-pressed", button === what);
+    mistakes.forEach((item, index) => { item.hidden = !fits(item, index); });
+    const number = mistakes.filter((item) => !item.hidden).length;
+    showAll.hidden = number === mistakes.length;
+    const which = chosen ? `${what.textContent} in which ${what.title}` : `${mistakes.length} below`;
+    status.textContent = showAll.hidden ? "" : `Shown: ${number} of ${which}.`;
+  }
+
+  document.getElementById("about-filter").hidden = false;
+  showAll.addEventListener("click", () => {
+    const pressed = buttons.find((button) => button.getAttribute("aria-pressed") === "true");
+    show("all");
+    (pressed || bar).focus();
+  });
+  show("few");
+})();

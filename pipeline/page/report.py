@@ -12,8 +12,9 @@ from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.run import Saving
 from pipeline.metrics import early_stopping, history
 from pipeline.model import Layer
-from pipeline.page import charts, summary, tiles
+from pipeline.page import charts, summary, tiles, unit_charts
 from pipeline.page.inputs import ReportInputs
+from pipeline.page.probabilities import probabilities_of
 from pipeline.page.templates import configuration, duration, fill
 from pipeline.plotting import figures
 
@@ -50,8 +51,10 @@ class NetworkView:
 
 @dataclass(frozen=True)
 class HeatCell:
-    """A cell of the confusion matrix; `heat` is the strength of its colour, in [0, 1]."""
+    """A cell of the confusion matrix: a true and a predicted class; `heat` is the strength of its colour, in [0, 1]."""
 
+    label: int
+    guess: int
     count: int
     right: bool
     heat: float
@@ -98,8 +101,11 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
     pictures = {**inputs.pictures, "filters": tiles.filters(view.filters), "image": tiles.image(view.image)}
     if inputs.lr_range:
         pictures["lr_range"] = figures.lr_range(inputs.lr_range, run.lr)
+    point = inputs.use.point if inputs.use is not None else None
     return fill(
         "report.html",
+        use=inputs.use, unit=unit_charts.GEOMETRY,
+        probabilities=probabilities_of(inputs.outputs, inputs.evaluation, classes, point),
         model=run.config["model"]["name"], run=run,
         evaluation=inputs.evaluation, scores=inputs.evaluation.scores, split=SPLIT_TITLES[inputs.evaluation.split],
         signals=inputs.signals,
@@ -116,6 +122,7 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         history_columns=[column for column in history.COLUMNS if column != "epoch"],
         matrix=_heat(matrix, classes, shown), shown_classes=[classes[label] for label in shown],
         most_classes=figures.MOST_CLASSES, confusions=_most_confused(inputs.matrix, classes),
+        mistakes=inputs.mistakes, num_mistakes=int(matrix.sum() - matrix.trace()),
         per_class=per_class, recall_axis=math.floor(10 * lowest_recall) / 10,
         left_out=[scores.name for scores in inputs.per_class if not scores.count],
         layers=view.layers,
@@ -123,7 +130,7 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         example_class=view.image_class,
         maps=[_feature_maps(name, maps) for name, maps in view.maps.items()],
         pictures={name: tiles.data_uri(png) for name, png in pictures.items()},
-        checks=summary.checks(inputs.signals), commands=summary.commands(run),
+        checks=summary.checks(inputs.signals), command_again=summary.command_again(inputs), code_line=summary.code_line(run),
         next_command=summary.next_command(inputs), configuration=configuration(run.config),
     )  # fmt: skip
 
@@ -158,7 +165,7 @@ def _heat(matrix: NDArray[np.int64], classes: list[str], shown: NDArray[np.int64
         cells = []
         for guess, count in zip(shown, counts, strict=True):
             right, share = bool(label == guess), count / total
-            cells.append(HeatCell(count, right, round(share if right else share**0.5, 3)))
+            cells.append(HeatCell(int(label), int(guess), count, right, round(share if right else share**0.5, 3)))
         rows.append(HeatRow(classes[label], cells, int(matrix[label].sum()) - sum(counts)))
     return rows
 

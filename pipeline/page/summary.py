@@ -33,6 +33,20 @@ def accuracy_line(inputs: ReportInputs) -> str:
     return f"{split} accuracy: {inputs.evaluation.scores.accuracy} on {inputs.num_evaluated:,} images."
 
 
+def closing_lines(inputs: ReportInputs, page: str) -> list[str]:
+    """The last lines of a run: whether it fits, how good it is, and the commands that go on from here.
+
+    Args:
+        inputs: Inputs of the page.
+        page: Place of the page, for people.
+    """
+    lines = [
+        fit_line(inputs), accuracy_line(inputs), f"Look at {page}, compare runs with `mlflow ui`, or try:",
+        f"    {next_command(inputs)}",
+    ]  # fmt: skip
+    return [*lines, f"Classify images: {inputs.use.command}"] if inputs.use is not None else lines
+
+
 def checks(signals: SignalsRecord) -> list[Check]:
     """The results of the tests before training, as sentences."""
     loss, chance, batch = signals.initial_loss, signals.initial_loss_expected, signals.one_batch
@@ -52,10 +66,27 @@ def checks(signals: SignalsRecord) -> list[Check]:
     ]
 
 
-def commands(run: RunRecord) -> list[str]:
-    """The commands that repeat a training, to be typed in the project's folder."""
-    checkout = [f"git checkout {run.git_commit}"] if run.git_commit else []
-    return [*checkout, f"python -m pipeline.train {run.overrides}" if run.overrides else "dvc repro"]
+def command_again(inputs: ReportInputs) -> str:
+    """The command that repeats the training, to be typed in the project's folder."""
+    run = inputs.run
+    if run.git_commit is not None:
+        return f"python -m pipeline.reproduce {run.mlflow_run_id or shlex.quote(inputs.folder)}"
+    return f"python -m pipeline.train {run.overrides}" if run.overrides else "dvc repro"
+
+
+def code_line(run: RunRecord) -> str:
+    """The code that a training was made with, and whether the command that repeats it finds that code, in a sentence."""
+    if run.git_commit is None:
+        return "It was made without a commit in git, so this may run other code and not give the same weights."
+    made = f"It was made with commit {run.git_commit[:7]}"
+    if run.changes_sha256 is not None:
+        return f"{made} and files that differed from it; what differed was kept with the training, and is applied."
+    if run.changes_left_out is not None:
+        why = run.changes_left_out
+        return f"{made} and files that differed from it, which were not kept, as {why}: the weights may differ."
+    if run.git_dirty and run.machine is None:
+        return f"{made}. Files had been changed since that commit and were not kept, so the weights may differ."
+    return f"{made}."
 
 
 def experiment(override: str) -> str:

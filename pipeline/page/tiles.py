@@ -1,4 +1,4 @@
-"""Draws the small pictures of the page: filters, feature maps and images."""
+"""Draws the small pictures of the page: filters, feature maps, images and heat maps."""
 
 import base64
 import math
@@ -12,6 +12,16 @@ _COOL, _WHITE, _WARM = np.array([31, 104, 176]), np.array([247, 247, 245]), np.a
 _DARK, _MIDDLE, _LIGHT = np.array([13, 27, 62]), np.array([47, 128, 200]), np.array([255, 233, 184])
 _GAP_PIXELS = 6
 MOST_MAPS = 128
+
+PHOTO_PIXELS = 200
+"""Largest length of the longer side of an image in its own resolution."""
+
+SMALL_PIXELS = 64
+"""Longer side up to which an image is stored without loss, as its pixels are seen one by one."""
+
+_HEAT_PIXELS, _QUALITY = 128, 80
+_LEAST_HEAT = 0.02
+"""Change of a probability that gets the strongest colour at least, so that an image without any stays pale."""
 
 
 def filters(weights: NDArray[np.float32]) -> bytes:
@@ -45,9 +55,38 @@ def image(pixels: NDArray[np.uint8]) -> bytes:
     return _sheet(colour[None], tile_pixels=112)
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG as a data URI, which holds the picture itself."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def photo(pixels: NDArray[np.uint8]) -> bytes:
+    """An image of shape (height, width, 1 or 3) in its own resolution, or smaller: PNG for a small one, else WebP."""
+    (small,) = thumbnails(pixels[None], PHOTO_PIXELS)
+    return _encoded(np.repeat(small, 3, axis=2) if small.shape[2] == 1 else small)
+
+
+def heat_map(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
+    """An image in grey under its heat map, of shape (cells, cells): orange where it is positive, blue where negative."""
+    import cv2
+
+    scale = max(1, round(_HEAT_PIXELS / max(pixels.shape[:2])))
+    (small,) = thumbnails(pixels[None], _HEAT_PIXELS).repeat(scale, axis=1).repeat(scale, axis=2)
+    grey = 40 + 0.8 * small.mean(axis=2, keepdims=True)  # neither black nor white, so that both colours show
+    smooth = cv2.resize(heat, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_CUBIC)
+    share = np.clip(smooth / max(float(np.abs(heat).max()), _LEAST_HEAT), -1, 1)[..., None]
+    colour = np.where(share < 0, _COOL, _WARM)
+    return _encoded(np.rint(grey + (colour - grey) * 0.75 * np.abs(share)).astype(np.uint8), always_lossy=True)
+
+
+def _encoded(pixels: NDArray[np.uint8], *, always_lossy: bool = False) -> bytes:
+    import cv2
+
+    blue_first = np.ascontiguousarray(pixels[..., ::-1])  # as OpenCV has it
+    if max(pixels.shape[:2]) <= SMALL_PIXELS and not always_lossy:
+        return bytes(cv2.imencode(".png", blue_first, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1])
+    return bytes(cv2.imencode(".webp", blue_first, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])[1])
+
+
+def data_uri(picture: bytes) -> str:
+    """A PNG or WebP file as a data URI, which holds the picture itself."""
+    kind = "png" if picture.startswith(b"\x89PNG") else "webp"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 def _signed_colours(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -76,18 +76,6 @@ def hardest(matrix: NDArray[np.int64], limit: int = MOST_CLASSES) -> NDArray[np.
     return np.sort(np.argsort(recall, kind="stable")[:limit])
 
 
-def most_confident_mistakes(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float32], limit: int
-) -> NDArray[np.int64]:
-    """Positions of the wrong predictions, by falling confidence, at most `limit`; ties keep the order of the images.
-
-    >>> most_confident_mistakes(np.array([0, 1, 1]), np.array([1, 1, 0]), np.array([0.6, 0.9, 0.8]), limit=5).tolist()
-    [2, 0]
-    """
-    wrong = np.flatnonzero(labels != predicted)
-    return wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
-
-
 @as_written()
 def mistakes(
     images: NDArray[np.uint8], labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float32],

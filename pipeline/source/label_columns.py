@@ -108,7 +108,7 @@ def find_columns(
     has_header = not any(find(cell) for cell in table.rows[0])
     names = table.rows[0] if has_header else [str(number + 1) for number in range(len(table.rows[0]))]
     rows, lines = table.rows[has_header:], table.lines[has_header:]
-    path = names.index(given["path"]) if given.get("path") in names else _path_column(names, rows, find)
+    path = names.index(given["path"]) if given.get("path") in names else path_column(names, rows, find)
     if path is None:
         return None
     files = [find(row[path]) for row in rows]
@@ -151,7 +151,7 @@ def _usual(names: Sequence[str], role: str) -> list[int]:
     return [by_name[name] for name in NAMES[role] if name in by_name]
 
 
-def _path_column(names: Sequence[str], rows: Sequence[Sequence[str]], find: Find) -> int | None:
+def path_column(names: Sequence[str], rows: Sequence[Sequence[str]], find: Find) -> int | None:
     """The column that names the most different files; of two alike the one with a usual name, then the first."""
     sample = rows[:: max(1, len(rows) // SAMPLED_ROWS)]
     usual = _usual(names, "path")

@@ -101,7 +101,7 @@ def _run_by_hand(stage: str, main: Main, arguments: list[str]) -> None:
         given = overrides_of_job()[num_from_file:]
         try:
             with messages():
-                _run_job(stage, main, composed, tuple(override.removeprefix("++") for override in given), out)
+                _run_job(stage, main, composed, tuple(text.removeprefix("++") for text in given), out, alone=True)
         finally:
             with suppress(OSError):
                 out.rmdir()  # empty, where Hydra made it for a job that was refused
@@ -124,14 +124,17 @@ def run_job(stage: str, main: Main) -> RunJob:
     return partial(_run_job, stage, main)
 
 
-def _run_job(stage: str, main: Main, composed: Any, overrides: tuple[str, ...], out: Path) -> None:
+def _run_job(
+    stage: str, main: Main, composed: Any, overrides: tuple[str, ...], out: Path, *, alone: bool = False
+) -> None:
     config = validation.validate(composition.plain(composed))
     name = lineage.expected_fingerprint(stage, config) if stage in lineage.UPSTREAM else ""
     if name and lineage.recorded_fingerprint(out) == name:
         return  # a sweep was killed between the end of this job and its record
-    locate = partial(lineage.locate, config=config)
-    _deliver(stage, main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides))
-    print(f"written to {os.path.relpath(out)}")
+    locate, place = partial(lineage.locate, config=config), Path(os.path.relpath(out))
+    _deliver(
+        stage, main, out, lambda scratch: Job(config, scratch, name, lineage.CACHE, locate, overrides, place, alone)
+    )
 
 
 def _deliver(stage: str, main: Main, out: Path, make_job: Callable[[Path], Job]) -> None:
@@ -144,5 +147,7 @@ def _deliver(stage: str, main: Main, out: Path, make_job: Callable[[Path], Job])
             checksums.seal(scratch)
         if signals.received:  # it came where Python drops exceptions, such as in a library's callback
             raise KeyboardInterrupt
+    if job.place is not None:
+        print(f"written to {job.place}")
     if afterwards is not None:
         afterwards()

@@ -10,10 +10,13 @@ from pipeline.stage import lineage
 
 def input_folder(run: RunRecord, stage: str) -> Path:
     """Find the output of `stage`, prepare or augment, that a training was made from: DVC's, a cached one, or one made again."""
-    for folder in (lineage.dvc_folder(stage), *lineage.CACHE.glob(f"{stage}-*")):
-        if _content(stage, folder) == _expected(run, stage):
-            return folder
-    return lineage.locate(stage, validation.validate(run.config))
+    return found_input(stage, _expected(run, stage)) or lineage.locate(stage, validation.validate(run.config))
+
+
+def found_input(stage: str, fingerprint: str) -> Path | None:
+    """The output of `stage`, DVC's or a cached one, whose content has this fingerprint; None where there is none."""
+    folders = (lineage.dvc_folder(stage), *lineage.CACHE.glob(f"{stage}-*"))
+    return next((folder for folder in folders if _content(stage, folder) == fingerprint), None)
 
 
 def check_input(run: RunRecord, stage: str, folder: Path, key: str) -> None:

@@ -19,6 +19,8 @@ class Job:
         locate: Gives the folder of an earlier stage, by its name, that was made with this configuration; makes it first
             where there is none.
         overrides: Overrides that the user gave on the command line.
+        place: Folder that `out` becomes, as a user names it from here; None under DVC, which has its own.
+        alone: Whether the user has started this job by itself, and not a sweep or a command with many.
     """
 
     config: Config
@@ -27,3 +29,5 @@ class Job:
     cache: Path
     locate: Callable[[str], Path]
     overrides: tuple[str, ...] = ()
+    place: Path | None = None
+    alone: bool = False

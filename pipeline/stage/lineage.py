@@ -24,6 +24,8 @@ from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.evaluation import EvaluationRecord
+from pipeline.artefacts.package import ManifestRecord
+from pipeline.artefacts.receipt import ReceiptRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.source import SourceRecord
 from pipeline.config import validation
@@ -37,7 +39,16 @@ from pipeline.storage.places import CACHE, PROJECT, ROOT
 
 CACHE_GIGABYTES = 20
 
-_RECORDS = (SourceRecord, DatasetRecord, AugmentRecord, RunRecord, EvaluationRecord, DiagnosisRecord)
+_RECORDS = (
+    SourceRecord,
+    DatasetRecord,
+    AugmentRecord,
+    RunRecord,
+    EvaluationRecord,
+    DiagnosisRecord,
+    ManifestRecord,
+    ReceiptRecord,
+)
 RECORDS = {record.STAGE: record.FILE for record in _RECORDS}
 """Name of the record in each stage's folder, which tells what the folder holds."""
 
@@ -48,6 +59,7 @@ _NEVER_MADE = {
     "train": ("training", "evaluate.training"),
     "evaluate": ("evaluation", "report.evaluation"),
     "diagnose": ("diagnosis", "report.diagnosis"),
+    "package": ("package", "register.package"),
 }
 """Stages whose output `locate` finds but never makes: name of the output, and the key that names another folder of it."""
 

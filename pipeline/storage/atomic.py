@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from pipeline.errors import DataError
 
@@ -44,18 +45,31 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: The disk is full or the folder cannot be written; `path` is then as it was.
     """
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write piece by piece, which becomes `path` when the block succeeds and is removed when it fails.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; `path` is then as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = _new_draft(path)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             os.chmod(name, 0o644)
             os.replace(name, path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a write does not tell where
+        if (
+            isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM
+        ):  # a write does not tell where
             error.filename = str(path)
         raise
 

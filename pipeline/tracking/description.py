@@ -1,15 +1,12 @@
-"""Describes a training to MLflow: its parameters, its tags, and the checkout that it was made in."""
+"""Describes a training to MLflow: its parameters and its tags."""
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from ruamel.yaml import YAML
-
+from pipeline.artefacts.evaluation import SPLIT_TITLES
+from pipeline.artefacts.package import ManifestRecord
 from pipeline.artefacts.run import RunOrigin
-from pipeline.stage import lineage
 
 PARAMETER_SECTIONS = (
     "seed", "data", "prepare", "augment", "model", "regularization", "optimizer", "scheduler", "train",
@@ -24,23 +21,6 @@ ID_TAG = "goodfit.id"
 
 PARENT_TAG = "goodfit.parent"
 """Tag of a run with our own id of the run above it, which may come into the store after it."""
-
-
-class Checkout(NamedTuple):
-    """The fields of `RunOrigin` that tell of git and DVC."""
-
-    git_commit: str | None
-    git_dirty: bool
-    data_hash: str | None
-    dvc_experiment: str | None
-
-
-def checkout() -> Checkout:
-    """Read the state of git and DVC."""
-    pinned = lineage.PROJECT / "data.dvc"
-    outs = YAML(typ="safe", pure=True).load(pinned.read_text()).get("outs", [{}]) if pinned.exists() else [{}]
-    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    return Checkout(_git("rev-parse", "HEAD"), dirty, outs[0].get("md5"), os.environ.get("DVC_EXP_NAME"))
 
 
 def parameters(record: RunOrigin) -> dict[str, str]:
@@ -78,9 +58,16 @@ def tags(record: RunOrigin, own: Mapping[str, str]) -> dict[str, str]:
     return {**{key: value for key, value in known.items() if value is not None}, **own}
 
 
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=lineage.PROJECT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+def note(manifest: ManifestRecord, model_id: str) -> str:
+    """The description of a run as Markdown: verdict, concerns, accuracy, and what to do next."""
+    verdict = manifest.verdict.replace("_", " ").capitalize() if manifest.verdict else "Not diagnosed"
+    concerns = ", ".join(name.replace("_", " ") for name in manifest.concerns) or "none"
+    accuracy = "not evaluated"
+    if manifest.scores is not None and manifest.split is not None:
+        accuracy = f"{manifest.scores.accuracy} on {SPLIT_TITLES[manifest.split]} images"
+    return (
+        f"**{verdict}**; concerns: {concerns}; accuracy: {accuracy} (95 % interval).\n\n"
+        f"```sh\npython -m pipeline.predict FOLDER --model models:/{model_id}\n"
+        f"python -m pipeline.register register.package=models:/{model_id}\n"
+        f"python -m pipeline.reproduce {manifest.mlflow_run_id or manifest.training}\n```\n"
+    )

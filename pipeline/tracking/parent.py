@@ -51,9 +51,8 @@ class Parent:
         delivery.send(self.settings, RunTags(training_id=training.id, tags=dict(tags)))
 
     def crown(self, training: Path) -> None:
-        """Name the best training, by its folder, and log its model, which jobs leave out."""
-        files = {name: training / name for name in ("model.ckpt", RunRecord.FILE)}
-        delivery.send(self.settings, Winner(parent=self.run), files)
+        """Name the best training, by its folder."""
+        delivery.send(self.settings, Winner(parent=self.run), {RunRecord.FILE: training / RunRecord.FILE})
 
 
 @contextmanager

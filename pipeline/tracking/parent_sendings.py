@@ -8,7 +8,6 @@ from pipeline.artefacts.run import RunRecord
 from pipeline.errors import DataError
 from pipeline.tracking import runs
 from pipeline.tracking.description import ID_TAG, PARENT_TAG
-from pipeline.tracking.model import log_model
 from pipeline.tracking.store import Store
 
 
@@ -102,7 +101,7 @@ class ParentChild(Record):
 
 
 class Winner(Record):
-    """The best training of a sweep, whose files are `model.ckpt` and `run.json`: its model, and its name in the sweep's run."""
+    """The best training of a sweep, whose file is `run.json`: its name in the sweep's run."""
 
     kind: Literal["winner"] = "winner"
     parent: ParentRun
@@ -115,7 +114,6 @@ class Winner(Record):
         run_id = runs.find_run(store, RunRecord.read(folder))
         if run_id is None:
             raise DataError(f"the winner of {self.parent.name} must have a run; {store.shown} holds none.")
-        log_model(store, run_id, folder)
         runs.set_tags(store, self.parent.open(store), {"goodfit.winner": run_id})
         return ""
 

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.artefacts.artefact import Record
+from pipeline.artefacts.package import ManifestRecord
 from pipeline.artefacts.run import RunOrigin, RunRecord, read_rows
 from pipeline.errors import DataError
-from pipeline.tracking import runs
-from pipeline.tracking.model import log_model
+from pipeline.stage.checkout import PATCH
+from pipeline.tracking import description, runs
+from pipeline.tracking.model import log_package
 from pipeline.tracking.store import Store
 
-TRAINING_FILES = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv")
+TRAINING_FILES = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv", PATCH)
+PACKAGE = "package"
+"""Folder in an entry with the files of a package."""
+
 _COMPLETE = "goodfit.complete"
 
 
@@ -25,14 +30,12 @@ class Training(Record):
     Attributes:
         name: Name of the run.
         tags: The user's own tags.
-        with_model: Whether the full MLflow model goes with it; a sweep sends its winner's only.
         end_ms: Unix time of the end, in milliseconds.
     """
 
     kind: Literal["training"] = "training"
     name: str
     tags: dict[str, str]
-    with_model: bool
     end_ms: int
 
     @property
@@ -57,8 +60,6 @@ class Training(Record):
         runs.set_tags(store, run_id, {"goodfit.stop_reason": record.stop_reason, _COMPLETE: "true"})
         by_length = runs.begin_ms(record) + int(record.seconds * 1000)
         runs.end_run(store, run_id, "FINISHED", max(self.end_ms, by_length, runs.last_ms(record)))
-        if self.with_model:  # last: a network that cannot be exported leaves a run that is whole otherwise
-            log_model(store, run_id, folder)
         return ""
 
 
@@ -122,11 +123,7 @@ class Results(Record):
         from mlflow.entities import Metric
 
         record = RunRecord.read(folder)
-        run_id, how = runs.find_run(store, record), "the run of this training"
-        if run_id is None or store.client.get_run(run_id).data.tags.get(_COMPLETE) != "true":
-            if run_id is None:
-                how = f"rebuilt from {self.training}, as {store.shown} did not know it"
-            run_id = self._rebuilt(store, record)
+        run_id, how = complete_run(store, record, Path(self.training), self.own_tags)
         batch = [Metric(key, value, runs.last_ms(record), record.best_epoch) for key, value in self.metrics.items()]
         runs.send(store, run_id, batch)
         for path in sorted(path for path in folder.iterdir() if path.name != RunRecord.FILE):
@@ -134,16 +131,42 @@ class Results(Record):
         runs.set_tags(store, run_id, {**self.tags, f"goodfit.{self.stage}_fingerprint": self.fingerprint})
         return f"MLflow run {store.client.get_run(run_id).info.run_name} ({run_id}): {how}"
 
-    def _rebuilt(self, store: Store, record: RunRecord) -> str:
-        """The run of the training, made or completed from its folder."""
-        folder = Path(self.training)
-        if RunRecord.read(folder, "the training").id != record.id:
-            raise DataError(
-                f"{folder} must hold the training {record.name} ({record.id}); another one is there by now."
-            )
-        whole = Training(name=record.name, tags=self.own_tags, with_model=record.parent_run_id is None, end_ms=0)
-        whole.send(store, folder)
-        return str(runs.find_run(store, record))
+
+class Packaged(Record):
+    """A package, whose files lie in `package/` beside the training's `run.json`; it becomes the model of the training's run.
+
+    Attributes:
+        training: Folder of the training, from which a run that the store does not know is made.
+        own_tags: The user's own tags, for such a run.
+    """
+
+    kind: Literal["packaged"] = "packaged"
+    training: str
+    own_tags: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        return f"the package of {os.path.relpath(self.training)}"
+
+    def send(self, store: Store, folder: Path) -> str:
+        from mlflow.entities import Metric
+
+        record = RunRecord.read(folder)
+        run_id, _ = complete_run(store, record, Path(self.training), self.own_tags)
+        manifest = ManifestRecord.read(folder / PACKAGE)
+        model_id = log_package(store, run_id, folder / PACKAGE)
+        if store.client.get_run(run_id).info.status != "FINISHED":  # a kill while it was logged has left it open
+            by_length = runs.begin_ms(record) + int(record.seconds * 1000)
+            runs.end_run(store, run_id, "FINISHED", max(by_length, runs.last_ms(record)))
+        scores = manifest.scores.by_name(f"{manifest.split}/") if manifest.scores is not None else {}
+        dataset = {"dataset_name": record.dataset.name, "dataset_digest": record.prepare_fingerprint}
+        time_ms, epoch = runs.last_ms(record), record.best_epoch
+        batch = [Metric(key, value, time_ms, epoch, model_id, **dataset) for key, value in scores.items()]
+        runs.send(store, run_id, batch)
+        runs.set_tags(
+            store, run_id, {"goodfit.model": model_id, "mlflow.note.content": description.note(manifest, model_id)}
+        )
+        return f"MLflow model models:/{model_id}"
 
 
 class RunTags(Record):
@@ -162,6 +185,22 @@ class RunTags(Record):
         if run_id is not None:
             runs.set_tags(store, run_id, self.tags)
         return ""
+
+
+def complete_run(store: Store, record: RunRecord, training: Path, own_tags: dict[str, str]) -> tuple[str, str]:
+    """The run of a training, made or completed from its folder where the store lacks it; and a clause about where it is from.
+
+    Raises:
+        DataError: The store lacks it, and the folder holds another training by now.
+    """
+    run_id = runs.find_run(store, record)
+    if run_id is not None and store.client.get_run(run_id).data.tags.get(_COMPLETE) == "true":
+        return run_id, "the run of this training"
+    how = "the run of this training" if run_id else f"rebuilt from {training}, as {store.shown} did not know it"
+    if RunRecord.read(training, "the training").id != record.id:
+        raise DataError(f"{training} must hold the training {record.name} ({record.id}); another one is there by now.")
+    Training(name=record.name, tags=own_tags, end_ms=0).send(store, training)
+    return str(runs.find_run(store, record)), how
 
 
 def _log_bytes(store: Store, run_id: str, content: bytes, name: str) -> None:

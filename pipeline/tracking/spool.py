@@ -24,7 +24,7 @@ from pipeline.stage import lineage
 from pipeline.storage import atomic
 from pipeline.storage.digests import digest
 from pipeline.tracking.parent_sendings import ParentBegin, ParentChild, ParentEnd, ParentResults, Winner
-from pipeline.tracking.sendings import Results, RunTags, Training, Unfinished
+from pipeline.tracking.sendings import Packaged, Results, RunTags, Training, Unfinished
 from pipeline.tracking.store import place
 
 SPOOL = lineage.ROOT / "build" / "spool"
@@ -33,7 +33,18 @@ FILES = "files"
 
 _ENTRY = "entry.json"
 
-Sending = Training | Unfinished | Results | RunTags | ParentBegin | ParentResults | ParentChild | Winner | ParentEnd
+Sending = (
+    Training
+    | Unfinished
+    | Results
+    | Packaged
+    | RunTags
+    | ParentBegin
+    | ParentResults
+    | ParentChild
+    | Winner
+    | ParentEnd
+)
 
 
 class Entry(Record):
@@ -71,6 +82,7 @@ def put(settings: Tracking, what: Sending, files: Mapping[str, Path]) -> Path:
         with atomic.folder(path) as scratch:
             (scratch / FILES).mkdir()
             for name, source in files.items():
+                (scratch / FILES / name).parent.mkdir(exist_ok=True)
                 shutil.copy2(source, scratch / FILES / name)
             atomic.write_text(scratch / _ENTRY, json.dumps(entry.model_dump(), ensure_ascii=False))
     return path

@@ -28,6 +28,9 @@ PROBE_SECONDS = 3.0
 """Time in which a server must give a sign of life."""
 
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag with which MLflow opens an experiment on its charts and models, rather than on prompts."""
+
 _GATEWAY_ERRORS = (502, 503, 504)
 
 
@@ -226,7 +229,7 @@ def _open(uri: str, experiment: str, artifact_location: str | None) -> Store:
     found = client.get_experiment_by_name(experiment)
     if found is None:
         try:
-            return Store(client, client.create_experiment(experiment, artifact_location), uri)
+            return Store(client, client.create_experiment(experiment, artifact_location, _KIND), uri)
         except MlflowException:  # another process of a sweep was faster
             found = client.get_experiment_by_name(experiment)
             if found is None:

@@ -1,5 +1,6 @@
 """Surrounds the jobs of a sweep: opens their parent run, then ranks them and logs the winner's model."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pipeline.config.schema import Config
 from pipeline.sweep import leaderboard
 from pipeline.sweep.records import results
 from pipeline.sweep.summary import print_adoption, print_table, summarize
+from pipeline.tracking import packages
 from pipeline.tracking.parent import Parent, parent_run
 
 
@@ -30,13 +32,17 @@ def sweep(folder: Path, overrides: list[str], config: Config) -> Iterator[None]:
                 parent.add(summarize(folder, jobs, monitor), metrics={"jobs": len(jobs)})
             entries = leaderboard.rank(jobs, monitor)
             if entries:
-                _log_winner(parent, entries[0], monitor)
+                _log_winner(parent, entries[0], config)
                 print_adoption(folder, entries[0])
+                packages.say(Path(os.path.relpath(entries[0].jobs[0].folder)))
 
 
-def _log_winner(parent: Parent, best: leaderboard.Entry, monitor: str) -> None:
-    """Name the winner in the parent run, and log its model, which jobs leave out."""
+def _log_winner(parent: Parent, best: leaderboard.Entry, config: Config) -> None:
+    """Name the winner in the parent run, and make its package, which jobs leave out."""
+    monitor = config.train.monitor
     spread = best.spread(monitor)
     metrics = {monitor: best.mean(monitor), **({} if spread is None else {f"{monitor}_sd": spread})}
     parent.add([], metrics=metrics, tags={"goodfit.winner_overrides": " ".join(best.overrides)})
-    parent.crown(best.jobs[0].folder)
+    winner = best.jobs[0].folder
+    parent.crown(winner)
+    packages.make(winner, config)

@@ -15,9 +15,10 @@ from pipeline.config.secrets import masked
 from pipeline.diagnosis.loading import course_so_far
 from pipeline.diagnosis.remarks import Watch
 from pipeline.errors import StoreError
+from pipeline.stage.checkout import PATCH
+from pipeline.storage import atomic
 from pipeline.sweep import pruning
 from pipeline.tracking import delivery
-from pipeline.tracking.description import checkout
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.runs import Row, now_ms
 from pipeline.tracking.sendings import TRAINING_FILES, Training, Unfinished
@@ -57,12 +58,10 @@ class Run:
         return self.live.run_id if self.live is not None else None
 
     def finish(self, folder: Path) -> None:
-        """Send the finished training: rows, files, pictures and, outside of sweeps, the model. What does not arrive waits."""
+        """Send the finished training: rows, files and pictures. What does not arrive waits."""
         if self.live is None:
             return
-        what = Training(
-            name=self.origin.name, tags=self.settings.tags, with_model=self.origin.parent_run_id is None, end_ms=now_ms(),
-        )  # fmt: skip
+        what = Training(name=self.origin.name, tags=self.settings.tags, end_ms=now_ms())
         files = {name: folder / name for name in TRAINING_FILES if (folder / name).exists()}
         if self.live.failure is None:
             delivery.forget_away(folder_of(self.settings))
@@ -113,7 +112,7 @@ def tracked(settings: Tracking, origin: RunOrigin, working: Path) -> Iterator[Ru
     try:
         live = _opened(settings, origin, remember)
     except StoreError:
-        if not any(path.name != RunOrigin.FILE for path in working.iterdir()):
+        if not any(path.name not in (RunOrigin.FILE, PATCH) for path in working.iterdir()):
             shutil.rmtree(working)  # it holds nothing but an origin, which would not be that of the next attempt
         raise
     run = Run(settings, origin, live, working)
@@ -134,13 +133,19 @@ def _opened(settings: Tracking, origin: RunOrigin, remember: Callable[[str], Non
     return live
 
 
-def begin(working: Path, **known: Any) -> RunOrigin:
-    """The origin of the interrupted training in the folder `working`, or a new one with the `known` fields."""
+def begin(working: Path, patch: bytes, **known: Any) -> RunOrigin:
+    """The origin of the interrupted training in the folder `working`, or a new one with the `known` fields.
+
+    A new one comes with the file `changes.patch`, unless `patch` is empty.
+    """
     if (working / RunOrigin.FILE).exists():
         return RunOrigin.read(working)
+    (working / PATCH).unlink(missing_ok=True)  # of an attempt that was killed before it had an origin
+    if patch:
+        atomic.write_bytes(working / PATCH, patch)
     origin = RunOrigin(
         id=uuid.uuid4().hex, mlflow_run_id=None, parent_run_id=os.environ.get(PARENT_VARIABLE), begin=time.time(),
-        **checkout()._asdict(), **known,
+        **known,
     )  # fmt: skip
     origin.write(working)
     return origin

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunDataset, RunOrigin, RunRecord
-from pipeline.stage import lineage
+from pipeline.stage import checkout, lineage, machine
 from pipeline.stage.job import Job
 from pipeline.storage import lock
 from pipeline.sweep.pruning import Pruned
@@ -18,10 +18,12 @@ def main(job: Job) -> Callable[[], None]:
     Returns:
         Removes the checkpoints, once the output is in its place.
     """
+    from pipeline.tracking import packages
     from pipeline.tracking.store import address
     from pipeline.tracking.training import tracked
     from pipeline.training.training import train
 
+    checkout.at_start()  # before what may take long, in which files can change
     prepared, augmented = job.locate("prepare"), job.locate("augment")
     working = job.cache / f"train-{job.fingerprint}"
     settings = job.config.tracking
@@ -30,22 +32,34 @@ def main(job: Job) -> Callable[[], None]:
         try:
             with tracked(settings, origin, working) as run:
                 outcome = train(prepared, augmented, working, job.out, job.config, run.log_row)
+                if (working / checkout.PATCH).exists():
+                    shutil.copy2(working / checkout.PATCH, job.out)
                 fields = {**dict(origin), **dict(outcome), "mlflow_run_id": run.settle()}
                 RunRecord(**fields).write(job.out)
                 run.finish(job.out)
+            if job.alone:
+                packages.make(job.out, job.config, job.place)
         except Pruned:  # never resumed
             shutil.rmtree(working, ignore_errors=True)
             raise
-    return lambda: shutil.rmtree(working, ignore_errors=True)
+
+    def afterwards() -> None:
+        shutil.rmtree(working, ignore_errors=True)
+        if job.alone and job.place is not None:
+            packages.say(job.place)
+
+    return afterwards
 
 
 def _origin(job: Job, prepared: Path, augmented: Path, working: Path, uri: str) -> RunOrigin:
     from pipeline.tracking.training import begin
 
-    dataset = DatasetRecord.read(prepared)
+    dataset, (state, patch), settings = DatasetRecord.read(prepared), checkout.at_start(), job.config.train
     return begin(
         working,
-        name=f"{job.config.model.name}-{job.config.augment.name}-seed{job.config.seed}",
+        patch,
+        **state._asdict(),
+        name=f"{job.config.model.name}-{dataset.name}-{job.config.augment.name}-seed{job.config.seed}",
         tracking_uri=uri,
         fingerprint=job.fingerprint,
         prepare_fingerprint=lineage.content("prepare", prepared),
@@ -53,4 +67,6 @@ def _origin(job: Job, prepared: Path, augmented: Path, working: Path, uri: str) 
         dataset=RunDataset(**{name: getattr(dataset, name) for name in RunDataset.model_fields}),
         overrides=" ".join(job.overrides),
         config=job.config.model_dump(),
+        versions=machine.versions(),
+        machine=machine.machine(settings.accelerator, settings.threads),
     )
