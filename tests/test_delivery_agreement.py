@@ -101,7 +101,11 @@ def test_the_page_shows_figures_and_mistakes_by_name(
     printed = capsys.readouterr()
     assert printed.out.startswith("image,label") and "coverage of the sets" in printed.err and str(page) in printed.err
     text = page.read_text()
-    assert "<b>bold" not in text and "&lt;b&gt;bold &amp; sharp&lt;/b&gt;" in text and text.count("data:image/png") == 2
+    assert (
+        "<b>bold" not in text
+        and "&lt;b&gt;bold &amp; sharp&lt;/b&gt;" in text
+        and text.count('src="data:image/png') == 2
+    )
     assert "Accuracy here" in text and "new/circle/00.png" in text
     Strict().feed(text)
 

@@ -132,8 +132,10 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
 
 def build_alone(training: Path, out: Path, config: Config) -> ManifestRecord:
     """Write the package of a training that was neither evaluated nor diagnosed into `out`; see `build`."""
-    prepared = input_folder(RunRecord.read(training, TRAINING_KEY), "prepare")
-    sources = Sources(training=training, prepared=prepared, evaluation=None, diagnosis=None)
+    run = RunRecord.read(training, TRAINING_KEY)
+    if not (training / "model.ckpt").is_file():  # before images are looked for, which may be made again
+        raise DataError(f"{training} must hold the weights of its training, model.ckpt; it does not. Train again.")
+    sources = Sources(training=training, prepared=input_folder(run, "prepare"), evaluation=None, diagnosis=None)
     return build(sources, config.package, out, tta=config.evaluate.tta, batch_size=config.evaluate.batch_size)
 
 
