@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -215,19 +216,24 @@ def test_verdicts_are_tags_of_the_runs_and_runs_are_diagnosed_from_the_store(rea
     assert unknown.returncode == 1 and "error: --run must be a run of sqlite" in unknown.stderr
 
 
-def test_the_logged_model_gives_probabilities_without_pickle(ready: Path) -> None:
-    command_runner(ready)("pipeline.train", "train.max_epochs=1")
+def test_a_training_by_hand_has_a_model_that_takes_image_files_without_pickle(ready: Path) -> None:
+    done = command_runner(ready)("pipeline.train", "train.max_epochs=1")
+    package = re.fullmatch(
+        r"Classify images: python -m pipeline.predict FOLDER --model (\S+)", done.stdout.splitlines()[-1]
+    )
+    assert package is not None and (ready / package[1] / "manifest.json").exists()
     (run,) = all_runs(ready)
     uri = f"sqlite:///{ready / 'mlflow.db'}"
     script = (
-        f"import mlflow, numpy as np; mlflow.set_tracking_uri({uri!r})\n"
+        f"import cv2, mlflow, numpy as np, pandas as pd; mlflow.set_tracking_uri({uri!r})\n"
         f"model = mlflow.pyfunc.load_model('runs:/{run.info.run_id}/model')\n"
-        "images = np.zeros((5, 32, 32, 1), np.uint8)\n"
-        "print(model.predict(images).sum(axis=1).round(4).tolist(), model.metadata.metadata['classes'][0])"
+        "image = cv2.imencode('.png', np.zeros((9, 9), np.uint8))[1].tobytes()\n"
+        "answer = model.predict(pd.DataFrame({'image': [image, b'none']}))\n"
+        "print(round(sum(answer['probabilities'][0].values()), 4), answer['label'][0], answer['error'][1])"
     )
     with started(ready, "python", "-c", script, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false") as process:
         output, _ = process.communicate()
-    assert process.returncode == 0 and "[1.0, 1.0, 1.0, 1.0, 1.0] 0" in output
+    assert process.returncode == 0 and re.search(r"^1\.0 \d not an image: it begins with b'none'", output, re.M), output
     assert np.isfinite(run.data.metrics["best_epoch"])
 
 
