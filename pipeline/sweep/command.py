@@ -5,18 +5,21 @@ import os
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 from pipeline.stage.entry import Multirun, RunJob
-from pipeline.sweep.driver import Surround
+
+if TYPE_CHECKING:  # Hydra takes 0.3 s to import, and each stage of `dvc repro` would wait for it
+    from pipeline.sweep.driver import Surround
 
 
-def multirun(surround: Surround = lambda folder, overrides, config: nullcontext()) -> Multirun:
+def multirun(surround: "Surround" = lambda folder, overrides, config: nullcontext()) -> Multirun:
     """Make the command line of a stage's sweeps; `surround` is entered before the jobs of one, and left after them."""
     return partial(_run, surround)
 
 
-def _run(surround: Surround, stage: str, arguments: list[str], run_job: RunJob) -> None:
+def _run(surround: "Surround", stage: str, arguments: list[str], run_job: RunJob) -> None:
     from pipeline.sweep import driver
 
     parser = argparse.ArgumentParser(
