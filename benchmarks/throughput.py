@@ -101,7 +101,7 @@ def throughput(num_images: int, rounds: int, name: str) -> None:
         turns = Turns(lambda: bare_epoch(bare_network, bare_optimizer, images, labels))
         module = TrainingModule(
             network(name),
-            optimizer=AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999),
+            optimizer=AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999, layer_decay=1.0),
             scheduler=WarmupScheduler(name="one_cycle", warmup_fraction=0.25),
             lr=3e-3,
         )

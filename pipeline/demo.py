@@ -222,7 +222,7 @@ def look_at(image: Pixels, truth: str | None, classifier: Classifier, layers: La
     """
     how = classifier.package.preprocessing
     decided = classifier.decisions(image[None])
-    fill_colour = [round(255 * mean) for mean in how.mean]
+    fill_colour = how.mean_colour()
     (heat,) = occlusion(
         image[None], [int(decided.labels[0])], lambda images: _probabilities(classifier, images), fill_colour
     )

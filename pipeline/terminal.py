@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 WIDTH_COLUMNS = 160
@@ -39,6 +47,15 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def downloading(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show the bar of a download on a terminal; gives a function that takes the bytes that have arrived, and those in all."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task(printable(title), total=None)
+        yield lambda now, total: bar.update(task, completed=now, total=total)
 
 
 @contextmanager

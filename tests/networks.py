@@ -18,6 +18,7 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "width": 8, "depth": 1, "stages": 3, "normalization": "batch", "activation": "relu", "conv_dropout": 0.0,
         "dropout": 0.0,
     },
+    "efficientnet": {"conv_dropout": 0.0, "dropout": 0.0},
 }  # fmt: skip
 OWN = list(OPTIONS_OF)
 """The networks that need no further package."""

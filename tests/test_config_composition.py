@@ -138,7 +138,7 @@ def test_a_bare_string_chooses_an_option(tmp_path: Path) -> None:
 def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
     params = write_params(tmp_path, {"model": {"dropout": 0.3}})
     with pytest.raises(
-        ConfigError, match=r"model in params.yaml must have a name, one of convnet, lenet, .*; got .*Write"
+        ConfigError, match=r"model in params.yaml must have a name, one of convnet, efficientnet, .*; got .*Write"
     ):
         compose(CONF, params, [])
 
@@ -150,7 +150,10 @@ def test_a_group_without_name_is_refused(tmp_path: Path) -> None:
         ("+model.droput=2", r"model\.droput is not a configuration key.*Did you mean 'dropout'\?"),
         ("++model.droput=2", r"model\.droput is not a configuration key.*Did you mean 'dropout'\?"),
         ("mdoel=convnet", r"mdoel is not a configuration key.*Did you mean 'model'\?"),
-        ("model=lenett", r"model must be one of convnet, lenet, resnet, timm; got 'lenett'\. Did you mean 'lenet'\?"),
+        (
+            "model=lenett",
+            r"model must be one of convnet, efficientnet, lenet, resnet, timm; got 'lenett'\. Did you mean 'lenet'\?",
+        ),
         (
             "optimizer.lr=-1",
             r"optimizer\.lr must be a number > 0 or auto; got -1\. Change it in params\.yaml or on the command",

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import pipeline.model
 from pipeline.config.schema import OPTIONS
+from pipeline.config.schema_model import Start
 from pipeline.errors import ConfigError
 from pipeline.model import Network, Normalize, evaluating
 from tests.networks import OPTIONS_OF, OWN, network
@@ -98,7 +99,7 @@ def test_an_exported_network_takes_batches_of_any_size(name: str, channels_last:
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_network_of_the_configuration_can_be_built_with_its_keys(name: str) -> None:
-    options = set(OPTIONS["model"][name].model_fields) - {"name"}
+    options = set(OPTIONS["model"][name].model_fields) - {"name", *Start.START}
     assert options == set(OPTIONS_OF[name])
     assert isinstance(network(name), Network)
 
@@ -108,7 +109,9 @@ def test_only_timm_needs_a_package_of_its_own() -> None:
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model must be one of lenet, convnet, resnet, timm; got 'alexnet'. Set"):
+    with pytest.raises(
+        ConfigError, match=r"model must be one of lenet, convnet, resnet, efficientnet, timm; got 'alexnet'. Set"
+    ):
         pipeline.model.build("alexnet", num_classes=2, channels=1, size=32, mean=[0.0], std=[1.0])
 
 

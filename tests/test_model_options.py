@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import pipeline.model
-from pipeline.config.schema import ACTIVATIONS
+from pipeline.config.schema_model import ACTIVATIONS
 from pipeline.errors import ConfigError, ShapeError
 from pipeline.model import Network, layer_table
 from pipeline.model.layers import activation_and_pooling
@@ -29,6 +29,7 @@ KEYS: dict[str, dict[str, list[Any]]] = {
         "width": [3, 16], "depth": [2], "stages": [1, 4], "normalization": ["group"], "activation": [*ACTIVATIONS],
         "conv_dropout": [0.5], "dropout": [0.5],
     },
+    "efficientnet": {"conv_dropout": [0.5], "dropout": [0.5]},
 }  # fmt: skip
 CASES = [(name, key, value) for name, keys in KEYS.items() for key, values in keys.items() for value in values]
 
@@ -160,7 +161,9 @@ def test_a_width_that_no_machine_can_hold_is_refused() -> None:
 
 def test_timm_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match=r"model=timm needs the package timm; .*Run: pip install -e '\.\[timm\]'"):
+    with pytest.raises(
+        ConfigError, match=r"model=timm needs the package timm; it .*Run pip install -e '\.\[timm\]'\.$"
+    ):
         pipeline.model.build(**timm_description())
 
 
@@ -170,14 +173,18 @@ def test_timm_networks_come_by_name_with_the_options_that_they_take(monkeypatch:
 
     def create_model(architecture: str, **options: Any) -> nn.Module:
         calls[architecture] = options
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+        backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        backbone.num_features = 4  # type: ignore[assignment]
+        return backbone
 
     fake = SimpleNamespace(list_models=lambda: ["resnet18", "resnet34"], create_model=create_model)
     monkeypatch.setitem(sys.modules, "timm", fake)
     model = pipeline.model.build(**timm_description(dropout=0.2, conv_dropout=0.1))
     assert model(images(2, channels=3)).shape == (2, 10)
-    options = {"pretrained": False, "in_chans": 3, "num_classes": 10, "drop_rate": 0.2, "drop_path_rate": 0.1}
+    options = {"pretrained": False, "in_chans": 3, "num_classes": 0, "drop_path_rate": 0.1}
     assert calls == {"resnet18": options}
+    assert isinstance(model.head[0], nn.Dropout)
+    assert model.head[0].p == 0.2
     with pytest.raises(
         ConfigError, match=r"model.architecture must be a network of timm; got 'resnet81'. Did you mean"
     ):
@@ -186,5 +193,5 @@ def test_timm_networks_come_by_name_with_the_options_that_they_take(monkeypatch:
 
 def timm_description(**options: Any) -> dict[str, Any]:
     shape = {"num_classes": 10, "channels": 3, "size": 32, "mean": [0.5] * 3, "std": [0.2] * 3}
-    timm = {"name": "timm", "architecture": "resnet18", "pretrained": False, "conv_dropout": 0.0, "dropout": 0.0}
+    timm = {"name": "timm", "architecture": "resnet18", "conv_dropout": 0.0, "dropout": 0.0}
     return {**timm, **shape, **options}

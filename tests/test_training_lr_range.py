@@ -17,8 +17,8 @@ from pipeline.training.lr_range import HIGHEST, LOWEST, Step, lr_range, read_csv
 from tests.networks import network
 
 OPTIMIZERS: dict[str, SGD | AdamW] = {
-    "sgd": SGD(name="sgd", lr="auto", momentum=0.9, nesterov=True),
-    "adamw": AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999),
+    "sgd": SGD(name="sgd", lr="auto", momentum=0.9, nesterov=True, layer_decay=1.0),
+    "adamw": AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999, layer_decay=1.0),
 }
 
 

@@ -23,13 +23,13 @@ TRAIN = """
 import sys
 from pathlib import Path
 from pipeline.config.composition import compose
-from pipeline.training.training import train
+from pipeline.training.training import Inputs, train
 
 prepared, augmented, out = map(Path, sys.argv[2:5])
 working = out / "working"
 working.mkdir(parents=True)
 config = compose(Path(sys.argv[1]) / "conf", Path(sys.argv[1]) / "params.yaml", sys.argv[5:])
-train(prepared, augmented, working, out, config, lambda row, time_ms: None)
+train(Inputs(prepared, augmented), working, working, out, config, lambda row, time_ms: None)
 """
 OVERRIDES = ("model=convnet", "model.width=8", "train.max_epochs=1", "train.batch_size=32", "train.threads=1")
 

@@ -15,7 +15,7 @@ from pipeline.training.module import TrainingModule, _watched_relus
 from tests.networks import network as build
 
 PLAIN_SGD = {
-    "optimizer": SGD(name="sgd", lr="auto", momentum=0.0, nesterov=False),
+    "optimizer": SGD(name="sgd", lr="auto", momentum=0.0, nesterov=False, layer_decay=1.0),
     "scheduler": WarmupScheduler(name="constant", warmup_fraction=0.0),
 }
 

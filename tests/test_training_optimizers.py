@@ -13,10 +13,10 @@ from pipeline.model import l2, soft_threshold_
 from pipeline.training.optimizers import build_optimizer, build_scheduler, threshold
 
 OPTIMIZERS: dict[str, tuple[SGD | AdamW, float]] = {
-    "sgd": (SGD(name="sgd", lr="auto", momentum=0.0, nesterov=False), 0.05),
-    "momentum": (SGD(name="sgd", lr="auto", momentum=0.9, nesterov=False), 0.01),
-    "nesterov": (SGD(name="sgd", lr="auto", momentum=0.9, nesterov=True), 0.01),
-    "adamw": (AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999), 0.01),
+    "sgd": (SGD(name="sgd", lr="auto", momentum=0.0, nesterov=False, layer_decay=1.0), 0.05),
+    "momentum": (SGD(name="sgd", lr="auto", momentum=0.9, nesterov=False, layer_decay=1.0), 0.01),
+    "nesterov": (SGD(name="sgd", lr="auto", momentum=0.9, nesterov=True, layer_decay=1.0), 0.01),
+    "adamw": (AdamW(name="adamw", lr="auto", beta1=0.9, beta2=0.999, layer_decay=1.0), 0.01),
 }
 NUM_STEPS = 3000
 

@@ -23,8 +23,8 @@ from pipeline.training.processes import leading
 from tests.networks import network
 
 Case = dict[str, Any]
-SGD = schema.SGD(name="sgd", lr=0.02, momentum=0.9, nesterov=False)
-ADAMW = schema.AdamW(name="adamw", lr=3e-3, beta1=0.9, beta2=0.999)
+SGD = schema.SGD(name="sgd", lr=0.02, momentum=0.9, nesterov=False, layer_decay=1.0)
+ADAMW = schema.AdamW(name="adamw", lr=3e-3, beta1=0.9, beta2=0.999, layer_decay=1.0)
 MIX = partial(mixing.mix, num_classes=3, mixup=0.4, cutmix=0.4, erasing=0.3)
 
 # 203 training images make batches of 51 and 50, of which two processes get 26, 25 or 25 each; of 61 for validation, 31 and 30.

@@ -48,6 +48,11 @@ class PreprocessingRecord(Artefact, file="preprocessing.json", stage="package"):
     mean: list[float]
     std: list[float]
 
+    def mean_colour(self) -> list[int]:
+        """The mean of each channel of an image, from 0 to 255; grey images can have a mean for each of three channels."""
+        means = self.mean if len(self.mean) == self.channels else [sum(self.mean) / len(self.mean)] * self.channels
+        return [round(255 * value) for value in means]
+
 
 class ClassesRecord(Artefact, file="classes.json", stage="package"):
     """The names of the classes, in the order of the network's outputs."""

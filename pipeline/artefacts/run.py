@@ -58,6 +58,7 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
         fingerprint: Fingerprint of the training's recipe.
         prepare_fingerprint: Fingerprint of the content of the prepared data.
         augment_fingerprint: Fingerprint of the content of the augmentation.
+        weights_fingerprint: Fingerprint of the weights that it started from; None for random ones.
         dataset: The dataset in short.
         overrides: Overrides of the command line, separated by spaces.
         config: The whole configuration.
@@ -80,6 +81,7 @@ class RunOrigin(Artefact, file="run.json", stage="train"):
     fingerprint: str
     prepare_fingerprint: str
     augment_fingerprint: str
+    weights_fingerprint: str | None = None
     dataset: RunDataset
     overrides: str
     config: dict[str, Any]

@@ -5,11 +5,12 @@ its key `name` chooses.
 """
 
 import warnings
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.config.schema_data import Data, Prepare
+from pipeline.config.schema_model import Model
 from pipeline.config.section import (
     Count,
     Fraction,
@@ -38,64 +39,11 @@ class Augment(Section):
     backend: Literal["loky", "ray", "dask"]
 
 
-Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
-ACTIVATIONS: tuple[str, ...] = get_args(Activation)
-
-Pooling = Literal["max", "average"]
-
-
-class LeNet(Section):
-    name: Literal["lenet"]
-    width: Positive
-    depth: Natural
-    activation: Activation
-    pooling: Pooling
-    conv_dropout: Fraction
-    dropout: Fraction
-
-
-class ConvNet(Section):
-    name: Literal["convnet"]
-    width: Count
-    depth: Count
-    kernel_size: Count
-    stride: Count
-    padding: Natural | None
-    dilation: Count
-    pooling: Pooling
-    pool_size: Count
-    normalization: Literal["batch", "group", "none"]
-    activation: Activation
-    head: Literal["average", "flatten"]
-    hidden: Natural
-    conv_dropout: Fraction
-    dropout: Fraction
-
-
-class ResNet(Section):
-    name: Literal["resnet"]
-    width: Count
-    depth: Count
-    stages: Count
-    normalization: Literal["batch", "group"]
-    activation: Activation
-    conv_dropout: Fraction
-    dropout: Fraction
-
-
-class Timm(Section):
-    name: Literal["timm"]
-    architecture: str
-    pretrained: bool
-    conv_dropout: Fraction
-    dropout: Fraction
-
-
 class Regularization(Section):
     l1: NonNegative
     l1_as: Literal["proximal", "subgradient"]
     l2: NonNegative
-    l2_as: Literal["decay", "penalty"]
+    l2_as: Literal["decay", "penalty", "towards_start"]
     label_smoothing: Fraction
     mixup: NonNegative
     cutmix: NonNegative
@@ -103,6 +51,7 @@ class Regularization(Section):
 
 
 LearningRate = Positive | Literal["auto"]
+Decay = Annotated[float, Field(gt=0, le=1)]
 
 
 class SGD(Section):
@@ -110,6 +59,7 @@ class SGD(Section):
     lr: LearningRate
     momentum: Fraction
     nesterov: bool
+    layer_decay: Decay
 
 
 class AdamW(Section):
@@ -117,6 +67,7 @@ class AdamW(Section):
     lr: LearningRate
     beta1: Fraction
     beta2: Fraction
+    layer_decay: Decay
 
 
 class WarmupScheduler(Section):
@@ -256,7 +207,7 @@ with warnings.catch_warnings():  # `register` is a method of Python's abstract c
         data: Data
         prepare: Prepare
         augment: Augment
-        model: Annotated[LeNet | ConvNet | ResNet | Timm, Field(discriminator="name")]
+        model: Model
         regularization: Regularization
         optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
         scheduler: Annotated[WarmupScheduler | Cosine, Field(discriminator="name")]
@@ -270,6 +221,20 @@ with warnings.catch_warnings():  # `register` is a method of Python's abstract c
         cure: Cure
         learning_curve: LearningCurve
         tracking: Tracking
+
+        @model_validator(mode="after")
+        def _check_start(self) -> Self:
+            if self.train.devices > 1 and self.model.train_layers == "gradual":
+                raise ConfigError(
+                    f"model.train_layers must be head or all with train.devices={self.train.devices}, as the processes agree "
+                    "once on the layers that learn; got 'gradual'. Change one of them."
+                )
+            if self.model.weights is None and self.regularization.l2_as == "towards_start":
+                raise ConfigError(
+                    "regularization.l2_as must be decay or penalty with model.weights=null; got 'towards_start', and there is "
+                    "no start to decay towards. Set model.weights."
+                )
+            return self
 
 
 OPTIONS = {group: options(field) for group, field in Config.model_fields.items() if field.discriminator}

@@ -1,8 +1,10 @@
 """Builds a package from a training: its network, its thresholds, and its card."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +109,8 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
         np.savez(out / CLUSTERS, **clusters._asdict())
     found, folders = known.outputs[CALIBRATION], [sources.prepared / split for split in known.calibration.splits]
     write_sample(out / DRIFT, found, answers_of(found, thresholds, dataset.classes), folders)
-    _preprocessing(run, dataset).write(out)
+    description = load_content(sources.training / "model.ckpt")["network"]
+    _preprocessing(run, dataset, description).write(out)
     ClassesRecord(classes=dataset.classes).write(out)
     thresholds.write(out)
     tested = measured if evaluation is not None and evaluation.split == "test" else None
@@ -124,7 +127,7 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
         opset=OPSET, split=evaluation.split if evaluation else None, scores=evaluation.scores if evaluation else None,
         verdict=diagnosis.verdict if diagnosis else None,
         concerns=[each.name for each in diagnosis.concerns] if diagnosis else [],
-        network=load_content(sources.training / "model.ckpt")["network"],
+        network=description,
     )  # fmt: skip
     manifest.write(out)
     return manifest
@@ -169,11 +172,11 @@ def _is_of_a_cure(training: Path) -> bool:
     return any((folder / RoundsRecord.FILE).exists() for folder in training.absolute().parents[:4])
 
 
-def _preprocessing(run: RunRecord, dataset: DatasetRecord) -> PreprocessingRecord:
+def _preprocessing(run: RunRecord, dataset: DatasetRecord, network: Mapping[str, Any]) -> PreprocessingRecord:
     return PreprocessingRecord(
         size=dataset.size, channels=dataset.channels, fit=dataset.fit, fill=dataset.fill, white_level=dataset.white_level,
-        white_level_given=dataset.white_level_given, max_pixels=run.config["prepare"]["max_pixels"], mean=dataset.mean,
-        std=dataset.std,
+        white_level_given=dataset.white_level_given, max_pixels=run.config["prepare"]["max_pixels"], mean=network["mean"],
+        std=network["std"],
     )  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def occlusion(classifier: Classifier, pixels: Pixels, labels: NDArray[np.integer
     step = max(1, round(size / PATCHES))
     starts = range(-step, size, step)  # so that the border is covered as often as the middle
     places = [(top, left) for top in starts for left in starts]
-    grey = np.array([round(255 * value) for value in classifier.package.preprocessing.mean], np.uint8)
+    grey = np.array(classifier.package.preprocessing.mean_colour(), np.uint8)
     whole = _probabilities(classifier, pixels)[np.arange(len(labels)), labels]
     maps = np.zeros(pixels.shape[:3], np.float32)
     for image, label, before, heat in zip(pixels, labels, whole, maps, strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.model import checkpoint, convnet, lenet, pretrained, resnet
+from pipeline.model import checkpoint, convnet, efficientnet, lenet, resnet, timm_network
 from pipeline.model.arithmetic import Layer, layer_table, output_formula, output_size
 from pipeline.model.checkpoint import save
 from pipeline.model.feature_maps import activations, filters
@@ -22,7 +22,8 @@ __all__ = [
 ]  # fmt: skip
 
 NETWORKS: dict[str, Callable[..., Network]] = {
-    "lenet": lenet.build, "convnet": convnet.build, "resnet": resnet.build, "timm": pretrained.build,
+    "lenet": lenet.build, "convnet": convnet.build, "resnet": resnet.build, "efficientnet": efficientnet.build,
+    "timm": timm_network.build,
 }  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def build(
         mean: Mean of each channel over the training images, for pixels in [0, 1].
         std: Standard deviation of each channel, likewise.
         channels_last: Whether it computes in torch's memory layout of that name; changes speed and rounding only.
-        options: Keys of the network's configuration group but `name`.
+        options: Keys of the network's configuration group but `name` and those of how it starts.
 
     Raises:
         ConfigError: There is no such network, or it would not fit into memory.
@@ -62,9 +63,9 @@ def load(path: Path) -> tuple[Network, list[str]]:
         DataError: There is no such file, or it is truncated, or is not such a checkpoint. A file that would run code
             when it is read is refused, unread.
     """
-    return checkpoint.read(path, _rebuild)
+    return checkpoint.read(path, rebuild)
 
 
-def _rebuild(**description: Any) -> Network:
-    """The network that `description` builds, without pretrained weights: those of the file take their place."""
-    return build(**description | ({"pretrained": False} if "pretrained" in description else {}))
+def rebuild(**description: Any) -> Network:
+    """The network that the description in a checkpoint builds; one of an earlier version may name what is a key no more."""
+    return build(**{key: value for key, value in description.items() if key != "pretrained"})

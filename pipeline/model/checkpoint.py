@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor
@@ -56,17 +56,21 @@ def read(path: Path, build: Callable[..., Network]) -> tuple[Network, list[str]]
     return network.eval(), classes
 
 
-def load_content(path: Path) -> Any:
+def load_content(path: Path, *, older: bool = False) -> Any:
     """The content of a file that torch saved: tensors, numbers, texts, lists and mappings, and never code.
+
+    Args:
+        path: File to read.
+        older: Whether to take also the format of torch before 1.6, which has no checksums.
 
     Raises:
         ValueError: The file is damaged, of another format, or holds something else; the message is a clause.
     """
+    damaged = None
     try:
-        with ZipFile(
-            path
-        ) as file:  # torch compares no checksums, and also takes older formats, which it no longer writes
-            damaged = file.testzip()
+        if not older or is_zipfile(path):  # torch compares no checksums, and also takes the older format
+            with ZipFile(path) as file:
+                damaged = file.testzip()
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise

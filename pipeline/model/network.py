@@ -72,6 +72,30 @@ class Network(nn.Module):
             signal = layer(signal)
         return last(signal), signal
 
+    @property
+    def num_last_layers(self) -> int:
+        """Number of layers at the end of the head that make the last layer: the linear one, and the dropout before it."""
+        layers = list(self.head)
+        return 2 if len(layers) > 1 and isinstance(layers[-2], nn.Dropout) else 1
+
+    @property
+    def num_features(self) -> int:
+        """Number of inputs of the last layer."""
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        return last.in_features
+
+    def last_features(self, images: Tensor) -> Tensor:
+        """The inputs of the last layer `(batch, features)`, before its dropout."""
+        signal: Tensor = self.features(self.normalize(images))
+        for layer in list(self.head)[: -self.num_last_layers]:
+            signal = layer(signal)
+        return signal
+
+    def body(self) -> list[nn.Module]:
+        """All layers but the last, from the image on."""
+        return [*self.features, *list(self.head)[: -self.num_last_layers]]
+
 
 @torch.no_grad()
 def _initialize(network: Network) -> None:

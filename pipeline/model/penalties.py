@@ -5,6 +5,7 @@ section 7.1); the scale and shift of a normalisation are as few, and are left ou
 """
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,13 @@ def soft_threshold_(parameter: Tensor, threshold: float | Tensor) -> None:
 
 
 @torch.no_grad()
-def decay_(parameters: Sequence[Tensor], factor: float) -> None:
-    """Shrink weights in place, w ← (1 − factor)·w, apart from the gradient.
+def decay_(parameters: Sequence[Tensor], factor: float, start: Sequence[Tensor | None] = ()) -> None:
+    """Shrink weights in place, w ← (1 − factor)·w, apart from the gradient; or draw them towards where they started.
 
-    With `factor` = lr·λ this is the decoupled decay of Loshchilov and Hutter 2019 (algorithm 2).
+    With `factor` = lr·λ this is the decoupled decay of Loshchilov and Hutter 2019 (algorithm 2). `start` has a tensor for each
+    parameter that moves towards it instead, w ← w + factor·(start − w), and None for the others.
     """
-    for parameter in parameters:
+    for parameter, origin in zip_longest(parameters, start):
         parameter.mul_(1 - factor)
+        if origin is not None:
+            parameter.add_(origin.to(parameter.device), alpha=factor)

@@ -30,11 +30,11 @@ class Bucket:
     num_readers = 16  # an answer takes tens of milliseconds, whatever its size
     root = ""
 
-    def __init__(self, address: str, storage_options: Mapping[str, Any]) -> None:
+    def __init__(self, address: str, storage_options: Mapping[str, Any], key: str = "data.source") -> None:
         from fsspec import get_filesystem_class
         from fsspec.core import url_to_fs
 
-        self._address, self._secrets = masked(address), secret_values(storage_options)
+        self._address, self._secrets, self._key = masked(address), secret_values(storage_options), key
         scheme = address.partition("://")[0]
         try:
             get_filesystem_class(scheme)
@@ -42,15 +42,13 @@ class Bucket:
             mend = f"Known are {', '.join(sorted(EXTRAS))}."
             if scheme in EXTRAS:
                 mend = f"Install it with `pip install -e '.[{EXTRAS[scheme]}]'`."
-            raise ConfigError(
-                f"data.source={masked(address)} needs a package for {scheme}:// ({error}). {mend}"
-            ) from None
+            raise ConfigError(f"{key}={masked(address)} needs a package for {scheme}:// ({error}). {mend}") from None
         try:
             self._files, self._root = url_to_fs(address, **storage_options)
             files = self._files.find(self._root, detail=True)
         except Exception as error:  # each file system raises its library's own
             raise DataError(
-                f"data.source must be a folder that can be listed; {self._address} cannot: {self._short(error)}. Correct the "
+                f"{key} must be a folder that can be listed; {self._address} cannot: {self._short(error)}. Correct the "
                 "address, or give what it needs in data.storage_options or in the environment."
             ) from None
         self._names: dict[str, str] = {}
@@ -63,7 +61,7 @@ class Bucket:
             self._names[path] = name
             self.listing.entries.append(Entry(path, int(info.get("size") or 0), stamp))
         if not self.listing.entries:
-            raise DataError(f"data.source must hold files; {self._address} holds none.")
+            raise DataError(f"{key} must hold files; {self._address} holds none.")
 
     def archive_in(self, folder: Path, max_bytes: int) -> str | None:
         """Copy the archive into `folder`, and give its path there; None where the address is that of a folder.
@@ -96,7 +94,7 @@ class Bucket:
             raise
         except Exception as error:
             raise DataError(
-                f"data.source must stay at hand; {entry.path} of {self._address} cannot be read: {self._short(error)}. "
+                f"{self._key} must stay at hand; {entry.path} of {self._address} cannot be read: {self._short(error)}. "
                 "Run it again when it can."
             ) from None
 

@@ -69,7 +69,7 @@ def _run_from_file(stage: str, main: Main, arguments: list[str], after: Callable
 
 def _run_in_dvc(stage: str, main: Main, config: Config, build: Path) -> None:
     folders = {name: lineage.dvc_folder(name, build.parent) for name in lineage.RECORDS}
-    upstream = {name: lineage.content(name, folders[name]) for name in lineage.UPSTREAM.get(stage, ())}
+    upstream = {name: lineage.content(name, folders[name]) for name in lineage.upstream(stage, config)}
     name = lineage.fingerprint(stage, config, upstream)
     out = build.parent / "downloads" if stage == "fetch" else build / stage
     if stage == "fetch" and lineage.recorded_fingerprint(out) == name and lineage.is_whole(out):

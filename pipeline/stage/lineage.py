@@ -17,6 +17,7 @@ from functools import cache, reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urldefrag
 
 from ruamel.yaml import YAML
 
@@ -28,6 +29,7 @@ from pipeline.artefacts.package import ManifestRecord
 from pipeline.artefacts.receipt import ReceiptRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.source import SourceRecord
+from pipeline.artefacts.weights import WeightsRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Data, Folder
@@ -41,6 +43,7 @@ CACHE_GIGABYTES = 20
 
 _RECORDS = (
     SourceRecord,
+    WeightsRecord,
     DatasetRecord,
     AugmentRecord,
     RunRecord,
@@ -63,8 +66,11 @@ _NEVER_MADE = {
 }
 """Stages whose output `locate` finds but never makes: name of the output, and the key that names another folder of it."""
 
-UPSTREAM = {"prepare": ("fetch",), "augment": ("prepare",), "train": ("prepare", "augment")}
-"""Stages whose output each stage reads."""
+UPSTREAM = {"weights": (), "prepare": ("fetch",), "augment": ("prepare",), "train": ("weights", "prepare", "augment")}
+"""Stages whose output each stage reads; `upstream` leaves out the weights where a training starts from random ones."""
+
+_NO_SHAPE = {"dropout", "conv_dropout", "train_layers", "head_epochs", "normalization_statistics"}
+"""Keys of a model that change no tensor's shape, so that one check of `model.weights` serves all their values."""
 
 
 def dvc_folder(stage: str, project: Path = PROJECT) -> Path:
@@ -86,6 +92,12 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
         return digest({"data": data, "version": version_of_source})
     declaration = declarations()[stage]
     values: Any = config.model_dump()
+    if stage == "weights":
+        values["model"] = {key: value for key, value in values["model"].items() if key not in _NO_SHAPE}
+        if config.model.weights is None:
+            values["model"] = None
+        else:
+            values["model"]["version"] = weights_version(config.model.weights)
     return digest({
         "stage": stage,
         "config": {key: reduce(operator.getitem, key.split("."), values) for key in declaration.keys},
@@ -140,7 +152,12 @@ def expected_fingerprint(stage: str, config: Config) -> str:
     """The fingerprint of the output that `stage` would make with `config`. Missing inputs are made first."""
     if stage == "fetch":
         return fingerprint("fetch", config, {})
-    return fingerprint(stage, config, {name: content(name, locate(name, config)) for name in UPSTREAM[stage]})
+    return fingerprint(stage, config, {name: content(name, locate(name, config)) for name in upstream(stage, config)})
+
+
+def upstream(stage: str, config: Config) -> list[str]:
+    """The stages whose output `stage` reads with this configuration."""
+    return [name for name in UPSTREAM.get(stage, ()) if name != "weights" or config.model.weights is not None]
 
 
 def locate(stage: str, config: Config) -> Path:
@@ -198,6 +215,14 @@ def _version_of(asked: str) -> str | None:
 def source_version(data: Data) -> str | None:
     """The version of the user's own source, computed once in a process; empty for other data, None where there is none."""
     return _version_of(data.model_dump_json()) if isinstance(data, Folder) else ""
+
+
+@cache
+def weights_version(asked: str) -> str:
+    """Digest of the time and size of a local file or folder that `model.weights` names; empty for what is elsewhere."""
+    path = ROOT / Path(urldefrag(asked)[0]).expanduser()
+    files = [path, *path.glob("*.ckpt"), *path.glob("*.safetensors")] if path.exists() else []
+    return digest([[file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]) if files else ""
 
 
 def hash_file(path: Path) -> str:

@@ -69,9 +69,9 @@ class TrainingImages(Dataset[Batch]):
     """Whole batches of training images, each image as one version among the original and its augmented copies.
 
     Args:
-        images: uint8 of shape (n, height, width, channels).
+        images: uint8 of shape (n, height, width, channels), or features float32 of shape (n, features).
         labels: int64 of shape (n,).
-        copies: uint8 of shape (copies, n, height, width, channels); may hold no copy.
+        copies: Of shape (copies, *images.shape); may hold no copy.
         seed: Seed of the draws; with epoch and batch, it decides which version of each image is taken.
         augment: Function that augments each batch on the fly, where augment.json says `online`.
 
@@ -107,7 +107,7 @@ class MeasuredImages(Dataset[Batch]):
     """Whole batches of images in a fixed order, for measuring in evaluation mode; each is read when it is asked for.
 
     Args:
-        images: uint8 of shape (n, height, width, channels).
+        images: uint8 of shape (n, height, width, channels), or features float32 of shape (n, features).
         labels: int64 of shape (n,).
         batch_size: Number of images in a batch; smaller for large images.
         chosen: Indices of the images to measure; None: all.
@@ -120,7 +120,7 @@ class MeasuredImages(Dataset[Batch]):
         self.images = images
         self.chosen = np.arange(len(labels)) if chosen is None else chosen
         self.labels = labels if chosen is None else labels[chosen]
-        self.batch_size = measuring_batch_size(batch_size, *images.shape[1:3])
+        self.batch_size = measuring_batch_size(batch_size, *images.shape[1:3]) if images.ndim == 4 else batch_size
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -151,18 +151,19 @@ class ImageBatches(pl.LightningDataModule):
         loader_workers: Number of processes that make batches; 0 makes them in the training process.
         augment: Function that augments each batch, where augment.json says `online`.
         balanced: Whether an epoch shows each class equally often, rather than each image once.
+        features: Folder of `pipeline.training.features`, whose arrays take the place of the images; None: the images.
     """
 
     def __init__(
         self, prepared: Path, augmented: Path, *, batch_size: int, seed: int, loader_workers: int = 0,
-        augment: Augment | None = None, balanced: bool = False,
+        augment: Augment | None = None, balanced: bool = False, features: Path | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        images, labels = _split(prepared, "train")
-        self.val = MeasuredImages(*_split(prepared, "val"))
+        images, labels = _split(prepared, "train", features)
+        self.val = MeasuredImages(*_split(prepared, "val", features))
         self.probe_indices = probe_indices(len(labels), len(self.val.labels), derive_seed(seed, "probe"))
         self.probe = MeasuredImages(images, labels, chosen=self.probe_indices)
-        copies = read_array(augmented / "images.npy")
+        copies = read_array(augmented / "images.npy" if features is None else features / "copies.npy")
         self.train = TrainingImages(images, labels, copies, derive_seed(seed, "versions"), augment)
         self.batch_size, self.seed, self.loader_workers, self.balanced = batch_size, seed, loader_workers, balanced
         self.first_epoch = 0
@@ -221,5 +222,6 @@ def probe_indices(num_train: int, num_val: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(num_train)[:num_val])
 
 
-def _split(prepared: Path, name: str) -> tuple[Any, np.ndarray]:
-    return read_array(prepared / name / "images.npy"), read_array(prepared / name / "labels.npy", mapped=False)
+def _split(prepared: Path, name: str, features: Path | None) -> tuple[Any, np.ndarray]:
+    images = prepared / name / "images.npy" if features is None else features / f"{name}.npy"
+    return read_array(images), read_array(prepared / name / "labels.npy", mapped=False)

@@ -1,6 +1,6 @@
 """Minimises cross-entropy and penalties, and measures each epoch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,9 +13,10 @@ from pipeline.config.schema import SGD, AdamW, Cosine, WarmupScheduler
 from pipeline.errors import TrainingError
 from pipeline.metrics import history
 from pipeline.model import penalties
+from pipeline.model.network import Network
 from pipeline.training.balance import weighted_cross_entropy
 from pipeline.training.batches import Batch
-from pipeline.training.optimizers import build_optimizer, build_scheduler, threshold
+from pipeline.training.optimizers import build_optimizer, build_scheduler, layer_groups, threshold
 from pipeline.training.parallel import average_statistics
 
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -42,6 +43,10 @@ class TrainingModule(pl.LightningModule):
         l2_as: `decay` shrinks each weight by lr·λ before each step, whatever the optimiser (Loshchilov and Hutter 2019,
             https://arxiv.org/abs/1711.05101); `penalty` adds to the loss.
         label_smoothing: Share of each label that is spread over all classes.
+        frozen_epochs: Number of first epochs in which only the last layer learns.
+        keep_statistics: Whether batch normalisation below the last layer keeps its statistics.
+        start: Weights that parameters decay towards instead of 0, by parameter (L2-SP: Li et al. 2018,
+            https://arxiv.org/abs/1802.01483).
         class_weights: Weight of each class in the training loss, of shape (classes,); None: all weigh the same. Losses in
             evaluation mode leave them out, so that curves of different weights, and the diagnosis, can be compared.
     """
@@ -51,7 +56,8 @@ class TrainingModule(pl.LightningModule):
     def __init__(
         self, network: nn.Module, *, optimizer: SGD | AdamW, scheduler: WarmupScheduler | Cosine, lr: float,
         mix: Mix | None = None, l1: float = 0.0, l1_as: str = "proximal", l2: float = 0.0, l2_as: str = "decay",
-        label_smoothing: float = 0.0, class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0, class_weights: Tensor | None = None, frozen_epochs: int = 0,
+        keep_statistics: bool = False, start: Mapping[nn.Parameter, Tensor] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
@@ -60,6 +66,7 @@ class TrainingModule(pl.LightningModule):
         self.l1, self.l2 = l1, l2
         self.l1_penalty, self.l1_threshold = (l1, 0.0) if l1_as == "subgradient" else (0.0, l1)
         self.l2_penalty, self.l2_decay = (l2, 0.0) if l2_as == "penalty" else (0.0, l2)
+        self.frozen_epochs, self.keep_statistics, self.start = frozen_epochs, keep_statistics, dict(start or {})
         self.penalized = penalties.penalized(network)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.sums: dict[str, Tensor] = {}
@@ -117,7 +124,7 @@ class TrainingModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.l2_decay:
-            penalties.decay_(self.penalized, optimizer.param_groups[0]["lr"] * self.l2_decay)
+            self._decay(optimizer)
         stride = max(1, int(self.trainer.num_training_batches) // SAMPLED_STEPS)
         if self.trainer.fit_loop.epoch_loop.batch_idx % stride == 0:
             gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
@@ -163,9 +170,29 @@ class TrainingModule(pl.LightningModule):
         total_steps = int(self.trainer.estimated_stepping_batches)
         # Lightning cannot clip the gradients of a fused optimiser in mixed precision.
         fused = not (self.trainer.gradient_clip_val and "mixed" in str(self.trainer.precision))
-        optimizer = build_optimizer(self.parameters(), self.optimizer_settings, self.lr, fused=fused)
+        decay = self.optimizer_settings.layer_decay
+        weights = self.parameters() if decay == 1 else layer_groups(self.network, self.lr, decay)
+        optimizer = build_optimizer(weights, self.optimizer_settings, self.lr, fused=fused)
         scheduler = build_scheduler(optimizer, total_steps, self.scheduler_settings)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze what does not learn in this epoch; a resumed training decides the same, as the epoch alone does."""
+        if not isinstance(self.network, Network) or not (self.frozen_epochs or self.keep_statistics):
+            return
+        frozen = self.current_epoch < self.frozen_epochs
+        for layer in self.network.body():
+            layer.requires_grad_(not frozen)
+            for part in layer.modules():
+                part.train(not frozen and not (self.keep_statistics and isinstance(part, nn.BatchNorm2d)))
+        self.penalized = [weight for weight in penalties.penalized(self.network) if weight.requires_grad]
+
+    def _decay(self, optimizer: torch.optim.Optimizer) -> None:
+        """Decoupled weight decay, by the learning rate of each layer."""
+        learns = set(self.penalized)
+        for group in optimizer.param_groups:
+            mine = [weight for weight in group["params"] if weight in learns]
+            penalties.decay_(mine, group["lr"] * self.l2_decay, [self.start.get(weight) for weight in mine])
 
     def on_validation_epoch_start(self) -> None:
         self._average_statistics()  # so that all processes measure one network; an average of weights is in its place by now

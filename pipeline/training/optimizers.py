@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.schema import SGD, AdamW, Cosine, WarmupScheduler
+from pipeline.model.network import Network
 
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
 """Factors of the learning rate before the warm-up and after the last step."""
@@ -20,6 +21,21 @@ def build_optimizer(parameters: Any, settings: SGD | AdamW, lr: float, *, fused:
     if isinstance(settings, SGD):
         return torch.optim.SGD(parameters, lr, settings.momentum, nesterov=settings.nesterov)
     return torch.optim.AdamW(parameters, lr, (settings.beta1, settings.beta2), weight_decay=0.0, fused=fused)
+
+
+def layer_groups(network: nn.Module, lr: float, decay: float) -> list[dict[str, Any]]:
+    """Parameter groups whose learning rate falls by `decay` from each layer to the one before it, the last layer's first.
+
+    After Howard and Ruder 2018, "Universal language model fine-tuning", section 3.2.
+    """
+    if not isinstance(network, Network):  # a last layer alone
+        return [{"params": list(network.parameters()), "lr": lr}]
+    body = network.body()
+    below = {parameter for layer in body for parameter in layer.parameters()}
+    layers = [[weight for weight in network.parameters() if weight not in below]]
+    layers += [list(layer.parameters()) for layer in reversed(body)]
+    with_weights = [weights for weights in layers if weights]
+    return [{"params": weights, "lr": lr * decay**depth} for depth, weights in enumerate(with_weights)]
 
 
 def build_scheduler(

@@ -2,21 +2,26 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from torch import nn
 
 from pipeline import model
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunOutcome, Saving
 from pipeline.artefacts.signals import SignalsRecord
+from pipeline.artefacts.weights import WeightsRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
+from pipeline.errors import ConfigError
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
+from pipeline.model import start
 from pipeline.seeds import derive_seed
 from pipeline.stage import lineage
 from pipeline.storage import atomic, checksums, tables
@@ -25,21 +30,46 @@ from pipeline.training.balance import balanced_weights
 from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.callbacks import OnRow
 from pipeline.training.checks import measure_signals
+from pipeline.training.features import LastLayer, feature_folder
 from pipeline.training.loop import Outcome, train_epochs
 from pipeline.training.module import TrainingModule
 
 LR_RANGE = "lr_range.csv"
+MIXTURES = {"mixup", "cutmix", "erasing"}
+"""Keys of `regularization` that change the images of a batch."""
 
 FOLLOWER = ("-m", "pipeline.train")
 """Arguments of a Python that runs `follow`, started as a rank above 0."""
 
 
-def train(prepared: Path, augmented: Path, working: Path, out: Path, config: Config, on_row: OnRow) -> RunOutcome:
+@dataclass(frozen=True)
+class Inputs:
+    """Output folders of earlier stages; `weights` is None where a training starts from random ones."""
+
+    prepare: Path
+    augment: Path
+    weights: Path | None = None
+
+    @classmethod
+    def of(cls, paths: Mapping[str, str]) -> Self:
+        """The folders that `paths` wrote as texts."""
+        return cls(**{stage: Path(path) for stage, path in paths.items()})
+
+    def folders(self) -> dict[str, Path]:
+        """The folders, by stage."""
+        return {stage: path for stage, path in vars(self).items() if path is not None}
+
+    def paths(self) -> dict[str, str]:
+        """The folders as texts, by stage."""
+        return {stage: str(path) for stage, path in self.folders().items()}
+
+
+def train(inputs: Inputs, cache: Path, working: Path, out: Path, config: Config, on_row: OnRow) -> RunOutcome:
     """Train one network and write what it learned.
 
     Args:
-        prepared: Output folder of the prepare stage.
-        augmented: Output folder of the augment stage.
+        inputs: Output folders of earlier stages.
+        cache: The project's `build/cache`, for the features of a frozen network.
         working: Folder of the checkpoints, from which a training that was killed goes on.
         out: Folder to fill.
         config: Configuration; `seed`, `model`, `regularization`, `optimizer`, `scheduler` and `train` count.
@@ -52,71 +82,130 @@ def train(prepared: Path, augmented: Path, working: Path, out: Path, config: Con
     """
     with processes.leading(config.train.devices, config.train.accelerator, FOLLOWER) as group:
         checkpoints.repair(working)
-        description, network, batches = _build(prepared, augmented, config)
+        plan = _build(inputs, cache, config)
+        network, batches = plan.trained, plan.batches
         if not (working / SignalsRecord.FILE).exists():
-            measure_signals(network, batches, description["num_classes"], config.seed).write(working)
+            measure_signals(network, batches, plan.num_classes, config.seed).write(working)
         lr = config.optimizer.lr
         if lr == "auto":
             lr = _lr_from_range_test(network, batches, config, working)
-        folders = {"prepared": str(prepared), "augmented": str(augmented), "working": str(working)}
-        group.begin(**folders, config=config.model_dump(), lr=lr)
-        outcome = _train_epochs(network, description["num_classes"], batches, working, config, lr, on_row)
-    model.save(out / "model.ckpt", description, outcome.state, DatasetRecord.read(prepared).classes)
+        group.begin(inputs=inputs.paths(), cache=str(cache), working=str(working), config=config.model_dump(), lr=lr)
+        outcome = _train_epochs(plan, working, config, lr, on_row)
+    state = plan.network.state_dict() | outcome.state  # features leave all but the last layer as it was
+    model.save(out / "model.ckpt", plan.description, state, DatasetRecord.read(inputs.prepare).classes)
     (out / "history.csv").write_text(history.to_csv(outcome.rows))
     for name in (SignalsRecord.FILE, LR_RANGE):
         if (working / name).exists():
             shutil.copy2(working / name, out)
-    (out / "weights.csv").write_text(_weights_table(network, outcome.state))
+    (out / "weights.csv").write_text(_weights_table(plan.network, state))
     return RunOutcome(
         best_epoch=outcome.best_epoch, epochs=len(outcome.rows), stop_reason=outcome.stop_reason,
         early_stopping=Saving(saved_epochs=outcome.saved_epochs, saved_seconds=outcome.saved_seconds), lr=lr,
         seconds=sum(row["seconds"] for row in outcome.rows), times_ms=outcome.times_ms,
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        num_parameters=sum(parameter.numel() for parameter in plan.network.parameters()),
         weights_sha256=lineage.hash_file(out / "model.ckpt"),
     )  # fmt: skip
 
 
-def follow(prepared: str, augmented: str, working: str, config: dict[str, Any], lr: float) -> None:
+def follow(inputs: dict[str, str], cache: str, working: str, config: dict[str, Any], lr: float) -> None:
     """Compute a training together with its leader, which calls `train` and sends the arguments as JSON."""
     settings = validation.validate(config)
-    description, network, batches = _build(Path(prepared), Path(augmented), settings)
-    _train_epochs(network, description["num_classes"], batches, Path(working), settings, lr)
+    _train_epochs(_build(Inputs.of(inputs), Path(cache), settings), Path(working), settings, lr)
 
 
-def _build(prepared: Path, augmented: Path, config: Config) -> tuple[Mapping[str, Any], model.Network, ImageBatches]:
-    """The network's description, the network with its initial weights, and the batches; the same in every process."""
+@dataclass(frozen=True)
+class Plan:
+    """What a training works on, the same in every process.
+
+    Attributes:
+        description: Arguments of `pipeline.model.build` for the network.
+        network: Network with the weights that it starts from.
+        trained: The part of it that is trained: the network itself, or its last layer alone, on features.
+        batches: Batches of images, or of features.
+        start: Weights that layers decay towards, by the parameter that decays; empty without `towards_start`.
+    """
+
+    description: Mapping[str, Any]
+    network: model.Network
+    trained: nn.Module
+    batches: ImageBatches
+    start: dict[nn.Parameter, torch.Tensor]
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.description["num_classes"])
+
+
+def _build(inputs: Inputs, cache: Path, config: Config) -> Plan:
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    dataset, augmentation = DatasetRecord.read(prepared), AugmentRecord.read(augmented)
+    dataset, augmentation = DatasetRecord.read(inputs.prepare), AugmentRecord.read(inputs.augment)
     description = {
-        **config.model.model_dump(), "num_classes": len(dataset.classes), "channels_last": config.train.channels_last,
+        **config.model.model_dump(exclude=set(config.model.START)),
+        "num_classes": len(dataset.classes), "channels_last": config.train.channels_last,
         "channels": dataset.channels, "size": dataset.size, "mean": dataset.mean, "std": dataset.std,
     }  # fmt: skip
+    weights = None if inputs.weights is None else WeightsRecord.read(inputs.weights)
+    if weights is not None:
+        description |= _as_weights_expect(weights, dataset)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     network = model.build(**description)
+    if weights is not None and inputs.weights is not None:
+        start.load_into(network, inputs.weights, with_last_layer=weights.classes == dataset.classes)
+    mixes = any(config.regularization.model_dump(include=MIXTURES).values())
+    on_features = config.model.train_layers == "head" and augmentation.mode != "online" and not mixes
+    features = feature_folder(network, description, inputs.folders(), cache) if on_features else None
+    trained = LastLayer(network) if on_features else network
     batches = ImageBatches(
-        prepared, augmented, batch_size=config.train.batch_size, seed=config.seed,
+        inputs.prepare, inputs.augment, batch_size=config.train.batch_size, seed=config.seed,
         loader_workers=config.train.loader_workers,
         augment=_online(augmentation, dataset) if augmentation.mode == "online" else None,
-        balanced=config.train.sampling == "balanced",
+        balanced=config.train.sampling == "balanced", features=features,
     )  # fmt: skip
-    return description, network, batches
+    anchored = config.regularization.l2_as == "towards_start"
+    anchors = {
+        parameter: parameter.detach().clone() for name, parameter in network.named_parameters()
+        if anchored and not name.startswith(start.LAST_LAYER)
+    }  # fmt: skip
+    return Plan(description, network, trained, batches, anchors)
+
+
+def _as_weights_expect(weights: WeightsRecord, dataset: DatasetRecord) -> dict[str, Any]:
+    """The arguments of `pipeline.model.build` that tell of channels, as weights that a training starts from need them.
+
+    Raises:
+        ConfigError: The weights are for grey images, and these are colour ones.
+    """
+    if dataset.channels > weights.channels:
+        raise ConfigError(
+            f"prepare.channels must be 1 with model.weights={weights.source}, which are for grey images; got colour ones. Set "
+            "prepare.channels=1, or take other weights."
+        )
+    repeats = weights.channels // dataset.channels  # a grey image is shown in each channel
+    return {
+        "channels": weights.channels,
+        "mean": weights.mean or dataset.mean * repeats,
+        "std": weights.std or dataset.std * repeats,
+    }
 
 
 def _train_epochs(
-    network: model.Network, num_classes: int, batches: ImageBatches, working: Path, config: Config, lr: float,
-    on_row: OnRow = lambda row, time_ms: None,
-) -> Outcome:  # fmt: skip
+    plan: Plan, working: Path, config: Config, lr: float, on_row: OnRow = lambda row, time_ms: None
+) -> Outcome:
     weighted = config.train.class_weights == "balanced"
-    mixture = config.regularization.model_dump(include={"mixup", "cutmix", "erasing"})
+    mixture = config.regularization.model_dump(include=MIXTURES)
+    batches, num_classes, started = plan.batches, plan.num_classes, config.model
     module = TrainingModule(
-        network,
+        plan.trained,
+        frozen_epochs={"all": 0, "gradual": started.head_epochs, "head": config.train.max_epochs}[started.train_layers],
+        keep_statistics=started.normalization_statistics == "kept" and started.weights is not None,
+        start=plan.start,
         optimizer=config.optimizer,
         scheduler=config.scheduler,
         lr=lr,
         class_weights=balanced_weights(batches.train.labels, num_classes) if weighted else None,
         mix=partial(mixing.mix, num_classes=num_classes, **mixture) if any(mixture.values()) else None,
-        **config.regularization.model_dump(exclude=set(mixture)),
+        **config.regularization.model_dump(exclude=MIXTURES),
     )
     return train_epochs(
         module, batches, working, seed=config.seed, max_epochs=config.train.max_epochs,
@@ -126,7 +215,7 @@ def _train_epochs(
     )  # fmt: skip
 
 
-def _lr_from_range_test(network: model.Network, batches: ImageBatches, config: Config, working: Path) -> float:
+def _lr_from_range_test(network: nn.Module, batches: ImageBatches, config: Config, working: Path) -> float:
     """The learning rate that a range test suggests; a resumed training reads the test's result."""
     if not (working / LR_RANGE).exists():
         steps = lr_range.lr_range(
