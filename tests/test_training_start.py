@@ -93,7 +93,7 @@ def test_a_head_is_trained_on_features_that_the_second_training_finds(
 ) -> None:
     before = began(inputs)
     assert moved(before, trained("model.train_layers=head")) == {"head.classes.weight", "head.classes.bias"}
-    assert "features of 224 images and copies are kept" in capsys.readouterr().out
+    assert "features of 224 images are kept" in capsys.readouterr().out
     again = trained("model.train_layers=head", "model.dropout=0.3", name="again")
     assert "features of" not in capsys.readouterr().out
     assert moved(before, again) == {"head.classes.weight", "head.classes.bias"}

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from pipeline import model
-from pipeline.artefacts.weights import TENSORS
-from pipeline.errors import DataError
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.artefacts.weights import TENSORS, WeightsRecord
+from pipeline.errors import ConfigError, DataError
 from pipeline.model import checkpoint, efficientnet, timm_network
 from pipeline.model.network import Network
 from pipeline.storage import checksums
@@ -163,6 +164,36 @@ def _fitted(found: Start, description: Mapping[str, Any]) -> Start:
     )  # of a last layer without names of classes nobody knows what it tells apart
     taken = {name: found.tensors[name] for name in names if name in found.tensors}
     return replace(found, tensors=taken, left_out=[*found.left_out, *sorted(found.tensors.keys() - taken)])
+
+
+def description(
+    options: Mapping[str, Any], weights: WeightsRecord | None, dataset: DatasetRecord, *, channels_last: bool = True
+) -> dict[str, Any]:
+    """Arguments of `pipeline.model.build` for a network on these images, with the channels that its weights expect.
+
+    Args:
+        options: Keys of the network's configuration group, without those of how it starts.
+        weights: Record of the weights that it starts from; None for random ones.
+        dataset: Record of the images.
+        channels_last: Whether it computes in torch's memory layout of that name.
+
+    Raises:
+        ConfigError: The weights are for grey images, and these are colour ones.
+    """
+    about = {
+        **options, "num_classes": len(dataset.classes), "channels_last": channels_last, "channels": dataset.channels,
+        "size": dataset.size, "mean": dataset.mean, "std": dataset.std,
+    }  # fmt: skip
+    if weights is None:
+        return about
+    if dataset.channels > weights.channels:
+        raise ConfigError(
+            f"prepare.channels must be 1 with model.weights={weights.source}, which are for grey images; got colour ones. Set "
+            "prepare.channels=1, or take other weights."
+        )
+    repeats = weights.channels // dataset.channels  # a grey image is shown in each channel
+    mean, std = weights.mean or dataset.mean * repeats, weights.std or dataset.std * repeats
+    return {**about, "channels": weights.channels, "mean": mean, "std": std}
 
 
 def load_into(network: Network, folder: Path, *, with_last_layer: bool) -> None:

@@ -18,7 +18,6 @@ from pipeline.artefacts.signals import SignalsRecord
 from pipeline.artefacts.weights import WeightsRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
 from pipeline.metrics import history
 from pipeline.metrics.early_stopping import StoppingRule
 from pipeline.model import start
@@ -30,7 +29,7 @@ from pipeline.training.balance import balanced_weights
 from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.callbacks import OnRow
 from pipeline.training.checks import measure_signals
-from pipeline.training.features import LastLayer, feature_folder
+from pipeline.training.features import LastLayer, training_features
 from pipeline.training.loop import Outcome, train_epochs
 from pipeline.training.module import TrainingModule
 
@@ -140,21 +139,16 @@ def _build(inputs: Inputs, cache: Path, config: Config) -> Plan:
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     dataset, augmentation = DatasetRecord.read(inputs.prepare), AugmentRecord.read(inputs.augment)
-    description = {
-        **config.model.model_dump(exclude=set(config.model.START)),
-        "num_classes": len(dataset.classes), "channels_last": config.train.channels_last,
-        "channels": dataset.channels, "size": dataset.size, "mean": dataset.mean, "std": dataset.std,
-    }  # fmt: skip
     weights = None if inputs.weights is None else WeightsRecord.read(inputs.weights)
-    if weights is not None:
-        description |= _as_weights_expect(weights, dataset)
+    options = config.model.model_dump(exclude=set(config.model.START))
+    description = start.description(options, weights, dataset, channels_last=config.train.channels_last)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     network = model.build(**description)
     if weights is not None and inputs.weights is not None:
         start.load_into(network, inputs.weights, with_last_layer=weights.classes == dataset.classes)
     mixes = any(config.regularization.model_dump(include=MIXTURES).values())
     on_features = config.model.train_layers == "head" and augmentation.mode != "online" and not mixes
-    features = feature_folder(network, description, inputs.folders(), cache) if on_features else None
+    features = training_features(network, description, inputs.folders(), cache) if on_features else None
     trained = LastLayer(network) if on_features else network
     batches = ImageBatches(
         inputs.prepare, inputs.augment, batch_size=config.train.batch_size, seed=config.seed,
@@ -168,25 +162,6 @@ def _build(inputs: Inputs, cache: Path, config: Config) -> Plan:
         if anchored and not name.startswith(start.LAST_LAYER)
     }  # fmt: skip
     return Plan(description, network, trained, batches, anchors)
-
-
-def _as_weights_expect(weights: WeightsRecord, dataset: DatasetRecord) -> dict[str, Any]:
-    """The arguments of `pipeline.model.build` that tell of channels, as weights that a training starts from need them.
-
-    Raises:
-        ConfigError: The weights are for grey images, and these are colour ones.
-    """
-    if dataset.channels > weights.channels:
-        raise ConfigError(
-            f"prepare.channels must be 1 with model.weights={weights.source}, which are for grey images; got colour ones. Set "
-            "prepare.channels=1, or take other weights."
-        )
-    repeats = weights.channels // dataset.channels  # a grey image is shown in each channel
-    return {
-        "channels": weights.channels,
-        "mean": weights.mean or dataset.mean * repeats,
-        "std": weights.std or dataset.std * repeats,
-    }
 
 
 def _train_epochs(
