@@ -41,11 +41,14 @@ class PackageServer:
     port: int
     greeting: str
 
-    def ask(self, method: str, path: str, body: Any = None, kind: str | None = None, **options: Any) -> Answer:
-        """Send one request on a connection of its own."""
+    def ask(
+        self, method: str, path: str, body: Any = None, kind: str | None = None, host: str | None = None, **options: Any
+    ) -> Answer:  # fmt: skip
+        """Send one request on a connection of its own, with another Host if one is given."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, {"Content-Type": kind} if kind else {}, **options)
+            headers = {"Content-Type": kind, "Host": host}
+            connection.request(method, path, body, {name: text for name, text in headers.items() if text}, **options)
             return answer(connection.getresponse())
         finally:
             connection.close()

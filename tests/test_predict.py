@@ -20,6 +20,7 @@ from pipeline import predict
 from pipeline.delivery import Classifier
 from pipeline.errors import ConfigError, DataError
 from pipeline.predict import main
+from pipeline.tracking import addresses
 from tests.conftest import ROOT
 from tests.image_files import image_files
 from tests.test_source_hostile import as_folder
@@ -149,7 +150,7 @@ def test_a_wrong_command_line_ends_with_2(given: list[str], capsys: pytest.Captu
 
 
 def test_a_missing_package_names_the_command_that_makes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(predict, "DEFAULT_MODEL", predict.places.PROJECT / "build" / "gone")
+    monkeypatch.setattr(addresses, "DEFAULT_PACKAGE", addresses.places.PROJECT / "build" / "gone")
     with pytest.raises(
         DataError, match=r"--model must name a package where build/gone holds none\. Make it with `dvc repro`"
     ):
