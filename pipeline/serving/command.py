@@ -94,7 +94,7 @@ def parser(command: str, description: str | None, port: int = 8000) -> argparse.
         "--max-megabytes", type=_positive, default=32.0, metavar="N", help="size of a request (%(default)g)"
     )
     made.add_argument(
-        "--max-pixels", type=_count, default=25_000_000, metavar="N",
+        "--max-pixels", type=_count, default=64_000_000, metavar="N",
         help="height × width of an image, at most the package's own limit (%(default)s)",
     )  # fmt: skip
     made.add_argument("--max-files", type=_count, default=64, metavar="N", help="images in a request (%(default)s)")
