@@ -179,6 +179,19 @@ def command(*arguments: object, **options: object) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(given, env=environment, **options)  # type: ignore[call-overload,no-any-return]
 
 
+def test_a_table_with_the_name_of_a_picture_is_one_sentence(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.png").write_text("path,label\n1.png,a\n")
+    assert main([str(tmp_path / "x.png"), "--model", str(package)]) == predict.UNREADABLE
+    (row,) = rows(capsys)
+    assert row["error"] == r"not an image: it begins with b'path,label\n1.png', as no known image format does"
+    (tmp_path / "x.csv").write_bytes(_noisy_png())
+    assert main([str(tmp_path / "x.csv"), "--model", str(package)]) == 0
+    (row,) = rows(capsys)
+    assert row["image"] == str(tmp_path / "x.csv") and row["label"] and not row["error"]
+
+
 def test_the_standard_input_may_list_names_that_end_with_nul(package: Path) -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = command("-0", "-", "--model", package, "--format", "jsonl", **pipes)
