@@ -80,13 +80,22 @@ def form(files: Mapping[str, bytes]) -> bytes:
 
 
 @contextmanager
-def package_server(command: str, package: Path, *options: str, errors: Any = None) -> Iterator[PackageServer]:
-    """Run `python -m pipeline.<command>` on a free port, and stop it at the end of the block."""
+def package_server(
+    command: str, package: Path | str, *options: str, errors: Any = None, **variables: str
+) -> Iterator[PackageServer]:
+    """Run `python -m pipeline.<command>` on a free port, and stop it at the end of the block.
+
+    Args:
+        command: `serve` or `demo`.
+        package: Package, or its address in MLflow.
+        options: Further options.
+        errors: File for its standard error.
+        variables: Further variables of its environment.
+    """
     arguments = [sys.executable, "-m", f"pipeline.{command}", "--model", str(package), "--port", "0", *options]
-    variables = {**environment(), "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables, cwd=package.parent
-    ) as process:
+    given = {**environment(), "PYTHONPATH": str(ROOT), **variables}
+    place = package.parent if isinstance(package, Path) else None
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True, env=given, cwd=place) as process:
         try:
             assert process.stdout is not None
             greeting = process.stdout.readline()
