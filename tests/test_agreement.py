@@ -91,9 +91,9 @@ def _generated() -> dict[str, bytes]:
     generator, content = np.random.default_rng(0), {}
     for name, number in (("train", 6000), ("t10k", 10_000)):
         labels = (np.arange(number) % 10).astype(np.uint8)
-        images = generator.integers(0, 200, (number, 28, 28), np.uint8)
+        images = generator.integers(0, 120, (number, 28, 28), np.uint8)
         for image, label in zip(images, labels, strict=True):
-            image[4 + 2 * label : 7 + 2 * label, 6:22] += np.uint8(40)
+            image[4 + 2 * label : 7 + 2 * label, 6:22] += np.uint8(110)
         content |= {f"{name}-images-idx3-ubyte": idx(images), f"{name}-labels-idx1-ubyte": idx(labels)}
     return content
 
