@@ -68,7 +68,7 @@ def difference(challenger: Sequence[float], baseline: Sequence[float]) -> Differ
 
 
 def resampled(challenger: Sequence[float], baseline: Sequence[float], share: float) -> Difference:
-    """The interval of `difference` for values from folds: their training images overlap, so that they agree more than by chance.
+    """The interval of `difference` for values from folds, whose training images overlap, so that they are not independent.
 
     The variance of the mean is (1/n + share)·s² instead of s²/n (Nadeau and Bengio 2003, "Inference for the generalization
     error", section 4).
