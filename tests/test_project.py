@@ -26,7 +26,7 @@ UNTRACKED = (
 STALE: dict[str, set[str]] = {
     "artefacts/artefact.py": {"report", "package", "register"},
     "artefacts/augment.py": {"augment", "train", "report", "package", "register"},
-    "artefacts/dataset.py": {"prepare", "augment", "train", "evaluate", "diagnose", "report", "package", "register"},
+    "artefacts/dataset.py": {"weights", "prepare", "augment", "train", "evaluate", "diagnose", "report", "package", "register"},
     "artefacts/diagnosis.py": {"diagnose", "report", "package", "register"},
     "artefacts/evaluation.py": {"weights", "evaluate", "report", "package", "register"},
     "augmentation/": {"augment", "train"},
@@ -41,7 +41,7 @@ STALE: dict[str, set[str]] = {
     "metrics/": {"evaluate", "diagnose", "report", "package", "register"},
     "metrics/split_shift.py": {"prepare", "evaluate", "diagnose", "report", "package", "register"},
     "metrics/history.py": {"train", "evaluate", "diagnose", "report", "package", "register"},
-    "model/": {"weights", "train", "evaluate", "report", "package"},
+    "model/": {"weights", "train", "evaluate", "diagnose", "report", "package"},
     "page/": {"report"},
     "plotting/": {"prepare", "augment", "evaluate", "diagnose", "report"},
     "reproduction/": set(),
