@@ -36,7 +36,7 @@ from pipeline.delivery.building import Sources, build
 from pipeline.evaluation.scoring import evaluate
 from pipeline.stage.lineage import hash_file
 from pipeline.storage.digests import sha256
-from pipeline.tracking import registry
+from pipeline.tracking import database, registry
 from pipeline.tracking.publish import send_package
 from tests.conftest import ROOT, environment
 from tests.loopback import free_port
@@ -121,7 +121,8 @@ class MlflowServer:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server, and wait until it answers. Its database is made before: several workers at once would fail."""
+        database.make_ready(self.folder / "mlflow.db")
         options = ["--host", "127.0.0.1", "--port", self.url.rpartition(":")[2], "--workers", "1"]
         options += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         options += ["--artifacts-destination", str(self.folder / "files")]

@@ -96,7 +96,7 @@ def test_a_version_tells_what_it_is_and_why_it_has_its_alias(
     assert version.description == (packages.untrained / "card.md").read_text()
     expected = {
         "verdict": "good_fit", "test_accuracy": "0.7500", "git_commit": "0123abc", "data_hash": "none",
-        "fingerprint": "train-1", "goodfit.reason": "there was no champion, and it is within the limits",
+        "goodfit.fingerprint": "train-1", "goodfit.reason": "there was no champion, and it is within the limits",
     }  # fmt: skip
     assert expected.items() <= version.tags.items() and {"goodfit.package", "goodfit.test"} <= version.tags.keys()
     logged_model = client.get_logged_model(version.source.removeprefix("models:/"))

@@ -133,7 +133,7 @@ def test_a_training_its_evaluation_and_its_diagnosis_arrive(
     evaluation = EvaluationRecord.read(ready / "build" / "evaluate")
     assert found.data.metrics["test/accuracy"] == pytest.approx(evaluation.scores.accuracy.value)
     verdict = DiagnosisRecord.read(ready / "build" / "diagnose").verdict
-    assert found.data.tags["goodfit.verdict"] == verdict and found.data.params["data.name"] == "digits"
+    assert found.data.tags["verdict"] == verdict and found.data.params["data.name"] == "digits"
     assert found.inputs.dataset_inputs[0].dataset.name == "digits"
 
     counted = "SELECT count(*) FROM metrics WHERE run_uuid = %s AND key = 'val/loss'"
