@@ -129,6 +129,9 @@ def add_version(
     store: Store, name: str, run_id: str, model_id: str, tags: Mapping[str, str], description: str
 ) -> "ModelVersion":
     """The version of a logged model, created where it is missing, with these tags."""
+    import mlflow
+
+    mlflow.set_tracking_uri(store.uri)  # a database looks the model up there, whatever its own address is
     tags = {key: _cut(text) for key, text in tags.items()}
     version = with_package(versions(store, name), tags[FINGERPRINT])
     if version is None:
