@@ -163,9 +163,9 @@ class Packaged(Record):
         time_ms, epoch = runs.last_ms(record), record.best_epoch
         batch = [Metric(key, value, time_ms, epoch, model_id, **dataset) for key, value in scores.items()]
         runs.send(store, run_id, batch)
-        runs.set_tags(
-            store, run_id, {names.LOGGED_MODEL: model_id, "mlflow.note.content": description.note(manifest, model_id)}
-        )
+        described = {names.NOTE: description.note(manifest, model_id)}
+        store.client.set_logged_model_tags(model_id, described)
+        runs.set_tags(store, run_id, {names.LOGGED_MODEL: model_id, **described})
         return f"MLflow model models:/{model_id}"
 
 

@@ -34,6 +34,9 @@ COMPLETE = "goodfit.complete"
 LOGGED_MODEL = "goodfit.logged_model"
 """MLflow's id of a run's package."""
 
+NOTE = "mlflow.note.content"
+"""The description that MLflow shows, in Markdown."""
+
 FORMER = {
     "goodfit.verdict": VERDICT, "goodfit.concerns": CONCERNS, "goodfit.overrides": OVERRIDES,
     "goodfit.dvc_experiment": EXPERIMENT, "goodfit.model": LOGGED_MODEL,
