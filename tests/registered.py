@@ -1,6 +1,7 @@
 """For tests of registering and serving: MLflow's server on loopback, and packages of several qualities, logged to it."""
 
 import functools
+import json
 import os
 import shutil
 import signal
@@ -285,6 +286,14 @@ def logged_candidates(server: MlflowServer, packages: Made, folder: Path) -> dic
         patch.setattr("pipeline.tracking.spool.SPOOL", folder / "spool")
         log(tracking(server.url), *found.values())
     return found
+
+
+def told_versions(settings: Tracking, name: str, version: str) -> list[tuple[str, str]]:
+    """Names and numbers of versions that the logged model of a version tells, as its page in MLflow shows them."""
+    client = MlflowClient(settings.uri)
+    source = client.get_model_version(name, version).source.removeprefix("models:/")
+    told = json.loads(client.get_logged_model(source).tags["mlflow.modelVersions"])
+    return [(each["name"], str(each["version"])) for each in told]
 
 
 @dataclass

@@ -58,7 +58,7 @@ def shown(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def page(browser: "Browser") -> Iterator["Page"]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
     context.set_default_timeout(1000 * SECONDS)
     yield context.new_page()
     context.close()
@@ -116,6 +116,10 @@ def test_the_page_of_a_model_tells_its_metrics_dataset_and_version(shown: Shown,
     assert dataset.startswith("digits (#") and run.startswith("lenet-digits-")
     scores = EvaluationRecord.read(shown.project / "build" / "evaluate").scores
     assert float(value) == pytest.approx(scores.accuracy.value)
+    assert after(lines, "Datasets used")[0].startswith("digits (#") and after(lines, "Model versions", 2) == [
+        "digits",
+        "v1",
+    ]
     assert "Not registered" not in lines and "No description" not in lines
     assert f"python -m pipeline.register register.package=models:/{shown.model_id}" in lines
 

@@ -32,6 +32,7 @@ from tests.registered import (
     made,
     mlflow_server,
     sign_again,
+    told_versions,
     write_images,
 )  # fmt: skip
 from tests.stores import tracking, training_folder
@@ -103,6 +104,7 @@ def test_a_version_tells_what_it_is_and_why_it_has_its_alias(
     assert {metric.key: metric.value for metric in logged_model.metrics}["test/accuracy"] == 0.75
     assert {metric.dataset_name for metric in logged_model.metrics} == {"none"}
     assert version.run_id == logged_model.source_run_id
+    assert told_versions(model.settings, model.name, "1") == [(model.name, "1")]
 
 
 def test_registering_again_changes_nothing(model: Registered, logged: dict[str, Candidate]) -> None:

@@ -14,7 +14,7 @@ from pipeline.stage.job import Job
 from pipeline.tracking import tags
 from pipeline.tracking.model import FINGERPRINT, version_of
 from pipeline.tracking.store import connect
-from tests.registered import STRONG, WEAK, Candidate, aliases, candidate, config_for
+from tests.registered import STRONG, WEAK, Candidate, aliases, candidate, config_for, told_versions
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ def test_the_better_package_becomes_champion_and_another_is_told_why_not(
     assert first.reason == "its test accuracy is 0.500, and register.min_accuracy is 0.9"
     assert aliases(job.config.tracking, "shoes") == {"challenger": "1"}
     assert receipt_of(job, weak).reason == "there was no champion, and it is within the limits"
+    assert told_versions(job.config.tracking, "shoes", "1") == [("shoes", "1")], "once, though registered twice"
     capsys.readouterr()
     better = receipt_of(job, strong)
     assert (better.decision, better.model_version, better.candidates) == ("champion", "2", 2)
