@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from pipeline import register
 from pipeline.artefacts.receipt import ReceiptRecord
 from pipeline.config.schema import Tracking
+from pipeline.errors import StoreError
 from pipeline.stage.job import Job
-from pipeline.tracking import tags
+from pipeline.tracking import registry, tags
 from pipeline.tracking.model import FINGERPRINT, version_of
 from pipeline.tracking.store import connect
 from tests.registered import STRONG, WEAK, Candidate, aliases, candidate, config_for, told_versions
@@ -74,6 +78,37 @@ def test_the_better_package_becomes_champion_and_another_is_told_why_not(
         "it is not surely better than version 2: -0.250 ["
     )
     assert aliases(job.config.tracking, "shoes") == {"champion": "2", "challenger": "1"}
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_who_writes_the_lock_at_the_same_instant_as_another_waits_and_who_is_refused_is_told(
+    job: Job, monkeypatch: pytest.MonkeyPatch, another: bool
+) -> None:
+    monkeypatch.setattr("pipeline.tracking.registry.GIVE_UP_SECONDS", 0.2)
+    settings, real, refused, said = job.config.tracking, MlflowClient.set_registered_model_tag, list[str](), list[str]()
+
+    def refuse_once(client: MlflowClient, name: str, key: str, value: str) -> None:
+        if refused:
+            return real(client, name, key, value)
+        refused.append(value)
+        if another:
+            real(client, name, key, "of another process")
+        raise MlflowException("UNIQUE constraint failed", error_code=BAD_REQUEST)
+
+    with registry.opened(settings) as store:
+        registry.ensure_model(store, "shoes")
+    monkeypatch.setattr("mlflow.MlflowClient.set_registered_model_tag", refuse_once)
+    if another:
+        with registry.opened(settings) as store, registry.locked(store, "shoes", said.append) as is_mine:
+            assert is_mine() and said == ["another process registers 'shoes' at this moment; waiting for it"]
+    else:
+        with (
+            pytest.raises(StoreError, match="must take this; it answers: UNIQUE constraint failed"),
+            registry.opened(settings) as store,
+            registry.locked(store, "shoes", said.append),
+        ):
+            raise AssertionError("nobody holds the lock")
+    assert registry.LOCK not in MlflowClient(settings.uri).get_registered_model("shoes").tags
 
 
 def test_the_stage_registers_nothing_unless_it_is_enabled(

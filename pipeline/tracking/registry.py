@@ -248,7 +248,8 @@ def locked(store: Store, name: str, say: Callable[[str], None]) -> Iterator[Call
                 told = True
             time.sleep(SETTLE_SECONDS)
             continue
-        store.client.set_registered_model_tag(name, LOCK, token)
+        if not _is_written(store, name, token, over=held):
+            continue
         time.sleep(max(SETTLE_SECONDS, 2 * (time.monotonic() - begin)))
         if is_mine():
             break
@@ -257,6 +258,20 @@ def locked(store: Store, name: str, say: Callable[[str], None]) -> Iterator[Call
     finally:
         if is_mine():
             store.client.delete_registered_model_tag(name, LOCK)
+
+
+def _is_written(store: Store, name: str, token: str, over: str) -> bool:
+    """Write a token over the one seen last. False where another process was faster: databases refuse a second row then."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.set_registered_model_tag(name, LOCK, token)
+    except MlflowException:
+        found = store.client.get_registered_model(name).tags.get(LOCK, "")
+        if over or found in ("", token):
+            raise
+        return False
+    return True
 
 
 def _tell_model(store: Store, model_id: str, name: str, version: str) -> None:
