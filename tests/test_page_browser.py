@@ -1,8 +1,6 @@
 """The page in a real browser, from disk and without a network. Needs Debian's chromium: apt-get install chromium."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -42,19 +40,6 @@ def comparison_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = root / "index.html"
     path.write_text(comparison.render(*sides, "python -m pipeline.report --against other"), encoding="utf-8")
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.fail("tests marked browser need chromium, and none is on the PATH: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
