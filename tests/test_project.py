@@ -26,7 +26,17 @@ UNTRACKED = (
 STALE: dict[str, set[str]] = {
     "artefacts/artefact.py": {"report", "package", "register"},
     "artefacts/augment.py": {"augment", "train", "report", "package", "register"},
-    "artefacts/dataset.py": {"weights", "prepare", "augment", "train", "evaluate", "diagnose", "report", "package", "register"},
+    "artefacts/dataset.py": {
+        "weights",
+        "prepare",
+        "augment",
+        "train",
+        "evaluate",
+        "diagnose",
+        "report",
+        "package",
+        "register",
+    },
     "artefacts/diagnosis.py": {"diagnose", "report", "package", "register"},
     "artefacts/evaluation.py": {"weights", "evaluate", "report", "package", "register"},
     "augmentation/": {"augment", "train"},
