@@ -44,6 +44,7 @@ def tags(record: RunOrigin, own: Mapping[str, str]) -> dict[str, str]:
         "goodfit.fingerprint": record.fingerprint,
         "goodfit.prepare_fingerprint": record.prepare_fingerprint,
         "goodfit.augment_fingerprint": record.augment_fingerprint,
+        "goodfit.weights_fingerprint": record.weights_fingerprint,
         "goodfit.git_dirty": str(record.git_dirty).lower(),
         "goodfit.data_hash": record.data_hash,
         names.EXPERIMENT: record.dvc_experiment,
