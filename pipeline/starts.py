@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Config
 from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
@@ -150,12 +151,17 @@ def _compare_at(
     accuracies = {
         name: [trainings.kept_row(one)[history.VAL_ACCURACY] for one in each] for name, each in selected.items()
     }
-    seconds = {name: fmean(trainings.record(one).seconds for one in each) for name, each in selected.items()}
+    seconds = {name: fmean(_seconds(trainings.record(one)) for one in each) for name, each in selected.items()}
     if PROBE in ways:
         begin = time.perf_counter()
         accuracies[PROBE] = [probe_accuracy(session.compose(_overrides(ways[PROBE], fold, limit)))[0] for fold in folds]
         seconds[PROBE] = (time.perf_counter() - begin) / len(folds)
     return compare(accuracies, seconds, SCRATCH, share)
+
+
+def _seconds(run: RunRecord) -> float:
+    """Time from the beginning of a training to the end of its last epoch, features and checks included."""
+    return run.times_ms[-1] / 1000 - run.begin
 
 
 def _overrides(way: Sequence[str], fold: Fold, limit: int | None) -> Overrides:
