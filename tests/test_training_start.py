@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import pipeline.model
-from pipeline.artefacts.weights import WeightsRecord
+from pipeline.artefacts.weights import TENSORS, WeightsRecord
 from pipeline.config.composition import compose
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DamagedError
 from pipeline.model import start
 from pipeline.model.penalties import decay_
 from pipeline.stage import lineage
@@ -20,6 +20,7 @@ from pipeline.training.training import Inputs, train
 from pipeline.weights import write
 from tests.conftest import ROOT
 from tests.networks import OPTIONS_OF, description, network
+from tests.records import flip_byte
 
 CONVNET = [
     "model=convnet",
@@ -242,3 +243,10 @@ def test_a_killed_training_goes_on_bit_for_bit(
         train(inputs, tmp_path / "cache", working, out, config(*overrides), killed)
     train(inputs, tmp_path / "cache", working, out, config(*overrides), lambda row, time_ms: None)
     assert moved(undisturbed, dict(pipeline.model.load(out / "model.ckpt")[0].state_dict())) == set()
+
+
+def test_weights_that_have_changed_since_they_were_checked_are_refused(inputs: Inputs, tmp_path: Path) -> None:
+    assert inputs.weights is not None
+    flip_byte(inputs.weights / TENSORS)
+    with pytest.raises(DamagedError, match=r"weights.safetensors"):
+        train(inputs, tmp_path, tmp_path, tmp_path, config(), lambda row, time_ms: None)
