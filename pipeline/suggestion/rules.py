@@ -1,0 +1,147 @@
+"""Proposes a configuration for what a survey tells; each value with its reason.
+
+Measured by `benchmarks/suggest.py`; docs/few-images.md shows the numbers.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.suggestion.survey import Survey
+
+SMALL_SIDE = 48
+"""Longer side in pixels up to which an image is too small for a network that was trained on photographs to be at its best."""
+
+UNEQUAL = 3.0
+"""Images of the largest class over those of the smallest, from which each class weighs the same."""
+
+FEW = 300
+"""Number of images below which one validation split says too little, so that folds take its place."""
+
+NUM_FOLDS = 5
+
+FEWEST_FOR_FOLDS = 8
+"""Number of images that the smallest class needs to be in each fold, in the confirm split and in the test split."""
+
+_WITHOUT_MIRROR = re.compile(r"[0-9]|[A-Za-z]|(.*\W|.*_)?(left|right)((\W|_).*)?", re.IGNORECASE)
+"""Names of classes whose mirror image is none of them: digits, letters, left and right."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A key of `params.yaml`, its value, and why."""
+
+    key: str
+    value: Any
+    reason: str = ""
+
+
+def suggest(survey: Survey, source: str, options: dict[str, Any]) -> list[Line]:
+    """The keys to begin with, in the order of `params.yaml`.
+
+    Args:
+        survey: What is known of the images.
+        source: Value of `data.source`.
+        options: Further keys of `data` that were needed to read them.
+    """
+    return [
+        Line("seed", 0),
+        Line("experiment", None),
+        Line("data.name", "folder"),
+        Line("data.source", source, survey.title),
+        *(Line(f"data.{key}", value) for key, value in options.items()),
+        *_prepare(survey),
+        *_augment(survey),
+        *_model(survey),
+        Line("regularization.l1", 0.0),
+        Line("regularization.l2", 0.0),
+        Line("regularization.label_smoothing", 0.0),
+        Line("regularization.mixup", 0.0),
+        *_fit(survey),
+        Line("evaluate.tta", "none"),
+    ]
+
+
+def pretrained(survey: Survey) -> bool:
+    """Whether to begin with the network that was trained on photographs."""
+    return survey.sides[1] > SMALL_SIDE or not survey.looks_grey
+
+
+def _size(survey: Survey) -> tuple[int, str]:
+    side = survey.sides[1]
+    if pretrained(survey):
+        return 128, f"what EfficientNet-Lite0 is made for here; the longer sides are {_sides(survey)}"
+    size = 28 if side <= 28 else 32 if side <= 40 else 48
+    return size, f"near that of the images, whose longer sides are {_sides(survey)}"
+
+
+def _prepare(survey: Survey) -> list[Line]:
+    size, why = _size(survey)
+    lines = [Line("prepare.size", size, why)]
+    if survey.looks_grey and not survey.is_grey:
+        lines.append(Line("prepare.channels", 1, "the files are in colour, and what they show is grey"))
+    if survey.sides[1] < size:
+        fit = "stretch" if survey.aspect <= 1.1 else "crop"
+        lines.append(Line("prepare.fit", fit, "enlarges smaller images, where pad would frame them"))
+    lines.append(Line("prepare.limit", None, "all images"))
+    return lines + _folds(survey)
+
+
+def _folds(survey: Survey) -> list[Line]:
+    fewest = min(survey.counts.values())
+    if survey.num_images >= FEW or "val" in survey.splits:
+        return []
+    if fewest < FEWEST_FOR_FOLDS:
+        return [Line("prepare.val_fraction", 0.2, f"{survey.num_images:,} images, too few of a class for folds")]
+    each = ",".join(map(str, range(NUM_FOLDS)))
+    return [
+        Line("prepare.folds", NUM_FOLDS, f"{survey.num_images:,} images: one validation split would say little"),
+        Line("prepare.fold", 0, f"all in turn: python -m pipeline.train prepare.fold={each} -m"),
+    ]
+
+
+def _augment(survey: Survey) -> list[Line]:
+    per_class = survey.num_images / len(survey.counts)
+    name = "standard" if per_class < 1000 else "light"
+    lines = [Line("augment.name", name, f"{per_class:,.0f} images a class")]
+    without = [place for place, label in enumerate(survey.counts) if _WITHOUT_MIRROR.fullmatch(label)]
+    if without:
+        why = "the mirror image of a digit, a letter, or of left and right is another one"
+        lines.append(Line("augment.veto", {"HorizontalFlip": without}, why))
+    return lines
+
+
+def _model(survey: Survey) -> list[Line]:
+    if pretrained(survey):
+        return [
+            Line(
+                "model.name",
+                "efficientnet",
+                f"{survey.num_images:,} images: begins with what ImageNet's photographs taught",
+            ),
+            Line("model.weights", "imagenet", "come with the installation"),
+            Line("model.train_layers", "head", "the last layer alone learns, in seconds"),
+        ]
+    name = "convnet" if survey.num_images < 5000 else "resnet"
+    return [Line("model.name", name, f"{survey.num_images:,} small grey images, of which photographs teach little")]
+
+
+def _fit(survey: Survey) -> list[Line]:
+    batch = 32 if survey.num_images < 1000 else 64 if survey.num_images < 5000 else 256
+    lines = [
+        Line("optimizer.name", "adamw"),
+        Line("scheduler.name", "one_cycle"),
+        Line("train.max_epochs", 40 if survey.num_images < 20_000 else 20, "early stopping ends it before"),
+        Line("train.batch_size", batch, f"{max(1, round(0.7 * survey.num_images / batch)):,} steps an epoch"),
+        Line("train.early_stopping.patience", 10 if survey.num_images < 5000 else 5, "epochs without a gain"),
+    ]
+    largest, smallest = max(survey.counts.values()), min(survey.counts.values())
+    if largest >= UNEQUAL * smallest:
+        why = f"{largest:,} images in the largest class, {smallest:,} in the smallest: each class weighs the same"
+        lines.append(Line("train.class_weights", "balanced", why))
+    return lines
+
+
+def _sides(survey: Survey) -> str:
+    low, middle, high = survey.sides
+    return f"{low:,} pixels" if low == high else f"{low:,} to {high:,} pixels, median {middle:,}"
