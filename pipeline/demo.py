@@ -6,6 +6,7 @@ reads that split to judge a network; here its images are looked at, and choose n
 
 Command: python -m pipeline.demo                                     the package in build/package, images of build/prepare
          python -m pipeline.demo --model model.zip --prepared ''     another package, and no images to pick
+         python -m pipeline.demo --model models:/shoes@champion      one from MLflow
 Needs the extra `demo`: pip install -e '.[demo]'. What `python -m pipeline.serve` answers, this answers too.
 """
 

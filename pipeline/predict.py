@@ -23,8 +23,9 @@ from pipeline.delivery.decisions import Wishes
 from pipeline.delivery.inputs import STDIN, Inputs
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage.program import as_program
-from pipeline.storage import atomic, places
+from pipeline.storage import atomic
 from pipeline.terminal import WIDTH_COLUMNS, libraries_kept_quiet, progress_beside
+from pipeline.tracking.addresses import package_of
 from pipeline.views import VIEWS
 
 UNREADABLE = 3
@@ -33,12 +34,7 @@ UNREADABLE = 3
 PIPE_CLOSED = 141
 """Exit code where the program that reads the answers has ended, as a shell gives it for SIGPIPE."""
 
-DEFAULT_MODEL = places.PROJECT / "build" / "package"
-
 HEAT_MAPS = ("occlusion", "gradcam")
-
-REGISTRY = ("models:/", "runs:/")
-"""Beginnings of addresses that only the tracking store knows."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kind = tables.format_of(options.format, options.out, sys.stdout.isatty())
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predict-")))
-        classifier = Classifier.load(_package(options.model, scratch), options.threads)
+        classifier = Classifier.load(package_of(options.model, scratch), options.threads)
         wishes.check(classifier.classes)
         inputs = Inputs(
             options.paths, stack, scratch / "inputs", stdin=sys.stdin.buffer if STDIN in options.paths else None,
@@ -153,34 +149,6 @@ def _watchers(classifier: Classifier, options: argparse.Namespace) -> list[Watch
     if options.explain_out and not options.explain:
         raise ConfigError("--explain-out must come with --explain, whose heat maps it takes.")
     return watchers
-
-
-def _package(model: str | None, scratch: Path) -> Path:
-    """Folder or ZIP file of the package that `--model` names."""
-    if model is None:
-        if not DEFAULT_MODEL.exists():
-            raise DataError(
-                f"--model must name a package where {DEFAULT_MODEL.relative_to(places.PROJECT)} holds none. Make it with `dvc "
-                "repro`, or name another: a folder or a ZIP file that `python -m pipeline.package` made."
-            )
-        return DEFAULT_MODEL
-    if model.startswith(REGISTRY):
-        return _from_registry(model, scratch)
-    return Path(model).expanduser()
-
-
-def _from_registry(address: str, scratch: Path) -> Path:
-    """Folder of a package that the tracking store holds.
-
-    Raises:
-        DataError: The store does not answer or does not know it.
-    """
-    from pipeline.config import composition
-    from pipeline.config.schema import Tracking
-    from pipeline.tracking.retrieval import package_folder
-
-    values = composition.values(places.PROJECT / "conf", places.PROJECT / "params.yaml", [])
-    return package_folder(Tracking.model_validate(values["tracking"]), address, scratch)
 
 
 @contextmanager

@@ -64,7 +64,8 @@ def main(job: Job) -> None:
 
 
 def _folder(job: Job, scratch: Path) -> Path:
-    from pipeline.tracking.retrieval import is_address, package_folder
+    from pipeline.tracking.addresses import is_address
+    from pipeline.tracking.retrieval import package_folder
 
     chosen = job.config.register.package
     if chosen is None:

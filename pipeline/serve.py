@@ -2,6 +2,7 @@
 
 Command: python -m pipeline.serve                                      the package in build/package, for this machine alone
          python -m pipeline.serve --model model.zip --port 8080        another package, on another port
+         python -m pipeline.serve --model models:/shoes@champion       one from MLflow
          curl -F file=@shoe.jpg -F file=@bag.png localhost:8000/predict    files as a form
          curl -H 'Content-Type: image/jpeg' --data-binary @shoe.jpg localhost:8000/predict
 Needs the extra `serve`: pip install -e '.[serve]'. The addresses are described at /docs, and in docs/serve.md.

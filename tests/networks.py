@@ -1,6 +1,10 @@
 """The networks that the tests of the model room share, with every option given."""
 
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 import pipeline.model
 from pipeline.model import Network
@@ -36,3 +40,17 @@ def description(
 def network(name: str, **options: Any) -> Network:
     """A network with `description(name, **options)`."""
     return pipeline.model.build(**description(name, **options))
+
+
+def fit(network: Network, split: Path, *, steps: int, batch_size: int | None = None) -> None:
+    """Train a network for so many steps, on all images of a prepared split at a time or on some."""
+    images, labels = (torch.from_numpy(np.load(split / f"{name}.npy")) for name in ("images", "labels"))
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    network.train()
+    for _ in range(steps):
+        chosen = torch.randperm(len(images), generator=generator)[:batch_size]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(images[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    network.eval()

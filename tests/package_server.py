@@ -41,11 +41,14 @@ class PackageServer:
     port: int
     greeting: str
 
-    def ask(self, method: str, path: str, body: Any = None, kind: str | None = None, **options: Any) -> Answer:
-        """Send one request on a connection of its own."""
+    def ask(
+        self, method: str, path: str, body: Any = None, kind: str | None = None, host: str | None = None, **options: Any
+    ) -> Answer:  # fmt: skip
+        """Send one request on a connection of its own, with another Host if one is given."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, {"Content-Type": kind} if kind else {}, **options)
+            headers = {"Content-Type": kind, "Host": host}
+            connection.request(method, path, body, {name: text for name, text in headers.items() if text}, **options)
             return answer(connection.getresponse())
         finally:
             connection.close()
@@ -77,13 +80,22 @@ def form(files: Mapping[str, bytes]) -> bytes:
 
 
 @contextmanager
-def package_server(command: str, package: Path, *options: str, errors: Any = None) -> Iterator[PackageServer]:
-    """Run `python -m pipeline.<command>` on a free port, and stop it at the end of the block."""
+def package_server(
+    command: str, package: Path | str, *options: str, errors: Any = None, **variables: str
+) -> Iterator[PackageServer]:
+    """Run `python -m pipeline.<command>` on a free port, and stop it at the end of the block.
+
+    Args:
+        command: `serve` or `demo`.
+        package: Package, or its address in MLflow.
+        options: Further options.
+        errors: File for its standard error.
+        variables: Further variables of its environment.
+    """
     arguments = [sys.executable, "-m", f"pipeline.{command}", "--model", str(package), "--port", "0", *options]
-    variables = {**environment(), "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables, cwd=package.parent
-    ) as process:
+    given = {**environment(), "PYTHONPATH": str(ROOT), **variables}
+    place = package.parent if isinstance(package, Path) else None
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True, env=given, cwd=place) as process:
         try:
             assert process.stdout is not None
             greeting = process.stdout.readline()

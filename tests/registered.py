@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 from mlflow import MlflowClient
 from numpy.typing import NDArray
@@ -40,6 +39,7 @@ from pipeline.tracking import registry
 from pipeline.tracking.publish import send_package
 from tests.conftest import ROOT, environment
 from tests.loopback import free_port
+from tests.networks import fit
 from tests.page_artefacts import CLASSES, NETWORK, make_all
 from tests.records import rewrite_record
 from tests.stores import tracking, training_folder
@@ -85,15 +85,7 @@ def _make(root: Path) -> None:
     folders = make_all(root)
     trained = Path(shutil.copytree(folders["training"], root / "trained-training"))
     network, _ = model.load(trained / "model.ckpt")
-    images, labels = (
-        torch.from_numpy(np.load(folders["prepared"] / "train" / f"{n}.npy")) for n in ("images", "labels")
-    )
-    network.train()
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    for _ in range(60):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(images), labels).backward()
-        optimizer.step()
+    fit(network, folders["prepared"] / "train", steps=60)
     model.save(trained / "model.ckpt", NETWORK, network.state_dict(), CLASSES)
     rewrite_record(trained / "run.json", id="7d1f", name="trained", weights_sha256=hash_file(trained / "model.ckpt"))
     keys = {"training": None, "evaluation": None, "diagnosis": None, "coverage": 0.9, "operating_point": {}}
@@ -154,6 +146,26 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@contextmanager
+def served_by_mlflow(address: str, store: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Address and process of `mlflow models serve` with a model of a store, stopped at the end of the block."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local", "--host", "127.0.0.1",
+        "--port", url.rpartition(":")[2],
+    ]  # fmt: skip
+    with (folder / "log").open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, start_new_session=True, stdout=file, stderr=file,
+            env={**environment(), "MLFLOW_TRACKING_URI": store},
+        )  # fmt: skip
+    try:
+        wait_for(f"{url}/ping", process, folder / "log", 240)
+        yield url, process
+    finally:
+        end_group(process)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pipeline.delivery.inputs import Inputs
 from pipeline.errors import ConfigError, DataError
 from tests import cifar_files
 from tests.idx_files import gzipped, idx_files
+from tests.image_files import image_files
 from tests.loopback import web_server
 from tests.test_data_decoding import stored
 from tests.test_source_buckets import in_memory
@@ -267,3 +268,23 @@ def test_a_picture_is_told_by_its_content_where_its_name_is_odd(here: Path) -> N
 
     (here / "picture.xyz").write_bytes(stored(Image.new("L", (4, 4)), "PNG"))
     assert list(found("picture.xyz")[0]) == ["picture.xyz"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "txt", "jsonl", "xlsx", "parquet", "npy", "npz", "tsv"])
+@pytest.mark.parametrize("name", ["000.jpg", "004.png", "010.gif", "011.bmp", "016.heic", "017.dcm"])
+def test_a_picture_with_the_name_of_a_table_is_a_picture(here: Path, name: str, ending: str) -> None:
+    content = image_files(20)[name]
+    (here / f"picture.{ending}").write_bytes(content)
+    assert found(f"picture.{ending}") == ({f"picture.{ending}": content}, "")
+
+
+def test_a_picture_from_the_web_with_the_name_of_a_table_is_a_picture() -> None:
+    with web_server() as server:
+        server.files = {"picture.csv": image_files(5)["004.png"]}
+        assert list(found(f"{server.url}/picture.csv")[0]) == [f"{server.url}/picture.csv"]
+
+
+@pytest.mark.parametrize("first", ["GIF89a.png", "BM.png", "P6", "RIFF/abcWEBP.png"])
+def test_a_list_that_begins_like_a_picture_is_a_list(here: Path, first: str) -> None:
+    as_folder(here, {first: b"1", "list.txt": first.encode() + b"\n"})
+    assert found("list.txt")[0] == {first: b"1"}

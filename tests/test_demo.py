@@ -60,6 +60,16 @@ def test_a_given_image_is_prepared_as_every_other(server: PackageServer, classif
     assert server.predict(content).json["predictions"][0]["label"] == expected["label"][0]
 
 
+def test_a_page_with_another_name_for_this_machine_sees_no_image(server: PackageServer) -> None:
+    for path in ("/", "/samples/4", "/look/4", "/health"):
+        assert server.ask("GET", path).status == server.ask("GET", path, host="localhost:80").status == 200
+        found = server.ask("GET", path, host=f"evil.example:{server.port}")
+        assert found.status == 421 and found.json["detail"].startswith(
+            "Host must name this machine, or a host given with"
+        )
+    assert server.ask("POST", "/look", b"x", "image/png", host="evil.example").status == 421
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "sentence"),
     [

@@ -188,7 +188,7 @@ def test_bad_input_is_told_in_one_message(ready: Path, arguments: tuple[str, ...
 
 def test_help_shows_groups_and_defaults(ready: Path) -> None:
     done = command_runner(ready)("pipeline.train", "--help")
-    assert "model: convnet, lenet" in done.stdout and "max_epochs: 2" in done.stdout
+    assert "model: convnet, efficientnet, lenet" in done.stdout and "max_epochs: 2" in done.stdout
 
 
 def test_a_second_repro_beside_a_running_one_names_the_first(ready: Path) -> None:

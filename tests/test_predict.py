@@ -20,6 +20,7 @@ from pipeline import predict
 from pipeline.delivery import Classifier
 from pipeline.errors import ConfigError, DataError
 from pipeline.predict import main
+from pipeline.tracking import addresses
 from tests.conftest import ROOT
 from tests.image_files import image_files
 from tests.test_source_hostile import as_folder
@@ -149,7 +150,7 @@ def test_a_wrong_command_line_ends_with_2(given: list[str], capsys: pytest.Captu
 
 
 def test_a_missing_package_names_the_command_that_makes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(predict, "DEFAULT_MODEL", predict.places.PROJECT / "build" / "gone")
+    monkeypatch.setattr(addresses, "DEFAULT_PACKAGE", addresses.places.PROJECT / "build" / "gone")
     with pytest.raises(
         DataError, match=r"--model must name a package where build/gone holds none\. Make it with `dvc repro`"
     ):
@@ -176,6 +177,19 @@ def command(*arguments: object, **options: object) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     given = [sys.executable, "-m", "pipeline.predict", *map(str, arguments)]
     return subprocess.Popen(given, env=environment, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_table_with_the_name_of_a_picture_is_one_sentence(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.png").write_text("path,label\n1.png,a\n")
+    assert main([str(tmp_path / "x.png"), "--model", str(package)]) == predict.UNREADABLE
+    (row,) = rows(capsys)
+    assert row["error"] == r"not an image: it begins with b'path,label\n1.png', as no known image format does"
+    (tmp_path / "x.csv").write_bytes(_noisy_png())
+    assert main([str(tmp_path / "x.csv"), "--model", str(package)]) == 0
+    (row,) = rows(capsys)
+    assert row["image"] == str(tmp_path / "x.csv") and row["label"] and not row["error"]
 
 
 def test_the_standard_input_may_list_names_that_end_with_nul(package: Path) -> None:

@@ -131,7 +131,7 @@ def test_every_key_that_a_stage_tracks_exists() -> None:
 
 def test_every_section_of_the_configuration_is_tracked_by_a_stage_or_harmless() -> None:
     tracked = {key.split(".")[0] for declaration in lineage.declarations().values() for key in declaration.keys}
-    assert set(Config.model_fields) - tracked == {"ablate", "cure", "fail_fast", "learning_curve", "tracking"}
+    assert set(Config.model_fields) - tracked == {"ablate", "cure", "fail_fast", "learning_curve", "starts", "tracking"}
 
 
 def test_packages_that_are_imported_are_declared_and_no_others() -> None:

@@ -24,8 +24,11 @@ from pipeline.serve import main
 from tests.loopback import free_port
 from tests.package_server import BOUNDARY, PackageServer, answer, form, package_server
 
-HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
-TIGHT = ("--max-megabytes", "0.2", "--max-pixels", "10000", "--max-files", "3", "--timeout-seconds", "1.5")
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+TIGHT = (
+    "--max-megabytes", "0.2", "--max-pixels", "10000", "--max-files", "3", "--timeout-seconds", "1.5",
+    "--allow-host", "Shoes.example", "--allow-host", "bags.example",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +128,37 @@ def test_other_addresses_say_what_there_is(server: PackageServer) -> None:
     assert server.ask("GET", "/admin").status == 404 and "see /docs" in server.ask("GET", "/admin").json["detail"]
     described = server.ask("GET", "/openapi.json").json
     assert set(described["paths"]) == {"/predict", "/health"}
-    assert {"200", "400", "408", "413", "415", "422", "503"} == set(described["paths"]["/predict"]["post"]["responses"])
+    assert {"200", "400", "408", "413", "415", "421", "422", "503"} == set(
+        described["paths"]["/predict"]["post"]["responses"]
+    )
     page = server.ask("GET", "/docs").json
     assert "<code>POST /predict</code>" in page and "32 MB" in page
     assert "//" not in page.replace(f"http://127.0.0.1:{server.port}", ""), "the page asks another server for something"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:80", "192.168.0.7", "localhost@evil.example", "[::2]"]
+)
+def test_a_page_with_another_name_for_this_machine_gets_nothing(server: PackageServer, host: str) -> None:
+    for method, path, body in (("GET", "/health", None), ("GET", "/docs", None), ("POST", "/predict", png())):
+        found = server.ask(method, path, body, "image/png", host=host)
+        assert found.status == 421
+        assert found.json == {
+            "detail": f"Host must name this machine, or a host given with --allow-host; got {host!r}."
+        }
+
+
+def test_names_of_this_machine_and_those_that_were_allowed_are_answered(
+    server: PackageServer, tight: PackageServer
+) -> None:
+    for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "127.5.5.5:80", "[::1]:8000", "shoes.localhost"):
+        assert server.ask("GET", "/health", host=host).status == 200
+    for host in ("shoes.example", "Shoes.Example:443", "bags.example", "localhost"):
+        assert tight.ask("GET", "/health", host=host).status == 200
+    assert tight.ask("GET", "/health", host="hats.example").status == 421
+    with server.connect() as connection:
+        connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        assert connection.recv(20).startswith(b"HTTP/1.1 200"), "no browser leaves Host out"
 
 
 def test_what_is_too_large_is_refused_before_it_has_arrived(tight: PackageServer) -> None:
@@ -248,7 +278,7 @@ def test_a_signal_lets_requests_that_are_under_way_finish(package: Path, tmp_pat
     ):
         body = form({f"{index}.png": png(index) for index in range(8)})
         head = (
-            f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
+            f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         with server.connect() as connection:

@@ -31,7 +31,7 @@ from pipeline.tracking.store import connect
 from tests.conftest import environment
 from tests.loopback import free_port
 from tests.page_artefacts import CLASSES
-from tests.registered import Candidate, Made, end_group, log, made, wait_for
+from tests.registered import Candidate, Made, log, made, served_by_mlflow
 from tests.stores import training_folder
 
 pytestmark = pytest.mark.slow
@@ -318,18 +318,7 @@ def rss_bytes(process: subprocess.Popen[bytes]) -> int:
 def test_mlflow_models_serve_answers_2000_mixed_requests(
     logged: tuple[str, str], tmp_path: Path, packages: Made
 ) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/shapes@champion", "--env-manager", "local",
-        "--host", "127.0.0.1", "--port", url.rpartition(":")[2],
-    ]  # fmt: skip
-    with (tmp_path / "log").open("wb") as file:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, start_new_session=True, stdout=file, stderr=file,
-            env={**environment(), "MLFLOW_TRACKING_URI": logged[0]},
-        )  # fmt: skip
-    try:
-        wait_for(f"{url}/ping", process, tmp_path / "log", 240)
+    with served_by_mlflow("models:/shapes@champion", logged[0], tmp_path) as (url, process):
         content = encoded(pixels(16, 16))
         status, answer = ask(url, body({"image": text_of(content)}), "application/json")
         (row,) = answer["predictions"]
@@ -346,5 +335,3 @@ def test_mlflow_models_serve_answers_2000_mixed_requests(
             if index == 500:
                 before = rss_bytes(process)
         assert 0 < rss_bytes(process) < before + 30_000_000
-    finally:
-        end_group(process)

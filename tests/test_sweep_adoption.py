@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 from dvc.utils.hydra import apply_overrides
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from pipeline.config import validation
 from pipeline.config.composition import compose
+from pipeline.errors import ConfigError
 from pipeline.sweep import adoption
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 
 PLAIN: dict[str, Any] = {"model": {"name": "lenet"}, "optimizer": {"name": "adamw"}, "train": {"max_epochs": 20}}
+OWN: dict[str, Any] = {"data": {"name": "folder", "source": "x"}}
 FILES: list[dict[str, Any]] = [
     {},
     PLAIN,
@@ -26,7 +29,7 @@ FILES: list[dict[str, Any]] = [
     {"tracking": {"tags": {"team": "vision"}}, "data": {"name": "fashion_mnist", "source": "a/b"}},
 ]
 
-HARD_TEXTS = st.text(st.sampled_from("ab c,'\"\\{}[]=:$é#"), min_size=1, max_size=8)
+HARD_TEXTS = st.text(st.sampled_from("ab c,'\"\\{}[]=:?$é#"), min_size=1, max_size=8)
 CHOICES = st.lists(
     st.one_of(
         st.sampled_from(
@@ -44,9 +47,10 @@ CHOICES = st.lists(
 )  # fmt: skip
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any], in_braces: bool | None = False) -> None:
+    """Write YAML with a key on each line, in braces, or with braces around the innermost mappings alone (None)."""
     writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = False  # in the other style, DVC writes {a: :b} that no reader takes
+    writer.default_flow_style = in_braces
     writer.dump(content, path)
 
 
@@ -68,17 +72,30 @@ def decisive(config: dict[str, Any]) -> dict[str, Any]:
     return {section: value for section, value in config.items() if section not in adoption.KEPT}
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(file=st.sampled_from(FILES), overrides=CHOICES, source=st.none() | HARD_TEXTS)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    file=st.sampled_from(FILES), overrides=CHOICES, source=st.none() | HARD_TEXTS,
+    in_braces=st.sampled_from([False, None, True]), with_cure=st.booleans(),
+)  # fmt: skip
+@example(file=OWN, overrides=[], source=":b", in_braces=None, with_cure=False)
+@example(file=OWN, overrides=["model=resnet"], source="?b", in_braces=True, with_cure=True)
 def test_params_yaml_composes_to_the_winner_once_it_is_adopted(
-    tmp_path: Path, file: dict[str, Any], overrides: list[str], source: str | None
-) -> None:
+    tmp_path: Path, file: dict[str, Any], overrides: list[str], source: str | None, in_braces: bool | None, with_cure: bool
+) -> None:  # fmt: skip
     params = tmp_path / "params.yaml"
-    write(params, file)
+    write(params, file, in_braces)
     winner = chosen(params, overrides)
     if source is not None and winner["data"]["name"] != "digits":
         winner["data"]["source"] = source
-    adopt(params, winner)
+    try:
+        written = adoption.applied(CONF, params, winner) if with_cure else adopt(params, winner)
+    except ConfigError as error:
+        assert in_braces is not False and source is not None and source[0] in ":?" and not with_cure
+        assert str(error).startswith(f"{params} must have each key on a line of its own; between braces, DVC writes")
+        return
+    if with_cure:
+        params.write_text(str(written))
+    validation.check_yaml(params)
     assert decisive(chosen(params, [])) == decisive(winner)
     assert adoption.command(CONF, params, winner) is None, "adopted already"
 
@@ -135,3 +152,12 @@ def test_a_variable_of_params_yaml_is_still_one_once_a_winner_is_applied(
     winner = compose(CONF, file, ["model.dropout=0.4"]).model_dump()
     written = adoption.applied(CONF, file, winner)
     assert "source: https://h/x.zip?token=${oc.env:PHOTOS_TOKEN}  # mine\n" in written and "0.4" in written
+
+
+def test_what_stands_in_braces_is_put_on_lines_where_it_could_not_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("data: {name: folder, source: x}  # mine\nmodel: {name: lenet}\n")
+    winner = compose(CONF, file, ["data.source='?b'", "seed=3"]).model_dump()
+    assert adoption.applied(CONF, file, winner) == (
+        "data:                            # mine\n  name: folder\n  source: ?b\nmodel:\n  name: lenet\n"
+    )

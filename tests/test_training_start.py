@@ -93,11 +93,11 @@ def test_a_head_is_trained_on_features_that_the_second_training_finds(
 ) -> None:
     before = began(inputs)
     assert moved(before, trained("model.train_layers=head")) == {"head.classes.weight", "head.classes.bias"}
-    assert "features of 224 images are kept" in capsys.readouterr().out
+    assert "features of 128 images (copies) are kept" in capsys.readouterr().out
     again = trained("model.train_layers=head", "model.dropout=0.3", name="again")
     assert "features of" not in capsys.readouterr().out
     assert moved(before, again) == {"head.classes.weight", "head.classes.bias"}
-    assert len([*(tmp_path / "cache").glob("features-*")]) == 1
+    assert len([*(tmp_path / "cache").glob("features-*/features.npy")]) == 3
 
 
 @pytest.mark.parametrize("changed", ["weights", "images", "copies", "size"])
@@ -129,7 +129,7 @@ def test_features_of_something_else_are_computed_anew(
         kind.read_alone(folder).model_copy(update={key: value}).write(folder)
     checksums.seal(folder)
     trained("model.train_layers=head", name="again")
-    assert len([*(tmp_path / "cache").glob("features-*")]) == 2
+    assert len([*(tmp_path / "cache").glob("features-*/features.npy")]) == (4 if changed == "copies" else 6)
 
 
 def test_on_features_and_on_images_a_head_learns_the_same(trained: Callable[..., dict[str, Tensor]]) -> None:

@@ -183,6 +183,14 @@ class Cure(Section):
     apply: bool
 
 
+class Starts(Section):
+    folds: int = Field(ge=2)
+    repeats: Count
+    per_class: list[Count]
+    only: list[str] | None
+    ways: dict[str, list[str]]
+
+
 class LearningCurve(Section):
     fractions: list[float]
     seeds: int = Field(ge=2)
@@ -219,6 +227,7 @@ with warnings.catch_warnings():  # `register` is a method of Python's abstract c
         report: Report
         ablate: Ablate
         cure: Cure
+        starts: Starts
         learning_curve: LearningCurve
         tracking: Tracking
 
@@ -242,6 +251,6 @@ OPTIONS = {group: options(field) for group, field in Config.model_fields.items()
 
 FREE_MAPS = (
     "tracking.tags", "data.files", "data.columns", "data.storage_options", "augment.veto", "ablate.arms", "ablate.doses",
-    "diagnose.thresholds", "package.operating_point",
+    "diagnose.thresholds", "package.operating_point", "starts.ways",
 )  # fmt: skip
 """Mappings with keys of the user's choice."""

@@ -20,6 +20,7 @@ from pipeline.delivery import containers
 from pipeline.delivery.classifier import GROUP
 from pipeline.delivery.images import Image, broken
 from pipeline.errors import DataError, UserError
+from pipeline.image_formats import HEAD, WEAK_SIGNATURES, has_signature
 from pipeline.source.files import DamagedError, Entry, FileTree, FolderTree, Tree, read
 from pipeline.source.layout import IMAGES, WITH_EXTRA, extension, is_image
 from pipeline.source.tables import FORMATS
@@ -128,7 +129,9 @@ class Inputs:
     def _of_file(self, path: Path, tree: FileTree, name: str) -> Iterator[Named]:
         """The images of a file of its own: those it holds, those it lists, or itself, whatever its name."""
         [entry] = tree.listing.entries
-        if containers.holds_images(tree, entry):
+        if is_picture(path):
+            yield name, partial(_content, path)
+        elif containers.holds_images(tree, entry):
             yield from containers.images(tree, entry, path, name, self._scratch, self._max_bytes, self._leave_out)
         elif is_table(entry.path):
             yield from containers.listed(tree, entry, path, name)
@@ -171,6 +174,13 @@ class Inputs:
 def is_table(path: str) -> bool:
     """Whether a file that a user names is a table or a list that names images, going by its own name."""
     return extension(path) in FORMATS
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is an image by its first bytes, and no text that begins alike, since texts hold no zeros."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return b"\0" in head and (has_signature(head) or head.startswith(WEAK_SIGNATURES))
 
 
 class _Budget:

@@ -18,26 +18,28 @@ from pipeline.storage.places import PROJECT
 from pipeline.terminal import progress
 
 BATCH_SIZE = 256
+FEATURES = "features.npy"
 
 
-def feature_folder(
-    network: Network, description: Mapping[str, Any], inputs: Mapping[str, Path], images: Mapping[str, NDArray[np.uint8]],
+def feature_file(
+    network: Network, description: Mapping[str, Any], inputs: Mapping[str, Path], name: str, images: NDArray[np.uint8],
     cache: Path,
 ) -> Path:  # fmt: skip
-    """The folder with a file `<name>.npy` for each entry of `images`, float32; made if it is missing.
+    """The `.npy` file with the features of `images`, float32 of shape (…, features); made if it is missing.
 
     Args:
         network: Network whose features they are; it is left as it was.
         description: Arguments of `pipeline.model.build` that made it.
         inputs: Output folders of the stages that made the weights and the images, by stage. What they hold decides whether the
             cache fits.
-        images: Arrays of shape (…, height, width, channels), by name.
+        name: Name of the images in those folders, such as that of their split.
+        images: Array of shape (…, height, width, channels).
         cache: The project's `build/cache`.
     """
     key = digest({
         "network": {key: value for key, value in description.items() if "dropout" not in key and key != "num_classes"},
         "inputs": {stage: lineage.content(stage, folder) for stage, folder in inputs.items()},
-        "images": sorted(images),
+        "images": name,
         "code": [lineage.hash_file(PROJECT / "pipeline" / "model"), lineage.hash_file(Path(__file__))],
         "torch": torch.__version__,
     })  # fmt: skip
@@ -45,25 +47,25 @@ def feature_folder(
     with lock.held(folder, wait=True):
         if not (folder / checksums.SUMS).exists():
             with atomic.folder(folder) as scratch:
-                _write(network, images, scratch)
+                _write(network, name, images, scratch / FEATURES)
                 checksums.seal(scratch)
-    return folder
+    return folder / FEATURES
 
 
-def _write(network: Network, images: Mapping[str, NDArray[np.uint8]], out: Path) -> None:
-    total, done = sum(int(np.prod(array.shape[:-3])) for array in images.values()), 0
-    with progress("features of all images, once", total) as show:
-        for name, array in images.items():
+def _write(network: Network, name: str, images: NDArray[np.uint8], path: Path) -> None:
+    flat = images.reshape(-1, *images.shape[-3:])
+    with progress(f"features of {name}, once", len(flat)) as show:
 
-            def counted(array: NDArray[np.uint8] = array) -> Iterator[NDArray[np.float32]]:
-                nonlocal done
-                for piece in features(network, array.reshape(-1, *array.shape[-3:])):
-                    yield piece
-                    done += len(piece)
-                    show(done)
+        def counted() -> Iterator[NDArray[np.float32]]:
+            done = 0
+            for piece in features(network, flat):
+                yield piece
+                done += len(piece)
+                show(done)
 
-            write_array(out / f"{name}.npy", "<f4", (*array.shape[:-3], network.num_features), counted())
-    print(f"features of {total:,} images are kept, so that what uses them again takes seconds")
+        write_array(path, "<f4", (*images.shape[:-3], network.num_features), counted())
+    if len(flat):
+        print(f"features of {len(flat):,} images ({name}) are kept, so that what uses them again takes seconds")
 
 
 @torch.inference_mode()

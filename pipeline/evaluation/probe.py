@@ -14,7 +14,7 @@ from pipeline.artefacts.weights import WeightsRecord
 from pipeline.config.schema import Config
 from pipeline.config.schema_model import EfficientNet
 from pipeline.config.validation import read_yaml
-from pipeline.evaluation.features import feature_folder
+from pipeline.evaluation.features import feature_file
 from pipeline.model import start
 from pipeline.stage import lineage
 from pipeline.storage.arrays import read_array
@@ -70,9 +70,9 @@ def probe(config: Config, splits: Sequence[str] = ("train", "val", "confirm")) -
     network = model.build(**description)
     start.load_into(network, folders["weights"], with_last_layer=False)
     images = {split: read_array(prepared / split / "images.npy") for split in splits}
-    folder = feature_folder(network, description, folders, images, CACHE)
+    files = [feature_file(network, description, folders, split, images[split], CACHE) for split in splits]
     return Probe(
-        features=np.concatenate([read_array(folder / f"{split}.npy", mapped=False) for split in splits]),
+        features=np.concatenate([read_array(file, mapped=False) for file in files]),
         labels=np.concatenate([read_array(prepared / split / "labels.npy", mapped=False) for split in splits]),
         paths=[path for split in splits for path in read_parquet_column(prepared / split / "ids.parquet", "path")],
         splits=np.repeat(list(splits), [len(images[split]) for split in splits]),

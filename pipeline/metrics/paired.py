@@ -67,6 +67,23 @@ def difference(challenger: Sequence[float], baseline: Sequence[float]) -> Differ
     return Difference(mean, mean - margin, mean + margin, n, spread * detectable_effect(n))
 
 
+def resampled(challenger: Sequence[float], baseline: Sequence[float], share: float) -> Difference:
+    """The interval of `difference` for values from folds, whose training images overlap, so that they are not independent.
+
+    The variance of the mean is (1/n + share)·s² instead of s²/n (Nadeau and Bengio 2003, "Inference for the generalization
+    error", section 4).
+
+    Args:
+        challenger: Values of the challenger, one for each fold.
+        baseline: Values of the baseline on the same folds in the same order.
+        share: Number of validation images over that of training images in a fold.
+    """
+    plain = difference(challenger, baseline)
+    factor = sqrt(1 + plain.n * share)
+    margin = (plain.high - plain.low) / 2 * factor
+    return Difference(plain.mean, plain.mean - margin, plain.mean + margin, plain.n, plain.detectable * factor)
+
+
 def detectable_effect(n: int) -> float:
     """The true mean, in standard deviations of the paired differences, that the t test on `n` pairs finds with `POWER`.
 

@@ -29,6 +29,21 @@ def imported() -> ModuleType:
     return timm
 
 
+def with_architecture(name: str) -> ModuleType:
+    """The package timm, which has a network of this name.
+
+    Raises:
+        ConfigError: It cannot be imported, or knows no such architecture.
+    """
+    timm = imported()
+    known = timm.list_models()
+    if name not in known:
+        raise ConfigError(
+            f"model.architecture must be a network of timm; got {name!r}.{nearest(name, known)} timm.list_models() lists them all."
+        )
+    return timm
+
+
 def build(
     normalize: Normalize, *, num_classes: int, channels: int, size: int, architecture: str, conv_dropout: float,
     dropout: float,
@@ -38,13 +53,7 @@ def build(
     Raises:
         ConfigError: timm cannot be imported, or knows no such architecture.
     """
-    timm = imported()
-    known = timm.list_models()
-    if architecture not in known:
-        raise ConfigError(
-            f"model.architecture must be a network of timm; got {architecture!r}.{nearest(architecture, known)} "
-            "timm.list_models() lists them all."
-        )
+    timm = with_architecture(architecture)
     backbone = timm.create_model(
         architecture, pretrained=False, in_chans=len(normalize.mean), num_classes=0, drop_path_rate=conv_dropout
     )

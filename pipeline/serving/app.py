@@ -46,6 +46,7 @@ _PROBLEMS: dict[int | str, Any] = {
         408: "The request did not arrive in time.",
         413: "It is too large, or holds too many files.",
         415: "Its Content-Type is none that is read.",
+        421: "It names a host that the server does not know.",
         422: "It holds no image; or its only image, sent as a body, cannot be read.",
         503: "The server has too much to do, or took too long. Send it again after Retry-After seconds.",
     }.items()

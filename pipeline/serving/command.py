@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.delivery.classifier import Classifier
 from pipeline.errors import ConfigError
 from pipeline.serving.limits import MEGABYTE, Limits, Load
-from pipeline.stage import lineage
+from pipeline.tracking.addresses import package_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -33,22 +34,27 @@ def serve(options: argparse.Namespace, add_pages: Callable[["FastAPI", "Service"
 
     Raises:
         ConfigError: The address is not free.
-        DataError: The model is no package.
+        DataError: The model is no package, or the tracking store does not give it.
         KeyboardInterrupt: A signal has stopped the server.
     """
     from pipeline.serving import server
     from pipeline.serving.app import Service, create
     from pipeline.serving.engine import Engine
+    from pipeline.serving.hosts import KnownHosts
 
     limits = Limits(
         max_bytes=int(options.max_megabytes * MEGABYTE), max_pixels=options.max_pixels, max_files=options.max_files,
         timeout_seconds=options.timeout_seconds,
     )  # fmt: skip
-    engine = Engine(Classifier.load(options.model, options.threads), limits.max_pixels, options.threads)
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:  # a classifier is in memory as a whole
+        classifier = Classifier.load(package_of(options.model, Path(scratch)), options.threads)
+    engine = Engine(classifier, limits.max_pixels, options.threads)
     service = Service(engine, limits, Load(limits))
     app = create(service)
     add_pages(app, service)
     address = server.Address(options.host, options.port)
+    if address.is_loopback or options.allow_host:
+        app.add_middleware(KnownHosts, known=[options.host, *options.allow_host])
     listener = server.listen(address)
     print(f"Serving {app.title}. {invitation.format(url=server.url(listener))} Stop with Ctrl+C.", flush=True)
     if not address.is_loopback:
@@ -76,15 +82,19 @@ def parser(command: str, description: str | None, port: int = 8000) -> argparse.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    package = lineage.dvc_folder("package")
-    made.add_argument("--model", type=Path, default=package, help="folder or ZIP file of a package")
+    made.add_argument("--model", help="package: folder, ZIP file, models:/… or runs:/…; build/package if none is given")
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
+    made.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="answer requests for this host too, such as that of a reverse proxy; on this machine alone only its own names are "
+        "answered",
+    )  # fmt: skip
     made.add_argument("--port", type=_port, default=port, help="port, or 0 for any that is free (%(default)s)")
     made.add_argument(
         "--max-megabytes", type=_positive, default=32.0, metavar="N", help="size of a request (%(default)g)"
     )
     made.add_argument(
-        "--max-pixels", type=_count, default=25_000_000, metavar="N",
+        "--max-pixels", type=_count, default=64_000_000, metavar="N",
         help="height × width of an image, at most the package's own limit (%(default)s)",
     )  # fmt: skip
     made.add_argument("--max-files", type=_count, default=64, metavar="N", help="images in a request (%(default)s)")

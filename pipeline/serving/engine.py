@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from pipeline.data.image_headers import BOMB
 from pipeline.delivery.classifier import BATCH, Classifier, Pixels
 from pipeline.delivery.decisions import Wishes
 from pipeline.delivery.images import preparer
@@ -15,6 +16,10 @@ from pipeline.serving.uploads import Upload
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+
+
+LARGE = 16_000_000
+"""Number of pixels above which images are decoded one at a time."""
 
 
 class _Waiting(NamedTuple):
@@ -27,14 +32,19 @@ class Engine:
     """A classifier for many requests at once. Its methods belong to one event loop.
 
     Images that arrive while the network works wait, and go to it together, up to `BATCH` of them: under load its costs for each
-    call are shared, and without load nothing waits.
+    call are shared, and without load nothing waits. Images of more than `LARGE` pixels wait for each other, so that memory has
+    a limit, and keep no others waiting.
     """
 
     def __init__(self, classifier: Classifier, max_pixels: int, threads: int) -> None:
         self.classifier = classifier
         how = classifier.package.preprocessing
-        self._prepare = preparer(how.model_copy(update={"max_pixels": min(how.max_pixels, max_pixels)}))
+        most = min(how.max_pixels, max_pixels)
+        self._has_large = most > LARGE
+        self._prepare = preparer(how.model_copy(update={"max_pixels": min(most, LARGE)}))
+        self._prepare_large = preparer(how.model_copy(update={"max_pixels": most}))
         self._decoding = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._decoding_large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._waiting: list[_Waiting] = []
         self._run: asyncio.Task[None] | None = None
@@ -51,6 +61,8 @@ class Engine:
     async def prepared(self, content: bytes) -> Pixels | str:
         """The image as the network takes it, or a sentence why it cannot be read."""
         found = await self.run(self._prepare, content)
+        if isinstance(found, str) and self._has_large and found.startswith(BOMB):  # told from its header
+            found = await asyncio.get_running_loop().run_in_executor(self._decoding_large, self._prepare_large, content)
         return found if isinstance(found, str) else found.pixels
 
     async def decided(self, pixels: Pixels, tta: str) -> Prediction:
@@ -68,6 +80,7 @@ class Engine:
     def close(self) -> None:
         """End the threads, once they have done what they work on."""
         self._decoding.shutdown(wait=False, cancel_futures=True)
+        self._decoding_large.shutdown(wait=False, cancel_futures=True)
         self._network.shutdown(wait=False, cancel_futures=True)
 
     async def _prediction(self, image: Upload, tta: str) -> Prediction:

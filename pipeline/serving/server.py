@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline.errors import ConfigError
+from pipeline.serving.hosts import is_loopback
 from pipeline.stage import signals
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return is_loopback(self.host)
 
 
 def listen(address: Address) -> socket.socket:

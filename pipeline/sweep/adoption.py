@@ -1,13 +1,20 @@
 """Writes the command that gives `params.yaml` the values of a sweep's best job."""
 
+import io
 import shlex
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
 from pipeline.config import composition, validation
 from pipeline.config.grammar import quote
 from pipeline.config.schema import OPTIONS
+from pipeline.errors import ConfigError
 
 KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
 """Sections that a winner does not decide."""
@@ -26,24 +33,66 @@ def command(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str | N
         conf: Folder of groups and options.
         params_file: File to change, `params.yaml`.
         winner: Whole configuration of a job.
+
+    Raises:
+        ConfigError: DVC would write a file that nothing reads.
     """
     changes = assignments(conf, params_file, winner)
     if not changes:
         return None
+    text = params_file.read_text()
+    if set("{[") & set(text) and not _is_readable(_changed(text, changes)):
+        raise ConfigError(
+            f"{params_file} must have each key on a line of its own; between braces, DVC writes a text that begins with : or ? "
+            "without quotes, and then no program reads the file."
+        )
     return "dvc exp run " + " ".join(f"-S {shlex.quote(change)}" for change in changes)
 
 
 def applied(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str:
-    """The text of `params_file` once it composes to `winner`, as `dvc exp run -S` would write it, comments kept."""
-    import tempfile
+    """The text of `params_file` once it composes to `winner`, as `dvc exp run -S` would write it, comments kept.
 
+    What stands in braces is put on lines of its own where it could not be read otherwise.
+    """
+    old, changes = params_file.read_text().replace("${", _UNRESOLVED), assignments(conf, params_file, winner)
+    new = _changed(old, changes)
+    if not _is_readable(new):
+        new = _changed(_without_braces(old), changes)
+    return new.replace(_UNRESOLVED, "${")
+
+
+def _changed(text: str, changes: list[str]) -> str:
+    """A text of YAML as DVC changes it."""
     from dvc.utils.hydra import apply_overrides
 
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / params_file.name
-        copy.write_text(params_file.read_text().replace("${", _UNRESOLVED))
-        apply_overrides(str(copy), assignments(conf, params_file, winner))
-        return copy.read_text().replace(_UNRESOLVED, "${")
+        copy = Path(scratch) / "params.yaml"
+        copy.write_text(text)
+        apply_overrides(str(copy), changes)
+        return copy.read_text()
+
+
+def _is_readable(text: str) -> bool:
+    """Whether a text is YAML for every program: libyaml and YAML 1.1 read less than YAML 1.2 allows."""
+    try:
+        yaml.compose(text, yaml.SafeLoader)
+    except yaml.YAMLError:
+        return False
+    return True
+
+
+def _without_braces(text: str) -> str:
+    """The same YAML with each key and each item on a line of its own."""
+    editor = YAML()
+    content = editor.load(text)
+    nodes = [content]
+    for node in nodes:
+        if isinstance(node, CommentedMap | CommentedSeq):
+            node.fa.set_block_style()
+            nodes += node.values() if isinstance(node, CommentedMap) else node
+    changed = io.StringIO()
+    editor.dump(content, changed)
+    return changed.getvalue()
 
 
 def assignments(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> list[str]:

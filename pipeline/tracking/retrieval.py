@@ -128,11 +128,6 @@ def _run_of_version(store: Store, name: str) -> str:
     return str(store.client.get_model_version(model, version).run_id or "")
 
 
-def is_address(text: str) -> bool:
-    """Whether a text names a model or a run in MLflow, rather than a folder."""
-    return text.startswith(("models:/", "runs:/"))
-
-
 def package_folder(settings: Tracking, address_: str, scratch: Path) -> Path:
     """Download a package; gives its folder in `scratch`.
 

@@ -1,7 +1,7 @@
 """Batches of images for training and for measuring, drawn as pure functions of a seed and the epoch."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,19 +151,19 @@ class ImageBatches(pl.LightningDataModule):
         loader_workers: Number of processes that make batches; 0 makes them in the training process.
         augment: Function that augments each batch, where augment.json says `online`.
         balanced: Whether an epoch shows each class equally often, rather than each image once.
-        features: Folder of `pipeline.training.features`, whose arrays take the place of the images; None: the images.
+        features: Files of `pipeline.training.features`, whose arrays take the place of the images; None: the images.
     """
 
     def __init__(
         self, prepared: Path, augmented: Path, *, batch_size: int, seed: int, loader_workers: int = 0,
-        augment: Augment | None = None, balanced: bool = False, features: Path | None = None,
+        augment: Augment | None = None, balanced: bool = False, features: Mapping[str, Path] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         images, labels = _split(prepared, "train", features)
         self.val = MeasuredImages(*_split(prepared, "val", features))
         self.probe_indices = probe_indices(len(labels), len(self.val.labels), derive_seed(seed, "probe"))
         self.probe = MeasuredImages(images, labels, chosen=self.probe_indices)
-        copies = read_array(augmented / "images.npy" if features is None else features / "copies.npy")
+        copies = read_array(augmented / "images.npy" if features is None else features["copies"])
         self.train = TrainingImages(images, labels, copies, derive_seed(seed, "versions"), augment)
         self.batch_size, self.seed, self.loader_workers, self.balanced = batch_size, seed, loader_workers, balanced
         self.first_epoch = 0
@@ -222,6 +222,6 @@ def probe_indices(num_train: int, num_val: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(num_train)[:num_val])
 
 
-def _split(prepared: Path, name: str, features: Path | None) -> tuple[Any, np.ndarray]:
-    images = prepared / name / "images.npy" if features is None else features / f"{name}.npy"
+def _split(prepared: Path, name: str, features: Mapping[str, Path] | None) -> tuple[Any, np.ndarray]:
+    images = prepared / name / "images.npy" if features is None else features[name]
     return read_array(images), read_array(prepared / name / "labels.npy", mapped=False)

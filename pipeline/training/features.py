@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.evaluation.features import feature_folder
+from pipeline.evaluation.features import feature_file
 from pipeline.model.network import Network
 from pipeline.storage.arrays import read_array
 
@@ -31,8 +31,8 @@ class LastLayer(nn.Module):
 
 def training_features(
     network: Network, description: Mapping[str, Any], inputs: Mapping[str, Path], cache: Path
-) -> Path:
-    """The folder with `train.npy` (n, features), `val.npy` and `copies.npy` (copies, n, features), float32; made if missing.
+) -> dict[str, Path]:
+    """Files with the features of `train` (n, features), `val` and `copies` (copies, n, features), float32; made if missing.
 
     Args:
         network: Network with the weights that the training starts from.
@@ -40,9 +40,10 @@ def training_features(
         inputs: Output folders of the stages weights, prepare and augment, by stage.
         cache: The project's `build/cache`.
     """
-    prepared = inputs["prepare"]
-    images = {
-        "train": read_array(prepared / "train" / "images.npy"), "val": read_array(prepared / "val" / "images.npy"),
-        "copies": read_array(inputs["augment"] / "images.npy"),
-    }  # fmt: skip
-    return feature_folder(network, description, inputs, images, cache)
+    of_images = {stage: inputs[stage] for stage in ("weights", "prepare")}
+    splits = {split: read_array(inputs["prepare"] / split / "images.npy") for split in ("train", "val")}
+    files = {
+        split: feature_file(network, description, of_images, split, images, cache) for split, images in splits.items()
+    }
+    copies = read_array(inputs["augment"] / "images.npy")
+    return files | {"copies": feature_file(network, description, inputs, "copies", copies, cache)}
