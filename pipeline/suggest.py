@@ -60,7 +60,7 @@ def _head(asked: Folder, found: Survey) -> list[str]:
     ]
     if found.num_alike:
         lines.append(f"{found.num_alike:,} of these are alike or nearly so; prepare keeps such images in one split.")
-    return [" ".join(printable(line).split()) for line in lines]
+    return lines
 
 
 def asked_for(source: str | None, overrides: Sequence[str], conf: Path, params: Path) -> Folder:

@@ -39,7 +39,8 @@ def with_architecture(name: str) -> ModuleType:
     known = timm.list_models()
     if name not in known:
         raise ConfigError(
-            f"model.architecture must be a network of timm; got {name!r}.{nearest(name, known)} timm.list_models() lists them all."
+            f"model.architecture must be a network of timm; got {name!r}.{nearest(name, known)} "
+            "timm.list_models() lists them all."
         )
     return timm
 

@@ -17,7 +17,7 @@ _SECTION = re.compile(r"([A-Za-z_]\w*)\s*:")
 
 def text(head: Sequence[str], lines: Sequence[Line], present: str) -> str:
     """The text of the file: `head` as comments, the keys, and the sections of the `present` file that are none of theirs."""
-    written = [f"# {line}" for line in head]
+    written = [f"# {_in_one_line(line)}" for line in head]
     above: list[str] = []
     for line in lines:
         *sections, name = line.key.split(".")
@@ -27,10 +27,18 @@ def text(head: Sequence[str], lines: Sequence[Line], present: str) -> str:
                 above = sections[: depth + 1]
         above = sections
         entry = f"{'  ' * len(sections)}{name}: {_as_yaml(line.value)}"
-        written.append(f"{entry:<{COMMENT_COLUMN - 1}} # {line.reason}" if line.reason else entry)
+        written.append(f"{entry:<{COMMENT_COLUMN - 1}} # {_in_one_line(line.reason)}" if line.reason else entry)
     taken = {line.key.split(".")[0] for line in lines}
     kept = [block for name, block in _sections(present) if name not in taken]
     return "\n".join(written + kept) + "\n"
+
+
+def _in_one_line(remark: str) -> str:
+    """A remark without what would end its line, or is not allowed in YAML."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in remark
+    )
 
 
 def _as_yaml(value: Any) -> str:
