@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from pipeline.config.section import nearest
@@ -22,10 +23,10 @@ def imported() -> ModuleType:
         Exception
     ) as error:  # a torchvision that was built for another torch raises RuntimeError, and not ImportError
         reason = " ".join(str(error).split())
-        mend = "pip install -e '.[timm]'"
+        mend = "Run pip install -c constraints.txt -e '.[timm]'"
         if not isinstance(error, ModuleNotFoundError):
-            mend += ", or install the torchvision that was built for this torch"
-        raise ConfigError(f"model=timm needs the package timm; it cannot be imported ({reason}). Run {mend}.") from None
+            mend += f", or install the torchvision that was built for torch {torch.__version__}"
+        raise ConfigError(f"model=timm needs the package timm; it cannot be imported ({reason}). {mend}.") from None
     return timm
 
 
