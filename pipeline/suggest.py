@@ -54,13 +54,10 @@ def _head(asked: Folder, found: Survey) -> list[str]:
     counts = found.counts.values()
     each = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
     colour = "grey" if found.is_grey else "grey, in colour files" if found.looks_grey else "colour"
-    lines = [
+    return [
         f"python -m pipeline.{COMMAND} {masked(asked.source)}",
         f"{found.num_images:,} images of {len(counts):,} classes, {each} each; {colour}. {found.num_seen:,} were looked at.",
     ]
-    if found.num_alike:
-        lines.append(f"{found.num_alike:,} of these are alike or nearly so; prepare keeps such images in one split.")
-    return lines
 
 
 def asked_for(source: str | None, overrides: Sequence[str], conf: Path, params: Path) -> Folder:

@@ -119,10 +119,10 @@ def test_unequal_classes_weigh_the_same() -> None:
 
 def test_very_few_images_are_folded_unless_the_source_has_a_validation_split() -> None:
     few = {"a1": 60, "b1": 60}
-    assert (proposal(seen(counts=few))["prepare.folds"], proposal(seen(counts=few))["prepare.fold"]) == (5, 0)
-    for other in (seen(), seen(counts=few, splits=frozenset({"train", "val"}))):
+    assert (proposal(seen(counts=few))["prepare.folds"], proposal(seen(counts=few))["prepare.fold"]) == (10, 0)
+    rare = {"a1": 60, "b1": 6}
+    for other in (seen(), seen(counts=few, splits=frozenset({"train", "val"})), seen(counts=rare)):
         assert "prepare.folds" not in proposal(other)
-    assert proposal(seen(counts={"a1": 60, "b1": 6}))["prepare.val_fraction"] == 0.2
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,16 @@ SMALL_SIDE = 48
 UNEQUAL = 3.0
 """Images of the largest class over those of the smallest, from which each class weighs the same."""
 
+MANY_ALIKE = 0.2
+"""Share of images that are alike, from which they are probably shots of the same objects or frames of films."""
+
 FEW = 300
 """Number of images below which one validation split says too little, so that folds take its place."""
 
-NUM_FOLDS = 5
+NUM_FOLDS = 10
+"""So many that each fold trains on no fewer images than a split of its own for validation would leave."""
 
-FEWEST_FOR_FOLDS = 8
+FEWEST_FOR_FOLDS = 15
 """Number of images that the smallest class needs to be in each fold, in the confirm split and in the test split."""
 
 _WITHOUT_MIRROR = re.compile(r"[0-9]|[A-Za-z]|(.*\W|.*_)?(left|right)((\W|_).*)?", re.IGNORECASE)
@@ -84,15 +88,22 @@ def _prepare(survey: Survey) -> list[Line]:
         fit = "stretch" if survey.aspect <= 1.1 else "crop"
         lines.append(Line("prepare.fit", fit, "enlarges smaller images, where pad would frame them"))
     lines.append(Line("prepare.limit", None, "all images"))
-    return lines + _folds(survey)
+    return lines + _alike(survey) + _folds(survey)
+
+
+def _alike(survey: Survey) -> list[Line]:
+    if not survey.num_alike:
+        return []
+    why = f"{survey.num_alike:,} of {survey.num_seen:,} are alike: these stay in one split"
+    if survey.num_alike > MANY_ALIKE * survey.num_seen and not survey.has_groups:
+        why += "; name films or objects with prepare.group"
+    return [Line("prepare.near_duplicates", True, why)]
 
 
 def _folds(survey: Survey) -> list[Line]:
     fewest = min(survey.counts.values())
-    if survey.num_images >= FEW or "val" in survey.splits:
+    if survey.num_images >= FEW or fewest < FEWEST_FOR_FOLDS or "val" in survey.splits:
         return []
-    if fewest < FEWEST_FOR_FOLDS:
-        return [Line("prepare.val_fraction", 0.2, f"{survey.num_images:,} images, too few of a class for folds")]
     each = ",".join(map(str, range(NUM_FOLDS)))
     return [
         Line("prepare.folds", NUM_FOLDS, f"{survey.num_images:,} images: one validation split would say little"),
