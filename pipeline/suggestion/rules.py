@@ -131,7 +131,11 @@ def _model(survey: Survey) -> list[Line]:
                 f"{survey.num_images:,} images: begins with what ImageNet's photographs taught",
             ),
             Line("model.weights", "imagenet", "come with the installation"),
-            Line("model.train_layers", "head", "the last layer alone learns, in seconds"),
+            Line(
+                "model.train_layers",
+                "gradual",
+                "the last layer first, then all, in minutes; head: the last one alone, in seconds",
+            ),
         ]
     name = "convnet" if survey.num_images < 5000 else "resnet"
     return [Line("model.name", name, f"{survey.num_images:,} small grey images, of which photographs teach little")]
@@ -139,10 +143,17 @@ def _model(survey: Survey) -> list[Line]:
 
 def _fit(survey: Survey) -> list[Line]:
     batch = 32 if survey.num_images < 1000 else 64 if survey.num_images < 5000 else 256
-    lines = [
-        Line("optimizer.name", "adamw"),
+    lines = [Line("optimizer.name", "adamw")]
+    epochs = 40 if survey.num_images < 20_000 else 20
+    if pretrained(survey):
+        lines += [
+            Line("optimizer.lr", 5e-4, "low, as all layers learn and have learned before"),
+            Line("optimizer.layer_decay", 0.8, "the early layers, which know edges and textures, change least"),
+        ]
+        epochs = 16 if survey.num_images < 5000 else 8
+    lines += [
         Line("scheduler.name", "one_cycle"),
-        Line("train.max_epochs", 40 if survey.num_images < 20_000 else 20, "early stopping ends it before"),
+        Line("train.max_epochs", epochs, "early stopping may end it before"),
         Line("train.batch_size", batch, f"{max(1, round(0.7 * survey.num_images / batch)):,} steps an epoch"),
         Line("train.early_stopping.patience", 10 if survey.num_images < 5000 else 5, "epochs without a gain"),
     ]
