@@ -10,8 +10,8 @@ the classes, and the seconds of training with the stages before it.
 
 import argparse
 import json
-import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,11 +41,11 @@ QUIET = ["tracking.enabled=false", "train.early_stopping.patience=10"]
 
 
 def draw(source: Path, out: Path, per_class: int, test: int, seed: int) -> str:
-    """Link a training set and a test set into `out`; gives a description of both."""
+    """Copy a training set and a test set into `out`; gives a description of both. Links to other files are left out."""
     generator = np.random.default_rng(seed)
     sizes = []
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
-        files = sorted(path for path in folder.iterdir() if extension(path.name) in IMAGES)
+        files = sorted(path for path in folder.iterdir() if extension(path.name) in IMAGES and not path.is_symlink())
         if len(files) < 20:
             continue  # too few to train on and to test on
         files = [files[place] for place in generator.permutation(len(files))]
@@ -54,19 +54,11 @@ def draw(source: Path, out: Path, per_class: int, test: int, seed: int) -> str:
             target = out / split / folder.name
             target.mkdir(parents=True)
             for path in chosen:
-                os.link(path, target / path.name) if _same_disk(path, out) else _copy(path, target / path.name)
+                shutil.copyfile(path, target / path.name)
         sizes.append((count, len(files[count : count + test])))
     train, tested = zip(*sizes, strict=True)
     each = f"{min(train)} to {max(train)} a class"
     return f"{len(sizes)} classes, {sum(train)} training images ({each}), {sum(tested)} test images"
-
-
-def _same_disk(path: Path, folder: Path) -> bool:
-    return path.stat().st_dev == folder.stat().st_dev
-
-
-def _copy(path: Path, target: Path) -> None:
-    target.write_bytes(path.read_bytes())
 
 
 def proposal(photos: Path) -> list[str]:
@@ -109,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, list[float]] = {}
     for number in range(options.draws):
-        with tempfile.TemporaryDirectory(dir=options.source.parent) as scratch:
+        with tempfile.TemporaryDirectory() as scratch:
             photos = Path(scratch) / "photos"
             print(f"draw {number}: {draw(options.source, photos, options.per_class, options.test, number)}", flush=True)
             for name in options.only.split(","):
