@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from pipeline import prepare, suggest
+from pipeline.augmentation.veto import augmentation
 from pipeline.config.composition import compose
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, DataError, UserError
+from pipeline.stage.job import Job
 from pipeline.storage import git
 from pipeline.suggestion import params_file, rules
 from pipeline.suggestion.survey import RUN, SAMPLE, Survey, sampled, survey
@@ -128,13 +130,20 @@ def test_very_few_images_are_folded_unless_the_source_has_a_validation_split() -
 @pytest.mark.parametrize(
     ("names", "vetoed"),
     [
-        (["6", "9"], [0, 1]), (["a", "B", "other"], [0, 1]), (["hand left", "hand_right", "up"], [0, 1]),
-        (["cat", "dog"], None), (["leftovers", "bright"], None),
+        (["6", "9"], ["6", "9"]), (["a", "B", "other"], ["a", "B"]), (["cat", "dog"], None),
+        (["hand left", "hand_right", "up"], ["hand left", "hand_right"]), (["leftovers", "bright"], None),
     ],
 )  # fmt: skip
-def test_classes_that_a_mirror_image_would_confuse_get_none(names: list[str], vetoed: list[int] | None) -> None:
-    found = proposal(seen(counts=dict.fromkeys(names, 100))).get("augment.veto")
-    assert found == (None if vetoed is None else {"HorizontalFlip": vetoed})
+def test_classes_that_a_mirror_image_would_confuse_get_none(
+    tmp_path: Path, names: list[str], vetoed: list[str] | None
+) -> None:
+    found = seen(counts=dict.fromkeys(names, 100))
+    veto = proposal(found).get("augment.veto", {})
+    assert veto == ({} if vetoed is None else {"HorizontalFlip": vetoed})
+    if names == ["6", "9"]:
+        config = composed(params_file.text([], rules.suggest(found, "photos", {}), ""), tmp_path)
+        made = augmentation(config.augment.transforms, config.augment.veto, 32, 3, names)
+        assert set(made.reduced) == {0, 1}, "augment knows the classes by these names"
 
 
 SURVEYS = st.builds(
@@ -173,8 +182,12 @@ def test_copies_and_frames_of_one_film_are_found(tmp_path: Path) -> None:
     for number in range(4):
         shutil.copy(source / "cats" / "0000.png", source / "cats" / f"copy{number}.png")
     assert survey(section(source), tmp_path).num_alike == 5
-    assert "# 5 of these are alike or nearly so; prepare keeps such images in one split.\n" in text_for(
-        source, tmp_path
+    assert re.search(
+        "  near_duplicates: true +# 5 of 44 are alike: these stay in one split\n", text_for(source, tmp_path)
+    )
+    many = rules.suggest(seen(num_alike=200), "photos", {})
+    assert next(line for line in many if line.key == "prepare.near_duplicates").reason == (
+        "200 of 350 are alike: these stay in one split; name films or objects with prepare.group"
     )
 
 
@@ -312,7 +325,9 @@ def test_without_a_source_it_looks_at_what_params_yaml_names(
     assert (repository / "params.yaml").read_text() == own
 
 
-def test_prepare_tells_who_begins_with_the_example(tmp_path: Path) -> None:
+def test_prepare_tells_who_begins_with_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -334,3 +349,7 @@ def test_prepare_tells_who_begins_with_the_example(tmp_path: Path) -> None:
     assert remark(own.model_copy(update={"prepare": own.prepare.model_copy(update={"size": 64})}), 64) is None
     resnet = compose(CONF, PARAMS, ["data=folder", "data.source=photos", "model=resnet"])
     assert remark(resnet, 64) is None
+    monkeypatch.setattr(prepare, "prepare", lambda *arguments: None)  # which wrote the sides above
+    remark(own, 64)
+    prepare.main(Job(own, tmp_path, "", tmp_path, lambda stage: tmp_path))
+    assert capsys.readouterr().out.endswith("proposes a better start.\n")

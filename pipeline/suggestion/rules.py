@@ -115,7 +115,7 @@ def _augment(survey: Survey) -> list[Line]:
     per_class = survey.num_images / len(survey.counts)
     name = "standard" if per_class < 1000 else "light"
     lines = [Line("augment.name", name, f"{per_class:,.0f} images a class")]
-    without = [place for place, label in enumerate(survey.counts) if _WITHOUT_MIRROR.fullmatch(label)]
+    without = [label for label in survey.counts if _WITHOUT_MIRROR.fullmatch(label)]
     if without:
         why = "the mirror image of a digit, a letter, or of left and right is another one"
         lines.append(Line("augment.veto", {"HorizontalFlip": without}, why))
