@@ -102,6 +102,12 @@ def test_small_grey_images_get_a_small_network_at_their_size() -> None:
     assert "model.weights" not in few and "prepare.fit" not in few
 
 
+def test_all_layers_learn_where_a_class_has_images_enough() -> None:
+    few, more = (proposal(seen(counts={"a1": count, "b1": count})) for count in (29, 30))
+    assert (few["model.train_layers"], few["train.max_epochs"], "optimizer.lr" in few) == ("head", 40, False)
+    assert (more["model.train_layers"], more["train.max_epochs"], more["optimizer.lr"]) == ("gradual", 16, 5e-4)
+
+
 def test_small_images_are_enlarged_for_the_large_network() -> None:
     assert proposal(seen(sides=(48, 48, 48), aspect=1.0))["prepare.fit"] == "stretch"
     assert proposal(seen(sides=(30, 60, 90), aspect=1.6))["prepare.fit"] == "crop"
