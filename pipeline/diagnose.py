@@ -85,6 +85,7 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _track(job: Job, training: Path, record: DiagnosisRecord) -> None:
+    from pipeline.tracking import tags as names
     from pipeline.tracking.publish import send_results
 
     metrics = {"diagnosis/confidence": record.confidence}
@@ -93,10 +94,10 @@ def _track(job: Job, training: Path, record: DiagnosisRecord) -> None:
         metrics |= {"diagnosis/gap": gap.value, "diagnosis/gap_low": gap.low, "diagnosis/gap_high": gap.high}
     overrides = " ; ".join(prescription.override for prescription in record.prescriptions)
     tags = {
-        "goodfit.verdict": record.verdict,
+        names.VERDICT: record.verdict,
         "goodfit.flags": ",".join(record.flags),
         "goodfit.prescriptions": overrides,
-        "goodfit.concerns": ",".join(concern.name for concern in record.concerns),
+        names.CONCERNS: ",".join(concern.name for concern in record.concerns),
     }
     send_results(job, training, "diagnose", metrics, tags)
 

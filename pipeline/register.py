@@ -131,7 +131,7 @@ def _write(
         "verdict": manifest.verdict or "none", "data_hash": manifest.data_hash or "none",
         "test_accuracy": f"{measured.accuracy:.4f}" if measured.accuracy is not None else "not evaluated",
         "git_commit": (manifest.git_commit or "none") + (", with changes" if manifest.git_dirty else ""),
-        "fingerprint": manifest.fingerprints["train"],
+        "goodfit.fingerprint": manifest.fingerprints["train"],
     }  # fmt: skip
     if decision.reason != ALREADY:  # the reason stays that for which it became so
         tags[registry.REASON] = decision.reason

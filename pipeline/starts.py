@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import numpy as np
-
+from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Config
 from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
-from pipeline.evaluation.probe import probe, regression
+from pipeline.evaluation.probe import probe_accuracy
 from pipeline.lab.session import Session, argument_parser, open_session
 from pipeline.lab.trainings import Overrides
 from pipeline.metrics import history
@@ -152,24 +151,21 @@ def _compare_at(
     accuracies = {
         name: [trainings.kept_row(one)[history.VAL_ACCURACY] for one in each] for name, each in selected.items()
     }
-    seconds = {name: fmean(trainings.record(one).seconds for one in each) for name, each in selected.items()}
+    seconds = {name: fmean(_seconds(trainings.record(one)) for one in each) for name, each in selected.items()}
     if PROBE in ways:
         begin = time.perf_counter()
-        accuracies[PROBE] = [_probe_accuracy(session.compose(_overrides(ways[PROBE], fold, limit))) for fold in folds]
+        accuracies[PROBE] = [probe_accuracy(session.compose(_overrides(ways[PROBE], fold, limit)))[0] for fold in folds]
         seconds[PROBE] = (time.perf_counter() - begin) / len(folds)
     return compare(accuracies, seconds, SCRATCH, share)
 
 
+def _seconds(run: RunRecord) -> float:
+    """Time from the beginning of a training to the end of its last epoch, features and checks included."""
+    return run.times_ms[-1] / 1000 - run.begin
+
+
 def _overrides(way: Sequence[str], fold: Fold, limit: int | None) -> Overrides:
     return (*way, *fold.overrides(limit))
-
-
-def _probe_accuracy(config: Config) -> float:
-    """Validation accuracy of a logistic regression on the features of the pretrained network."""
-    found = probe(config, ("train", "val"))
-    train, val = (np.flatnonzero(found.splits == split) for split in ("train", "val"))
-    fitted = regression().fit(found.features[train], found.labels[train])
-    return float((fitted.predict(found.features[val]) == found.labels[val]).mean())
 
 
 def _table(results: Mapping[int, Sequence[Way]]) -> str:

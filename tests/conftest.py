@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT_FILES = ("conf", "pipeline", "params.yaml", "dvc.yaml", "data.dvc", ".dvcignore", ".gitignore")
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from pipeline.page.inputs import ReportInputs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -273,3 +275,17 @@ def settings(made_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with closing(sqlite3.connect(made_store)) as source, closing(sqlite3.connect(database)) as copy:
         source.backup(copy)  # with what waits in the write-ahead log
     return Tracking(enabled=True, uri=f"sqlite:///{database}", experiment="goodfit", tags={})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Debian's chromium."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.fail("tests marked browser need chromium, and none is on the PATH: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

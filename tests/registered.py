@@ -1,6 +1,7 @@
 """For tests of registering and serving: MLflow's server on loopback, and packages of several qualities, logged to it."""
 
 import functools
+import json
 import os
 import shutil
 import signal
@@ -35,7 +36,7 @@ from pipeline.delivery.building import Sources, build
 from pipeline.evaluation.scoring import evaluate
 from pipeline.stage.lineage import hash_file
 from pipeline.storage.digests import sha256
-from pipeline.tracking import registry
+from pipeline.tracking import database, registry
 from pipeline.tracking.publish import send_package
 from tests.conftest import ROOT, environment
 from tests.loopback import free_port
@@ -113,7 +114,8 @@ class MlflowServer:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server, and wait until it answers. Its database is made before: several workers at once would fail."""
+        database.make_ready(self.folder / "mlflow.db")
         options = ["--host", "127.0.0.1", "--port", self.url.rpartition(":")[2], "--workers", "1"]
         options += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         options += ["--artifacts-destination", str(self.folder / "files")]
@@ -296,6 +298,14 @@ def logged_candidates(server: MlflowServer, packages: Made, folder: Path) -> dic
         patch.setattr("pipeline.tracking.spool.SPOOL", folder / "spool")
         log(tracking(server.url), *found.values())
     return found
+
+
+def told_versions(settings: Tracking, name: str, version: str) -> list[tuple[str, str]]:
+    """Names and numbers of versions that the logged model of a version tells, as its page in MLflow shows them."""
+    client = MlflowClient(settings.uri)
+    source = client.get_model_version(name, version).source.removeprefix("models:/")
+    told = json.loads(client.get_logged_model(source).tags["mlflow.modelVersions"])
+    return [(each["name"], str(each["version"])) for each in told]
 
 
 @dataclass

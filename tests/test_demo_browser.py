@@ -4,7 +4,6 @@ Screenshots lie in the folder that GOODFIT_SCREENSHOTS names. Needs Debian's chr
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,19 +26,6 @@ WIDTHS = {"phone": 375, "desktop": 1280}
 def server(package: Path) -> Iterator[PackageServer]:
     with package_server("demo", package, "--prepared", str(package.parent / "prepared")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.fail("tests marked browser need chromium, and none is on the PATH: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The page in a real browser, from disk and without a network. Needs Debian's chromium: apt-get install chromium."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -12,11 +10,12 @@ import pytest
 from pipeline.data.versions import compare, count
 from pipeline.evaluate import evaluate
 from pipeline.metrics import history
-from pipeline.page import ablation, changes, comparison
+from pipeline.metrics.starts import compare as compare_starts
+from pipeline.page import ablation, changes, comparison, starts
 from pipeline.report import report
 from tests import page_artefacts
 from tests.ablation_arms import ARMS, made_up_doses
-from tests.page_artefacts import BEST_EPOCH, make_all, make_evaluated, rows
+from tests.page_artefacts import BEST_EPOCH, dataset_record, make_all, make_evaluated, rows
 from tests.test_changes import two_versions
 from tests.test_page_ablation import CHOSEN, results
 from tests.test_page_comparison import another, side
@@ -42,19 +41,6 @@ def comparison_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = root / "index.html"
     path.write_text(comparison.render(*sides, "python -m pipeline.report --against other"), encoding="utf-8")
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.fail("tests marked browser need chromium, and none is on the PATH: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -205,7 +191,7 @@ def test_without_scripts_every_mistake_is_listed_and_nothing_looks_like_a_button
 
 
 @pytest.mark.parametrize(("scheme", "width_pixels"), [("light", 1200), ("dark", 1200), ("light", 375), ("dark", 375)])
-@pytest.mark.parametrize("which", ["address", "comparison_address"])
+@pytest.mark.parametrize("which", ["address", "comparison_address", "starts_address"])
 def test_axe_finds_no_barrier(
     browser: "Browser",
     complaints: list[str],
@@ -326,6 +312,31 @@ def test_problems_of_the_data_open_with_their_paths(browser: "Browser", address:
     first.locator("summary").click()
     assert first.locator("li").count() == 5 and first.locator("li").first.is_visible()
     assert complaints == [], "a path ran as code"
+
+
+@pytest.fixture(scope="module")
+def starts_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("starts") / "index.html"
+    accuracies = {"scratch": [0.50, 0.52, 0.51], "head": [0.70, 0.73, 0.71], "probe": [0.69, 0.70, 0.72]}
+    ways = compare_starts(accuracies, dict.fromkeys(accuracies, 12.3), "scratch", 0.25)
+    overrides = {
+        "scratch": [],
+        "head": ["model=efficientnet", "model.train_layers=head"],
+        "probe": ["model=efficientnet"],
+    }
+    page = starts.render({30: ways, 900: ways}, overrides, dataset_record(), {"seed": 0}, "python -m pipeline.starts")
+    path.write_text(page, encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("width_pixels", [1200, 320])
+def test_the_page_of_starts_fits_its_width_and_marks_the_winner(
+    browser: "Browser", starts_address: str, complaints: list[str], width_pixels: int
+) -> None:
+    page = open_page(browser, starts_address, complaints, width_pixels=width_pixels)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels
+    assert page.locator("tr.chosen th").all_inner_texts() == ["head"]
+    assert complaints == []
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ def test_experiments_in_copies_log_to_the_same_store(ready: Path) -> None:
     while "Running" in (status := run("dvc", "queue", "status").stdout) or "Queued" in status:
         time.sleep(1)
     assert "Success" in status, status
-    assert sorted(run.data.tags["goodfit.dvc_experiment"] for run in all_runs(ready)) == ["copied", "queued"]
+    assert sorted(run.data.tags["dvc_experiment"] for run in all_runs(ready)) == ["copied", "queued"]
     assert not list(ready.glob("build/cache/train-*"))
 
 

@@ -32,6 +32,7 @@ from tests.registered import (
     made,
     mlflow_server,
     sign_again,
+    told_versions,
     write_images,
 )  # fmt: skip
 from tests.stores import tracking, training_folder
@@ -96,13 +97,14 @@ def test_a_version_tells_what_it_is_and_why_it_has_its_alias(
     assert version.description == (packages.untrained / "card.md").read_text()
     expected = {
         "verdict": "good_fit", "test_accuracy": "0.7500", "git_commit": "0123abc", "data_hash": "none",
-        "fingerprint": "train-1", "goodfit.reason": "there was no champion, and it is within the limits",
+        "goodfit.fingerprint": "train-1", "goodfit.reason": "there was no champion, and it is within the limits",
     }  # fmt: skip
     assert expected.items() <= version.tags.items() and {"goodfit.package", "goodfit.test"} <= version.tags.keys()
     logged_model = client.get_logged_model(version.source.removeprefix("models:/"))
     assert {metric.key: metric.value for metric in logged_model.metrics}["test/accuracy"] == 0.75
     assert {metric.dataset_name for metric in logged_model.metrics} == {"none"}
     assert version.run_id == logged_model.source_run_id
+    assert told_versions(model.settings, model.name, "1") == [(model.name, "1")]
 
 
 def test_registering_again_changes_nothing(model: Registered, logged: dict[str, Candidate]) -> None:

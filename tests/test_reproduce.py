@@ -129,7 +129,7 @@ def test_a_child_of_a_sweep_is_rebuilt_though_other_data_are_pinned(own: Path) -
 def test_a_dvc_experiment_is_rebuilt_from_its_run_in_mlflow(own: Path, arguments: tuple[str, ...]) -> None:
     run = command_runner(own)
     run("dvc", "exp", "run", *arguments, "--name", "tried", "-S", "seed=5", "-S", "train.max_epochs=1")
-    (tried,) = [each for each in all_runs(own) if each.data.tags.get("goodfit.dvc_experiment") == "tried"]
+    (tried,) = [each for each in all_runs(own) if each.data.tags.get("dvc_experiment") == "tried"]
     run("git", "checkout", "-q", "--", ".")
     done = run("pipeline.reproduce", tried.info.run_id)
     assert SAME in done.stdout

@@ -52,6 +52,11 @@ def test_a_record_of_an_earlier_version_is_read_and_says_what_it_does_not_know(t
     assert told.startswith("code: files differed from the commit, and this training is of a time")
 
 
+def test_other_weights_to_start_from_are_told(tmp_path: Path) -> None:
+    then, now = record(tmp_path / "a", weights_fingerprint="f" * 16), record(tmp_path / "b", weights_fingerprint=None)
+    assert comparison.content(then, now)[0] == f"weights: it started from {'f' * 16}, now from random ones"
+
+
 def test_code_that_was_not_kept_is_told(tmp_path: Path) -> None:
     then = record(tmp_path / "a", changes_left_out="it is larger than 10 MB", machine=HERE)
     assert comparison.code_kept(then, tmp_path) == [

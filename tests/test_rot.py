@@ -64,6 +64,7 @@ MADE_AGAIN = {f"cache/decoded-*/{name}" for name in (
 """Decoded images, which `prepare` makes again, and says so, where one of them is damaged."""
 
 UNREAD = {
+    "weights/SHA256SUMS", "weights/fingerprint.txt", "weights/weights.json",  # read where model.weights names some
     "augment/pipeline.json",  # for people and for albumentations
     "train/changes.patch",  # reproduce's, which compares it with its digest in run.json
     "evaluate/confusion.png", "evaluate/mistakes.csv", "evaluate/mistakes.png",  # for people

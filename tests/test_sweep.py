@@ -48,6 +48,13 @@ def test_a_file_takes_what_jobs_print_where_a_variable_names_it(project: Path) -
     assert {"[0] epoch 1", "[1] epoch 1"} <= set(log.read_text().splitlines())
 
 
+def test_one_job_at_a_time_runs_them_all_too(project: Path) -> None:
+    """On a machine with one core, joblib starts no process."""
+    done = command_runner(project)("pipeline.probe", *FOUR, JOBLIB, "hydra.launcher.n_jobs=1")
+    assert statuses(sweep_folder(project)) == ["finished"] * 4
+    assert "4 jobs, sorted by" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

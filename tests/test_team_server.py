@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.evaluation import EvaluationRecord
+from pipeline.delivery import Classifier
 from pipeline.metrics import history
 from pipeline.tracking.store import connect
 from tests.conftest import ROOT, command_runner, environment
@@ -133,7 +136,7 @@ def test_a_training_its_evaluation_and_its_diagnosis_arrive(
     evaluation = EvaluationRecord.read(ready / "build" / "evaluate")
     assert found.data.metrics["test/accuracy"] == pytest.approx(evaluation.scores.accuracy.value)
     verdict = DiagnosisRecord.read(ready / "build" / "diagnose").verdict
-    assert found.data.tags["goodfit.verdict"] == verdict and found.data.params["data.name"] == "digits"
+    assert found.data.tags["verdict"] == verdict and found.data.params["data.name"] == "digits"
     assert found.inputs.dataset_inputs[0].dataset.name == "digits"
 
     counted = "SELECT count(*) FROM metrics WHERE run_uuid = %s AND key = 'val/loss'"
@@ -144,6 +147,47 @@ def test_a_training_its_evaluation_and_its_diagnosis_arrive(
     assert any(path.endswith(f"{found.info.run_id}/artifacts/training/model.ckpt") for path in server.paths())
     assert not list(server.folder.glob("**/model.ckpt")), "the files lie in the bucket, not with the server"
     assert not [name for name in ana if name.startswith("AWS_")], "nobody but the server has keys of the bucket"
+
+
+LOAD = """
+import sys, mlflow, pandas
+model = mlflow.pyfunc.load_model("models:/digits@champion")
+(row,) = model.predict(pandas.DataFrame({"image": [open(sys.argv[1], "rb").read()]})).to_dict("records")
+print(row["label"], row["error"])
+"""
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_what_one_person_registers_another_loads_and_rolls_back(
+    ready: Path, tmp_path: Path, server: TeamServer, ana: dict[str, str], ben: dict[str, str], person: MlflowClient
+) -> None:
+    run = command_runner(ready)
+    run("pipeline.train", "train.max_epochs=3", "tracking.experiment=registered", **ana)
+    (folder,) = ready.glob("outputs/train/*/package")
+    names = ("tracking.experiment=registered", f"register.package={folder}")
+    told = run("pipeline.register", *names, **ana).stdout
+    assert told.startswith("digits version 1 is @challenger: it has not been evaluated on a test split.")
+    person.set_registered_model_alias("digits", "champion", "1")  # as a person may, whatever the gate says
+    version = person.get_model_version_by_alias("digits", "champion")
+    assert version.description == (folder / "card.md").read_text() and version.tags["verdict"] == "none"
+    assert any("/models/m-" in path and path.endswith("/model.onnx") for path in server.paths()), (
+        "it lies in the bucket"
+    )
+
+    images = np.load(ready / "build" / "prepare" / "test" / "images.npy")
+    image = tmp_path / "image.png"
+    Image.fromarray(images[0, ..., 0]).save(image)
+    expected = Classifier.load(folder).predict([image])["label"][0]
+    loaded = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOAD, str(image)], cwd=tmp_path, env={**environment(), **ben},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert loaded.returncode == 0 and loaded.stdout.splitlines()[-1] == f"{expected} None", loaded.stderr
+    predicted = run("pipeline.predict", str(image), "--model", "models:/digits@champion", "--format", "jsonl", **ben)
+    assert f'"label": "{expected}"' in predicted.stdout, predicted.stdout
+    shown = run("pipeline.register", "history", "register.name=digits", **ben).stdout
+    assert shown.startswith("digits   1 @challenger @champion") or shown.startswith("digits   1 @champion @challenger")
 
 
 @pytest.mark.slow
@@ -201,7 +245,7 @@ def test_a_server_and_a_database_that_are_killed_lose_nothing(
     out = next(ready.glob("outputs/train/*"))
     run = command_runner(ready)
     evaluated = run("pipeline.evaluate", f"evaluate.training={out}", "tracking.experiment=outage", **ana)
-    assert "2 entries wait in build/spool" in evaluated.stderr
+    assert "3 entries wait in build/spool" in evaluated.stderr, "the training, its package and its evaluation"
 
     server.database.start()
     server.start()
@@ -213,6 +257,8 @@ def test_a_server_and_a_database_that_are_killed_lose_nothing(
     assert len(rows) == 30 and found.info.status == "FINISHED"
     assert [(point.step, point.value) for point in points] == [(row["epoch"], row["val/loss"]) for row in rows]
     assert found.data.metrics["test/accuracy"] > 0
+    (model,) = person.search_logged_models([found.info.experiment_id])
+    assert model.source_run_id == found.info.run_id and str(model.status) == "READY"
     assert any(path.endswith(f"{found.info.run_id}/artifacts/training/run.json") for path in server.paths())
 
 
@@ -228,7 +274,10 @@ def test_a_database_without_a_server_is_a_store_too() -> None:
 
 @pytest.mark.slow
 @needs_postgres
-def test_a_backup_of_the_database_is_whole(server: TeamServer, ana: dict[str, str], tmp_path: Path) -> None:
+def test_a_backup_of_the_database_is_whole(server: TeamServer, person: MlflowClient, tmp_path: Path) -> None:
+    run_id = person.create_run(person.create_experiment("kept"), tags={"team": "b"}).info.run_id
+    person.log_param(run_id, "seed", "1")
+    person.log_metric(run_id, "val/loss", 0.5)
     dump = ["--username=mlflow", "--host=127.0.0.1", "mlflow"]
     tables = ("experiments", "runs", "metrics", "params", "tags", "users")
     with postgres() as other, (tmp_path / "runs.dump").open("w+b") as file:

@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 
 from pipeline.config.schema import Tracking
 from pipeline.metrics import history
-from pipeline.tracking import description
+from pipeline.tracking import database, description
 from pipeline.tracking.live import LiveRun
 from pipeline.tracking.store import connect
 from tests.conftest import command_runner, environment
@@ -33,7 +33,8 @@ from tests.test_train import all_runs, started, wait_for_epoch
 
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A tracking server on loopback that keeps its store in `folder`."""
+    """A tracking server on loopback that keeps its store in `folder`, made before, as several workers at once would fail."""
+    database.make_ready(folder / "server.db")
     command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     store = [
         "--backend-store-uri",
@@ -181,7 +182,7 @@ def test_a_run_over_http_holds_everything(ready: Path, tmp_path: Path) -> None:
         points = client.get_metric_history(run.info.run_id, history.VAL_LOSS)
     assert run.info.status == "FINISHED" and not (ready / "mlflow.db").exists()
     assert run.data.params["model.dropout"] == "0.1" and run.data.params["data.name"] == "digits"
-    assert run.data.tags["goodfit.overrides"] == "model.dropout=0.1"
+    assert run.data.tags["overrides"] == "model.dropout=0.1"
     assert run.inputs.dataset_inputs[0].dataset.name == "digits"
     assert names == {"training", "pictures"} and [point.value for point in points] == [row["val/loss"] for row in rows]
 
@@ -191,7 +192,7 @@ def test_verdicts_are_tags_of_the_runs_and_runs_are_diagnosed_from_the_store(rea
     run("dvc", "repro", "-f", "-s", "diagnose")
     (found,) = all_runs(ready)
     record = json.loads((ready / "build" / "diagnose" / "diagnosis.json").read_text())
-    assert found.data.tags["goodfit.verdict"] == record["verdict"]
+    assert found.data.tags["verdict"] == record["verdict"]
     assert found.data.metrics["diagnosis/gap_low"] == record["evidence"]["gap"]["low"]
     one = run("pipeline.diagnose", "--run", found.info.run_id).stdout
     assert one.startswith(f"{found.info.run_name}:\n") and "Not judged" in one
@@ -255,5 +256,5 @@ def test_parameters_are_flat_and_tags_leave_out_what_is_unknown() -> None:
     assert flat["seed"] == "3" and flat["model.list"] == '[1, {"a": null}]'
     assert not {"augment.workers", "augment.backend"} & set(flat)
     tags = description.tags(run_origin(), {"team": "b"})
-    assert tags["team"] == "b" and tags["goodfit.git_dirty"] == "false"
-    assert not {"mlflow.parentRunId", "mlflow.source.git.commit", "goodfit.overrides"} & set(tags)
+    assert tags["team"] == "b" and tags["goodfit.git_dirty"] == "false" and tags["data"] == "none"
+    assert not {"mlflow.parentRunId", "mlflow.source.git.commit", "overrides", "model"} & set(tags)

@@ -93,14 +93,16 @@ def test_two_that_register_at_once_leave_one_champion_and_two_true_receipts(
     started = [
         subprocess.Popen(
             [sys.executable, "-c", RACE, model.settings.uri or "", model.name, str(logged[name].package), str(tmp_path / "go")],
-            cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True,
+            cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for name in ("strong", "perfect")
     ]  # fmt: skip
     for each in started:
         assert each.stdout is not None and each.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
-    texts = [each.communicate(timeout=120)[0] for each in started]
+    outputs = [each.communicate(timeout=120) for each in started]
+    assert [each.returncode for each in started] == [0, 0], outputs
+    texts = [text for text, _ in outputs]
     strong, perfect = (ReceiptRecord.from_json(text[text.index("{") :]) for text in texts)
     assert perfect.decision == "champion" and model.aliases["champion"] == perfect.model_version
     assert perfect.comparison is not None

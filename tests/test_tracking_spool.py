@@ -309,6 +309,7 @@ def test_a_package_that_waited_becomes_the_runs_model_once(
     client = MlflowClient(settings.uri)
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert model.source_run_id == run.info.run_id and str(model.status) == "READY" and run.info.status == "FINISHED"
-    assert run.data.tags["goodfit.model"] == model.model_id and "**Good fit**" in run.data.tags["mlflow.note.content"]
+    assert run.data.tags["goodfit.logged_model"] == model.model_id
+    assert "**Good fit**" in run.data.tags["mlflow.note.content"] == model.tags["mlflow.note.content"]
     assert {metric.key: metric.value for metric in model.metrics}["test/accuracy"] == 0.5
     assert not spool.waiting(spool.folder_of(settings)) and not spool.refused()

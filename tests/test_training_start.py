@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import pipeline.model
-from pipeline.artefacts.weights import WeightsRecord
+from pipeline.artefacts.weights import TENSORS, WeightsRecord
 from pipeline.config.composition import compose
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DamagedError
 from pipeline.model import start
 from pipeline.model.penalties import decay_
 from pipeline.stage import lineage
@@ -20,6 +20,7 @@ from pipeline.training.training import Inputs, train
 from pipeline.weights import write
 from tests.conftest import ROOT
 from tests.networks import OPTIONS_OF, description, network
+from tests.records import flip_byte
 
 CONVNET = [
     "model=convnet",
@@ -216,4 +217,36 @@ def test_weights_for_grey_images_do_not_start_on_colour_ones(inputs: Inputs, tmp
     with pytest.raises(
         ConfigError, match=r"^prepare.channels must be 1 with model.weights=elsewhere, .*Set prepare.channels=1"
     ):
+        train(inputs, tmp_path, tmp_path, tmp_path, config(), lambda row, time_ms: None)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model.train_layers=head",),
+        ("model.train_layers=gradual", "model.head_epochs=1", "optimizer.layer_decay=0.5"),
+        ("regularization.l2_as=towards_start", "regularization.l2=1", "model.normalization_statistics=kept"),
+    ],
+)
+def test_a_killed_training_goes_on_bit_for_bit(
+    overrides: tuple[str, ...], inputs: Inputs, trained: Callable[..., dict[str, Tensor]], tmp_path: Path
+) -> None:
+    def killed(row: dict[str, float], time_ms: int) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    undisturbed = trained(*overrides)
+    out, working = tmp_path / "killed", tmp_path / "killed, working"
+    for folder in (out, working):
+        folder.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "cache", working, out, config(*overrides), killed)
+    train(inputs, tmp_path / "cache", working, out, config(*overrides), lambda row, time_ms: None)
+    assert moved(undisturbed, dict(pipeline.model.load(out / "model.ckpt")[0].state_dict())) == set()
+
+
+def test_weights_that_have_changed_since_they_were_checked_are_refused(inputs: Inputs, tmp_path: Path) -> None:
+    assert inputs.weights is not None
+    flip_byte(inputs.weights / TENSORS)
+    with pytest.raises(DamagedError, match=r"weights.safetensors"):
         train(inputs, tmp_path, tmp_path, tmp_path, config(), lambda row, time_ms: None)

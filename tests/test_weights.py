@@ -1,7 +1,9 @@
 """Tests the stage `weights`: what a training may start from, and what it refuses."""
 
+import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +25,7 @@ from pipeline.source.weight_files import ALIASES, weight_file
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from pipeline.weights import main
-from tests.conftest import ROOT
+from tests.conftest import ROOT, command_runner
 from tests.loopback import web_server
 from tests.networks import description, network
 
@@ -244,3 +246,22 @@ def test_timm_that_cannot_be_imported_is_told_before_any_image_is_touched(
     assert lineage.upstream("train", config()) == ["prepare", "augment"]
     timm, other = (lineage.fingerprint("weights", config(*given), {}) for given in (["model=timm"], []))
     assert timm != other, "a check of another model does not count"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["run", "model"])
+def test_weights_come_from_mlflow(finished_project: Path, tmp_path: Path, kind: str) -> None:
+    project = Path(shutil.copytree(finished_project, tmp_path / "project", symlinks=True))
+    run = command_runner(project)
+    record = json.loads((project / "build" / "train" / "run.json").read_text())
+    asked = f"runs:/{record['mlflow_run_id']}"
+    if kind == "model":
+        run("pipeline.register", "register.name=mine")
+        asked = "models:/mine/1"
+    printed = run("pipeline.weights", f"model.weights={asked}", "data=digits").stdout
+    assert f"weights: {record['num_parameters'] - 850:,} of {asked} for lenet" in printed, (
+        "all but the last layer's 84·10 + 10"
+    )
+    [folder] = project.glob("outputs/weights/*")
+    begun = WeightsRecord.read_alone(folder)
+    assert begun.classes == [*"0123456789"] and begun.channels == 1 and len(begun.mean) == 1

@@ -10,7 +10,7 @@ from pipeline.config import secrets
 from pipeline.config.grammar import is_plain_key, plain_key, quote, typed
 from pipeline.config.schema import FREE_MAPS, Config
 from pipeline.config.section import missing, nearest
-from pipeline.config.validation import check_yaml, read_yaml, validate
+from pipeline.config.validation import check_yaml, read_yaml, validate, with_size
 from pipeline.errors import ConfigError
 
 LISTED = (
@@ -34,13 +34,13 @@ def compose(conf: Path, params: Path, overrides: list[str]) -> Config:
     return validate(composed)
 
 
-def values(conf: Path, params: Path, overrides: list[str]) -> dict[str, Any]:
+def values(conf: Path, params: Path, overrides: list[str]) -> Mapping[str, Any]:
     """The values that `compose` would validate, also where one is missing that must be given.
 
     Raises:
         ConfigError: A group has no such option, or the overrides are not in Hydra's grammar.
     """
-    return _composed(conf, params, overrides)[0]
+    return with_size(_composed(conf, params, overrides)[0])
 
 
 def _composed(conf: Path, params: Path, overrides: list[str]) -> tuple[dict[str, Any], set[str]]:

@@ -23,14 +23,14 @@ def validate(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: A key is unknown or missing, or a value is of the wrong type or out of range.
     """
-    values = _with_size({key: value for key, value in values.items() if key != "experiment"})
+    values = with_size({key: value for key, value in values.items() if key != "experiment"})
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise explain(error, Config, values) from None
 
 
-def _with_size(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_size(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values with what `prepare.size: null` means: the size that the model is made for."""
     prepare, model = values.get("prepare"), values.get("model")
     if isinstance(prepare, Mapping) and isinstance(model, Mapping) and prepare.get("size", 0) is None:

@@ -3,14 +3,17 @@
 After Mitchell et al. 2019, "Model cards for model reporting".
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.artefacts.evaluation import SPLIT_TITLES, EvaluationRecord
 from pipeline.artefacts.package import ThresholdsRecord
 from pipeline.artefacts.run import RunRecord
+from pipeline.config.secrets import masked
 from pipeline.storage.tables import read_csv
 from pipeline.terminal import printable
 
@@ -171,9 +174,21 @@ def _training(run: RunRecord) -> list[str]:
         "## How it was trained", "",
         f"- Network: {config['model']['name']}, {run.num_parameters:,} parameters, weights of epoch {run.best_epoch} of "
         f"{run.epochs}; stopped because {run.stop_reason}",
+        *_start(config["model"], run),
         f"- Training {run.id}, run {_text(run.name)}"
         f"{f' ({run.mlflow_run_id} in MLflow)' if run.mlflow_run_id else ''}, {commit}, fingerprint {run.fingerprint}",
     ]  # fmt: skip
+
+
+def _start(model: Mapping[str, Any], run: RunRecord) -> list[str]:
+    """What the network started from, and what of it learned; nothing for random weights."""
+    if run.weights_fingerprint is None:
+        return []
+    learned = {"head": "its last layer alone", "gradual": "its last layer first, then all", "all": "all its layers"}
+    layers = learned[model["train_layers"]]
+    return [
+        f"- Started from the weights {_text(masked(model['weights']))}; {layers} learned. Their licence holds for them"
+    ]
 
 
 def _use(run: RunRecord) -> list[str]:

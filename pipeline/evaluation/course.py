@@ -6,6 +6,8 @@ from typing import Any
 
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord, ReferenceRecord
+from pipeline.artefacts.run import RunRecord
+from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, CourseError, Thresholds, diagnose, prescribe
 from pipeline.diagnosis.concerns import concerns
@@ -15,6 +17,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.stage import lineage
 
 KEY = "diagnose.training"
+
+MOST_PROBED = 2_000
+"""Largest number of images of a split whose features are computed for the reference, half a minute on two cores."""
 
 
 def examine(
@@ -49,7 +54,7 @@ def course_of(training: Path, prepared: Path, reference: float | None, **known: 
     """
     known["reference"] = reference
     if reference is None:
-        known["reference"], known["num_reference"] = simple_methods(prepared)
+        known["reference"], known["num_reference"] = reachable(training, prepared)
     try:
         return read_course(training, prepared, **known)
     except (OSError, CourseError) as error:
@@ -66,6 +71,25 @@ def chosen_thresholds(config: Config) -> Thresholds:
         return Thresholds.changed(config.diagnose.thresholds)
     except ValueError as error:
         raise ConfigError(f"diagnose.thresholds must name thresholds; {error}. Change it in params.yaml.") from None
+
+
+def reachable(training: Path, prepared: Path) -> tuple[float, int]:
+    """Validation accuracy of the best simple method, and the number of images that it was measured on; computed once.
+
+    A training that started from weights has one method more: a logistic regression on what these weights see.
+    """
+    simple = simple_methods(prepared)
+    run = RunRecord.read(training, KEY)
+    if run.weights_fingerprint is None:
+        return simple
+    from pipeline.evaluation.probe import probe_accuracy
+
+    folder = lineage.CACHE / f"reference-{lineage.content('prepare', prepared)}-{run.weights_fingerprint}"
+    if not (folder / ReferenceRecord.FILE).exists():
+        accuracy, num_images = probe_accuracy(validation.validate(run.config), prepared=prepared, most=MOST_PROBED)
+        ReferenceRecord(accuracy=accuracy, num_images=num_images).write(folder)
+    record = ReferenceRecord.read(folder)
+    return max(simple, (record.accuracy, record.num_images))
 
 
 def simple_methods(prepared: Path) -> tuple[float, int]:

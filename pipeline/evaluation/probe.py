@@ -15,6 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.config.schema_model import EfficientNet
 from pipeline.config.validation import read_yaml
 from pipeline.evaluation.features import feature_file
+from pipeline.evaluation.reference import evenly
 from pipeline.model import start
 from pipeline.stage import lineage
 from pipeline.storage.arrays import read_array
@@ -55,30 +56,71 @@ def with_pretrained(config: Config) -> Config:
     return config.model_copy(update={"model": settings, "prepare": prepare})
 
 
-def probe(config: Config, splits: Sequence[str] = ("train", "val", "confirm")) -> Probe:
+def probe(
+    config: Config,
+    splits: Sequence[str] = ("train", "val", "confirm"),
+    *,
+    prepared: Path | None = None,
+    most: int | None = None,
+) -> Probe:
     """The images of `splits`, prepared for the network and shown to it; both are kept below `build/cache/`.
+
+    Args:
+        config: Configuration; where its model starts from random weights, `with_pretrained` chooses another one.
+        splits: Names of the splits.
+        prepared: Output of `prepare` for this configuration; None: it is found, or made.
+        most: Largest number of images of a split, evenly chosen; None: all.
 
     Raises:
         UserError: The weights or the images cannot be had.
     """
     config = with_pretrained(config)
-    folders = {stage: lineage.locate(stage, config) for stage in ("weights", "prepare")}
-    prepared, dataset = folders["prepare"], DatasetRecord.read(folders["prepare"])
+    prepared = prepared or lineage.locate("prepare", config)
+    folders = {"weights": lineage.locate("weights", config), "prepare": prepared}
+    dataset = DatasetRecord.read(prepared)
     description = start.description(
         config.model.model_dump(exclude=set(config.model.START)), WeightsRecord.read(folders["weights"]), dataset
     )
     network = model.build(**description)
     start.load_into(network, folders["weights"], with_last_layer=False)
-    images = {split: read_array(prepared / split / "images.npy") for split in splits}
-    files = [feature_file(network, description, folders, split, images[split], CACHE) for split in splits]
+    found: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+    for split in splits:
+        images = read_array(prepared / split / "images.npy")
+        chosen = evenly(len(images), len(images) if most is None else most)
+        name = split if len(chosen) == len(images) else f"{split}, {most} of them"
+        shown = images if len(chosen) == len(images) else images[chosen]
+        found.append(
+            (read_array(feature_file(network, description, folders, name, shown, CACHE), mapped=False), chosen)
+        )
+    of_splits = list(zip(splits, found, strict=True))
     return Probe(
-        features=np.concatenate([read_array(file, mapped=False) for file in files]),
-        labels=np.concatenate([read_array(prepared / split / "labels.npy", mapped=False) for split in splits]),
-        paths=[path for split in splits for path in read_parquet_column(prepared / split / "ids.parquet", "path")],
-        splits=np.repeat(list(splits), [len(images[split]) for split in splits]),
+        features=np.concatenate([values for values, _ in found]),
+        labels=np.concatenate(
+            [read_array(prepared / split / "labels.npy")[chosen] for split, (_, chosen) in of_splits]
+        ),
+        paths=[path for split, (_, chosen) in of_splits for path in _paths(prepared / split, chosen)],
+        splits=np.repeat(list(splits), [len(values) for values, _ in found]),
         classes=dataset.classes,
         prepared=prepared,
     )
+
+
+def probe_accuracy(config: Config, *, prepared: Path | None = None, most: int | None = None) -> tuple[float, int]:
+    """Validation accuracy of a logistic regression on the features, and the number of images behind it; see `probe`."""
+    found = probe(config, ("train", "val"), prepared=prepared, most=most)
+    train, val = (np.flatnonzero(found.splits == split) for split in ("train", "val"))
+    if len(np.unique(found.labels[train])) == 1:
+        return float((found.labels[val] == found.labels[train][0]).mean()), len(val)
+    fitted = regression().fit(found.features[train], found.labels[train])
+    return float((fitted.predict(found.features[val]) == found.labels[val]).mean()), len(val)
+
+
+def _paths(split: Path, chosen: NDArray[np.int64]) -> list[str]:
+    """Path in the source of the chosen images; none where `prepare` has kept none."""
+    if not (split / "ids.parquet").exists():
+        return [""] * len(chosen)
+    paths = read_parquet_column(split / "ids.parquet", "path")
+    return [str(paths[number]) for number in chosen]
 
 
 def regression() -> Any:

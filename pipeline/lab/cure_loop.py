@@ -17,6 +17,7 @@ from pipeline.lab.trainings import Budget, BudgetSpent, Overrides
 from pipeline.lab.treatment import DiagnosedTraining
 from pipeline.metrics import paired
 from pipeline.metrics.paired import Difference
+from pipeline.tracking import tags as names
 
 FIRST_SEED, FIRST_FRESH_SEED = 1, 101
 FRUITLESS = 2
@@ -208,7 +209,7 @@ class CureLoop:
         if course.reference is not None and reachable > course.reference:
             course = course_of(folder, prepared, reachable)
         diagnosis = diagnose(course, self.thresholds)
-        self.session.parent.tag(self.trainings.record(overrides), {"goodfit.verdict": diagnosis.verdict})
+        self.session.parent.tag(self.trainings.record(overrides), {names.VERDICT: diagnosis.verdict})
         return DiagnosedTraining(overrides, diagnosis, float(course.val_loss[(course.kept_epoch or 0) - 1]))
 
     def _train(self, selected: Sequence[Overrides]) -> None:
@@ -225,7 +226,7 @@ class CureLoop:
         return True
 
     def _track(self, round_: RoundRecord) -> None:
-        tags = {"goodfit.verdict": round_.verdict, "goodfit.round": treatment.outcome(round_)}
+        tags = {names.VERDICT: round_.verdict, "goodfit.round": treatment.outcome(round_)}
         metrics = {"tried": float(len(round_.tried))}
         confirmation = round_.confirmation
         if confirmation is not None:

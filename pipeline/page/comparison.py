@@ -218,6 +218,7 @@ def _origins(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]:
         ("raw data", first.data_hash or "–", second.data_hash or "–"),
         ("prepared data", first.prepare_fingerprint, second.prepare_fingerprint),
         ("augmentation", first.augment_fingerprint, second.augment_fingerprint),
+        ("start", *(run.weights_fingerprint or "random weights" for run in (first, second))),
     ]
     return [(name, one, other) for name, one, other in facts if one != other]
 

@@ -68,6 +68,9 @@ def unknown(record: RunRecord) -> list[str]:
 def content(then: RunRecord, now: RunRecord) -> list[str]:
     """What differs in the data, in the code and in the course of two trainings, as lines."""
     lines = []
+    if then.weights_fingerprint != now.weights_fingerprint:
+        before, after = (run.weights_fingerprint or "random ones" for run in (then, now))
+        lines.append(f"weights: it started from {before}, now from {after}")
     if then.prepare_fingerprint != now.prepare_fingerprint:
         lines.append(
             f"data: the prepared images were {then.prepare_fingerprint}, now {now.prepare_fingerprint}{_counts(then, now)}"

@@ -1,15 +1,18 @@
 """Trains again what a record describes, stage by stage, with the code of a worktree."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urldefrag
 
 from pipeline.artefacts.run import RunRecord
 from pipeline.config import validation
 from pipeline.errors import DataError, UserError
 from pipeline.reproduction import data
 from pipeline.stage import lineage
+from pipeline.stage.inputs import found_input
 from pipeline.storage import atomic, git
 
 _OF_OTHERS = ("DVC_", "GOODFIT_JOB_LOG", "GOODFIT_LEADER", "GOODFIT_PARENT_RUN")
@@ -50,6 +53,8 @@ def rebuild(record: RunRecord, own: Path, project: Path, scratch: Path, *, is_co
             _run("prepare", record, project)
         except UserError as error:
             _say(str(error))
+    if record.weights_fingerprint is not None:
+        _bring_weights(record, own, project)
     for stage in ("augment", "train"):
         _run(stage, record, project)
     return folder
@@ -59,6 +64,17 @@ def has_same_data(record: RunRecord, project: Path) -> bool:
     """Whether the prepared images in the worktree are those of the training."""
     prepared = lineage.dvc_folder("prepare", project) / lineage.RECORDS["prepare"]
     return lineage.hash_file(prepared)[:16] == record.prepare_fingerprint
+
+
+def _bring_weights(record: RunRecord, own: Path, project: Path) -> None:
+    """Put the weights that the training started from into the worktree: those that the project keeps, or its source's."""
+    kept = found_input("weights", str(record.weights_fingerprint))
+    if kept is not None:
+        _say(f"starting from the weights in {os.path.relpath(kept)}")
+        shutil.copytree(kept, lineage.dvc_folder("weights", project), dirs_exist_ok=True)
+        return
+    data.link_source(urldefrag(record.config["model"]["weights"])[0], own, project)
+    _run("weights", record, project)
 
 
 def _fetch(record: RunRecord, own: Path, project: Path) -> None:

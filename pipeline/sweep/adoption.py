@@ -16,7 +16,7 @@ from pipeline.config.grammar import quote
 from pipeline.config.schema import OPTIONS
 from pipeline.errors import ConfigError
 
-KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "tracking")
+KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "starts", "tracking")
 """Sections that a winner does not decide."""
 
 FOLDS = ("prepare.folds", "prepare.fold", "prepare.test_fraction")

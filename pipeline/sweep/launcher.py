@@ -39,8 +39,10 @@ class JoblibLauncher(Launcher):
         setup_globals()
         at_once = processes.num_at_once(self.n_jobs, self.backend)
         state = Singleton.get_state()
+        here = self.backend == "loky" and at_once == 1  # joblib then starts no process
+        task = replace(self.task, apart=False, parent=None) if here else self.task
         jobs = [
-            (number, list(overrides), self.hydra_context, self.config, self.task, state)
+            (number, list(overrides), self.hydra_context, self.config, task, state)
             for number, overrides in enumerate(job_overrides, start=initial_job_idx)
         ]
         # One job is dispatched for each that ends, as Dask's backend does not heed the number of processes.

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.package import ManifestRecord
 from pipeline.artefacts.run import RunOrigin
+from pipeline.tracking import tags as names
 
 PARAMETER_SECTIONS = (
     "seed", "data", "prepare", "augment", "model", "regularization", "optimizer", "scheduler", "train",
@@ -15,12 +16,6 @@ SPEED_ONLY = ("augment.workers", "augment.backend")
 """Keys of these sections that change no weight."""
 
 MAX_VALUE_CHARACTERS = 6000
-
-ID_TAG = "goodfit.id"
-"""Tag of a run with our own id of it."""
-
-PARENT_TAG = "goodfit.parent"
-"""Tag of a run with our own id of the run above it, which may come into the store after it."""
 
 
 def parameters(record: RunOrigin) -> dict[str, str]:
@@ -43,17 +38,20 @@ def parameters(record: RunOrigin) -> dict[str, str]:
 def tags(record: RunOrigin, own: Mapping[str, str]) -> dict[str, str]:
     """The run's tags, the user's own among them."""
     known = {
-        ID_TAG: record.id,
+        names.ID: record.id,
+        names.DATA: record.dataset.name,
+        names.MODEL: record.config["model"].get("name"),
         "goodfit.fingerprint": record.fingerprint,
         "goodfit.prepare_fingerprint": record.prepare_fingerprint,
         "goodfit.augment_fingerprint": record.augment_fingerprint,
+        "goodfit.weights_fingerprint": record.weights_fingerprint,
         "goodfit.git_dirty": str(record.git_dirty).lower(),
         "goodfit.data_hash": record.data_hash,
-        "goodfit.dvc_experiment": record.dvc_experiment,
-        "goodfit.overrides": record.overrides or None,
+        names.EXPERIMENT: record.dvc_experiment,
+        names.OVERRIDES: record.overrides or None,
         "mlflow.source.git.commit": record.git_commit,
         "mlflow.source.name": "pipeline.train",
-        PARENT_TAG: record.parent_run_id,
+        names.PARENT: record.parent_run_id,
     }
     return {**{key: value for key, value in known.items() if value is not None}, **own}
 

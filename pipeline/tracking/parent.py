@@ -13,6 +13,7 @@ from pipeline.artefacts.run import RunRecord
 from pipeline.config.schema import Tracking
 from pipeline.storage import atomic
 from pipeline.tracking import delivery
+from pipeline.tracking import tags as names
 from pipeline.tracking.parent_sendings import ParentBegin, ParentChild, ParentEnd, ParentResults, ParentRun, Winner
 from pipeline.tracking.runs import now_ms
 from pipeline.tracking.sendings import RunTags
@@ -47,8 +48,9 @@ class Parent:
         delivery.send(self.settings, what)
 
     def tag(self, training: RunRecord, tags: Mapping[str, str]) -> None:
-        """Set tags of the run of a training."""
-        delivery.send(self.settings, RunTags(training_id=training.id, tags=dict(tags)))
+        """Set tags of the run of a training, less those that the user has given a value."""
+        found = names.without_own(tags, self.settings.tags)
+        delivery.send(self.settings, RunTags(training_id=training.id, tags=found))
 
     def crown(self, training: Path) -> None:
         """Name the best training, by its folder."""

@@ -7,7 +7,7 @@ from pipeline.artefacts.artefact import Record
 from pipeline.artefacts.run import RunRecord
 from pipeline.errors import DataError
 from pipeline.tracking import runs
-from pipeline.tracking.description import ID_TAG, PARENT_TAG
+from pipeline.tracking import tags as names
 from pipeline.tracking.store import Store
 
 
@@ -30,7 +30,7 @@ class ParentRun(Record):
         """Find the run, or create it and put its trainings under it; gives MLflow's id."""
         run_id = runs.with_id(store, self.id)
         if run_id is None:
-            run_id = runs.create_run(store, self.name, {**self.tags, ID_TAG: self.id}, self.begin_ms)
+            run_id = runs.create_run(store, self.name, {**self.tags, names.ID: self.id}, self.begin_ms)
             runs.adopt(store, run_id, self.id)
         return run_id
 
@@ -92,7 +92,7 @@ class ParentChild(Record):
         mark = f"{self.parent.id}/{self.name}"
         run_id = runs.with_id(store, mark)
         if run_id is None:
-            tags = {**self.tags, ID_TAG: mark, PARENT_TAG: self.parent.id}
+            tags = {**self.tags, names.ID: mark, names.PARENT: self.parent.id}
             run_id = runs.create_run(store, self.name, tags, self.time_ms)
         runs.adopt(store, self.parent.open(store), self.parent.id)
         runs.log_metrics(store, run_id, self.metrics, self.time_ms)

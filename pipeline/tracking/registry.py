@@ -3,6 +3,7 @@
 Each function that writes leaves what is as it should be, so that a second run completes what a kill has cut off.
 """
 
+import json
 import re
 import time
 import uuid
@@ -27,6 +28,9 @@ MAX_CHARACTERS = 5000
 TEST, REASON, SINCE, ROLLED_BACK = "goodfit.test", "goodfit.reason", "goodfit.champion_since", "goodfit.rolled_back"
 """Tags of a version: digest of its test images, why it has its alias, when it became champion (Unix seconds), and whether it
 has been taken back."""
+
+_VERSIONS = "mlflow.modelVersions"
+"""Tag of a logged model with its versions in the registry, as JSON."""
 
 LOCK = "goodfit.lock"
 """Tag of a registered model with the token of whoever changes its aliases."""
@@ -129,15 +133,20 @@ def add_version(
     store: Store, name: str, run_id: str, model_id: str, tags: Mapping[str, str], description: str
 ) -> "ModelVersion":
     """The version of a logged model, created where it is missing, with these tags."""
+    import mlflow
+
+    mlflow.set_tracking_uri(store.uri)  # a database looks the model up there, whatever its own address is
     tags = {key: _cut(text) for key, text in tags.items()}
     version = with_package(versions(store, name), tags[FINGERPRINT])
     if version is None:
-        return store.client.create_model_version(
+        version = store.client.create_model_version(
             name, f"models:/{model_id}", run_id, dict(tags), description=_cut(description), model_id=model_id
         )
-    for key, value in tags.items():
-        if version.tags.get(key) != value:
-            store.client.set_model_version_tag(name, version.version, key, value)
+    else:
+        for key, value in tags.items():
+            if version.tags.get(key) != value:
+                store.client.set_model_version_tag(name, version.version, key, value)
+    _tell_model(store, model_id, name, str(version.version))
     return version
 
 
@@ -239,7 +248,8 @@ def locked(store: Store, name: str, say: Callable[[str], None]) -> Iterator[Call
                 told = True
             time.sleep(SETTLE_SECONDS)
             continue
-        store.client.set_registered_model_tag(name, LOCK, token)
+        if not _is_written(store, name, token, over=held):
+            continue
         time.sleep(max(SETTLE_SECONDS, 2 * (time.monotonic() - begin)))
         if is_mine():
             break
@@ -248,6 +258,29 @@ def locked(store: Store, name: str, say: Callable[[str], None]) -> Iterator[Call
     finally:
         if is_mine():
             store.client.delete_registered_model_tag(name, LOCK)
+
+
+def _is_written(store: Store, name: str, token: str, over: str) -> bool:
+    """Write a token over the one seen last. False where another process was faster: databases refuse a second row then."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.set_registered_model_tag(name, LOCK, token)
+    except MlflowException:
+        found = store.client.get_registered_model(name).tags.get(LOCK, "")
+        if over or found in ("", token):
+            raise
+        return False
+    return True
+
+
+def _tell_model(store: Store, model_id: str, name: str, version: str) -> None:
+    """Name the version in the tags of its logged model, whose page else says "Not registered"; a server has done so itself."""
+    told = json.loads(store.client.get_logged_model(model_id).tags.get(_VERSIONS, "[]"))
+    if (name, version) not in [(each["name"], str(each["version"])) for each in told]:
+        store.client.set_logged_model_tags(
+            model_id, {_VERSIONS: json.dumps([*told, {"name": name, "version": version}])}
+        )
 
 
 def _cut(text: str) -> str:

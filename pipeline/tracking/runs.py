@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.artefacts.run import RunOrigin, RunRecord
 from pipeline.tracking import description
-from pipeline.tracking.description import ID_TAG, PARENT_TAG
+from pipeline.tracking import tags as names
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def open_run(store: Store, origin: RunOrigin, tags: dict[str, str]) -> str:
 
 def create_run(store: Store, name: str, tags: dict[str, str], begin_ms: int) -> str:
     """Create a run; gives its id."""
-    return str(store.client.create_run(store.experiment_id, begin_ms, tags, name).info.run_id)
+    return str(store.client.create_run(store.experiment_id, begin_ms, names.current(tags), name).info.run_id)
 
 
 def adopt(store: Store, parent_run_id: str, parent_id: str) -> None:
@@ -54,7 +54,7 @@ def adopt(store: Store, parent_run_id: str, parent_id: str) -> None:
         parent_run_id: MLflow's id of the run above.
         parent_id: Our own id of it.
     """
-    for run in search(store, PARENT_TAG, parent_id):
+    for run in search(store, names.PARENT, parent_id):
         if run.data.tags.get(_MLFLOW_PARENT_TAG) != parent_run_id:
             store.client.set_tag(run.info.run_id, _MLFLOW_PARENT_TAG, parent_run_id)
 
@@ -75,7 +75,7 @@ def find_run(store: Store, origin: RunOrigin) -> str | None:
 
 def with_id(store: Store, own_id: str) -> str | None:
     """Find the run with our own id; None where this store has none."""
-    found = next(search(store, ID_TAG, own_id), None)
+    found = next(search(store, names.ID, own_id), None)
     return None if found is None else str(found.info.run_id)
 
 
@@ -153,6 +153,12 @@ def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], time_ms
 
 
 def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags."""
-    for key, text in tags.items():
+    """Set tags, by their names of today; a run of an earlier version loses the same ones under their former names."""
+    wanted = names.current(tags)
+    for key, text in wanted.items():
         store.client.set_tag(run_id, key, text)
+    former = [old for old, name in names.FORMER.items() if name in wanted]
+    if former:
+        known = store.client.get_run(run_id).data.tags
+        for old in (old for old in former if old in known):
+            store.client.delete_tag(run_id, old)

@@ -14,14 +14,13 @@ from pipeline.artefacts.run import RunOrigin, RunRecord, read_rows
 from pipeline.errors import DataError
 from pipeline.stage.checkout import PATCH
 from pipeline.tracking import description, runs
+from pipeline.tracking import tags as names
 from pipeline.tracking.model import log_package
 from pipeline.tracking.store import Store
 
 TRAINING_FILES = ("model.ckpt", "history.csv", "weights.csv", "signals.json", "run.json", "lr_range.csv", PATCH)
 PACKAGE = "package"
 """Folder in an entry with the files of a package."""
-
-_COMPLETE = "goodfit.complete"
 
 
 class Training(Record):
@@ -57,7 +56,7 @@ class Training(Record):
         for name in (name for name in TRAINING_FILES if (folder / name).exists()):
             store.client.log_artifact(run_id, str(folder / name), "training")
         _log_bytes(store, run_id, figures.curves(rows, record.best_epoch), "curves.png")
-        runs.set_tags(store, run_id, {"goodfit.stop_reason": record.stop_reason, _COMPLETE: "true"})
+        runs.set_tags(store, run_id, {"goodfit.stop_reason": record.stop_reason, names.COMPLETE: "true"})
         by_length = runs.begin_ms(record) + int(record.seconds * 1000)
         runs.end_run(store, run_id, "FINISHED", max(self.end_ms, by_length, runs.last_ms(record)))
         return ""
@@ -102,7 +101,7 @@ class Results(Record):
         stage: Name of the stage.
         fingerprint: Fingerprint of its output.
         training: Folder of the training, from which a run that the store does not know is made.
-        own_tags: The user's own tags, for such a run.
+        own_tags: The user's own tags, for such a run; they keep their names.
         metrics: Numbers to log, by name.
         tags: Tags to set.
     """
@@ -128,7 +127,8 @@ class Results(Record):
         runs.send(store, run_id, batch)
         for path in sorted(path for path in folder.iterdir() if path.name != RunRecord.FILE):
             store.client.log_artifact(run_id, str(path), self.stage)
-        runs.set_tags(store, run_id, {**self.tags, f"goodfit.{self.stage}_fingerprint": self.fingerprint})
+        found = names.without_own(self.tags, self.own_tags)
+        runs.set_tags(store, run_id, {**found, f"goodfit.{self.stage}_fingerprint": self.fingerprint})
         return f"MLflow run {store.client.get_run(run_id).info.run_name} ({run_id}): {how}"
 
 
@@ -163,9 +163,9 @@ class Packaged(Record):
         time_ms, epoch = runs.last_ms(record), record.best_epoch
         batch = [Metric(key, value, time_ms, epoch, model_id, **dataset) for key, value in scores.items()]
         runs.send(store, run_id, batch)
-        runs.set_tags(
-            store, run_id, {"goodfit.model": model_id, "mlflow.note.content": description.note(manifest, model_id)}
-        )
+        described = {names.NOTE: description.note(manifest, model_id)}
+        store.client.set_logged_model_tags(model_id, described)
+        runs.set_tags(store, run_id, {names.LOGGED_MODEL: model_id, **described})
         return f"MLflow model models:/{model_id}"
 
 
@@ -194,7 +194,7 @@ def complete_run(store: Store, record: RunRecord, training: Path, own_tags: dict
         DataError: The store lacks it, and the folder holds another training by now.
     """
     run_id = runs.find_run(store, record)
-    if run_id is not None and store.client.get_run(run_id).data.tags.get(_COMPLETE) == "true":
+    if run_id is not None and store.client.get_run(run_id).data.tags.get(names.COMPLETE) == "true":
         return run_id, "the run of this training"
     how = "the run of this training" if run_id else f"rebuilt from {training}, as {store.shown} did not know it"
     if RunRecord.read(training, "the training").id != record.id:
