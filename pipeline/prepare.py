@@ -8,6 +8,7 @@ Command: python -m pipeline.prepare
 """
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artefacts.dataset import SPLITS, DatasetRecord
-from pipeline.config.schema_data import Prepare
+from pipeline.config.schema import Config
+from pipeline.config.schema_data import Folder, Prepare
+from pipeline.config.secrets import masked
 from pipeline.data import checks
 from pipeline.data.channels import num_channels
 from pipeline.data.checks import Issue
@@ -39,11 +42,14 @@ from pipeline.storage.arrays import write_array
 from pipeline.storage.atomic import room_for
 from pipeline.storage.digests import sha256
 from pipeline.storage.processes import running_on
-from pipeline.storage.tables import write_csv
+from pipeline.storage.tables import read_parquet_column, write_csv
 from pipeline.terminal import printable
 
 _FILES = ("images.npy", "labels.npy", "ids.parquet")
 """Files of each split."""
+
+_EXAMPLE_SIZE, _LARGE = 32, 64
+"""Size of the images in the example, and longer side in pixels from which others lose much of what they show at that size."""
 
 _PICTURES = 10
 """Number of images shown for each problem."""
@@ -247,6 +253,23 @@ def _draw_overview(out: Path, raw: RawDataset) -> None:
 
 def main(job: Job) -> None:
     prepare(job.locate("fetch"), job.config.prepare, job.out, job.cache)
+    if remark := about_start(job.config, job.out):
+        print(printable(remark))
+
+
+def about_start(config: Config, out: Path) -> str | None:
+    """That the example's network is none for these images, where they are the user's own and far larger than it sees them."""
+    if not isinstance(config.data, Folder) or config.model.name != "lenet" or config.prepare.size > _EXAMPLE_SIZE:
+        return None
+    ids = out / "train" / "ids.parquet"
+    longer = np.maximum(*(np.array(read_parquet_column(ids, side)) for side in ("width", "height")))
+    if np.median(longer) < _LARGE:
+        return None
+    source = shlex.quote(masked(config.data.source))
+    return (
+        f"prepare: these images are large (median {np.median(longer):,.0f} pixels), and model=lenet at {config.prepare.size} "
+        f"is the example for small grey ones. `python -m pipeline.suggest {source}` proposes a better start."
+    )
 
 
 if __name__ == "__main__":

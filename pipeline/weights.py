@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pipeline.artefacts.package import ClassesRecord, ManifestRecord
 from pipeline.artefacts.weights import TENSORS, WeightsRecord
 from pipeline.config.schema import Config
+from pipeline.config.schema_model import Timm
 from pipeline.config.secrets import masked, resolved
 from pipeline.source.weight_files import file_of, weight_file
 from pipeline.stage.job import Job
@@ -31,9 +32,13 @@ def main(job: Job) -> None:
 
     Raises:
         DataError: The weights cannot be had, hold code, or are those of another network.
-        ConfigError: A package is missing, or the address is of no known kind.
+        ConfigError: A package is missing, or cannot be imported, or the address is of no known kind.
     """
     model = job.config.model
+    if isinstance(model, Timm):  # told before any image is touched, also with random weights
+        from pipeline.model import timm_network
+
+        timm_network.with_architecture(model.architecture)
     if model.weights is None:
         WeightsRecord().write(job.out)
         return

@@ -162,7 +162,8 @@ def test_a_width_that_no_machine_can_hold_is_refused() -> None:
 def test_timm_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
-        ConfigError, match=r"model=timm needs the package timm; it .*Run pip install -e '\.\[timm\]'\.$"
+        ConfigError,
+        match=r"model=timm needs the package timm; it .*Run pip install -c constraints.txt -e '\.\[timm\]'\.$",
     ):
         pipeline.model.build(**timm_description())
 

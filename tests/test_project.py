@@ -59,6 +59,7 @@ STALE: dict[str, set[str]] = {
     "source/": {"fetch", "weights"},
     "stage/": set(),
     "storage/": set(),
+    "suggestion/": set(),
     "sweep/": set(),
     "tracking/": set(),
     "training/": {"train"},

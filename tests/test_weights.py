@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.model import efficientnet
 from pipeline.source.download import Patience
 from pipeline.source.weight_files import ALIASES, weight_file
+from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from pipeline.weights import main
 from tests.conftest import ROOT, command_runner
@@ -225,6 +226,26 @@ def test_the_size_that_nobody_gives_is_the_models() -> None:
     assert config("model=efficientnet").prepare.size == 128
     assert config("model=efficientnet", "prepare.size=96").prepare.size == 96
     assert config("model=convnet", "model.input_size=48").prepare.size == 48
+
+
+def test_timm_that_cannot_be_imported_is_told_before_any_image_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands in for a torchvision that was built for another torch."""
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for weights in ("null", "weights.pth"):
+        with pytest.raises(
+            ConfigError,
+            match=r"^model=timm needs the package timm; it cannot be imported \(operator torchvision::nms does not exist\)\. "
+            r"Run pip install -c constraints.txt -e '\.\[timm\]', or install the torchvision that was built for torch 2.*\.$",
+        ):
+            run(tmp_path, "model=timm", f"model.weights={weights}")
+    assert lineage.upstream("train", config("model=timm"))[0] == "weights", "by hand too it is told first"
+    assert lineage.upstream("train", config()) == ["prepare", "augment"]
+    timm, other = (lineage.fingerprint("weights", config(*given), {}) for given in (["model=timm"], []))
+    assert timm != other, "a check of another model does not count"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from pipeline.config.section import nearest
@@ -22,10 +23,26 @@ def imported() -> ModuleType:
         Exception
     ) as error:  # a torchvision that was built for another torch raises RuntimeError, and not ImportError
         reason = " ".join(str(error).split())
-        mend = "pip install -e '.[timm]'"
+        mend = "Run pip install -c constraints.txt -e '.[timm]'"
         if not isinstance(error, ModuleNotFoundError):
-            mend += ", or install the torchvision that was built for this torch"
-        raise ConfigError(f"model=timm needs the package timm; it cannot be imported ({reason}). Run {mend}.") from None
+            mend += f", or install the torchvision that was built for torch {torch.__version__}"
+        raise ConfigError(f"model=timm needs the package timm; it cannot be imported ({reason}). {mend}.") from None
+    return timm
+
+
+def with_architecture(name: str) -> ModuleType:
+    """The package timm, which has a network of this name.
+
+    Raises:
+        ConfigError: It cannot be imported, or knows no such architecture.
+    """
+    timm = imported()
+    known = timm.list_models()
+    if name not in known:
+        raise ConfigError(
+            f"model.architecture must be a network of timm; got {name!r}.{nearest(name, known)} "
+            "timm.list_models() lists them all."
+        )
     return timm
 
 
@@ -38,13 +55,7 @@ def build(
     Raises:
         ConfigError: timm cannot be imported, or knows no such architecture.
     """
-    timm = imported()
-    known = timm.list_models()
-    if architecture not in known:
-        raise ConfigError(
-            f"model.architecture must be a network of timm; got {architecture!r}.{nearest(architecture, known)} "
-            "timm.list_models() lists them all."
-        )
+    timm = with_architecture(architecture)
     backbone = timm.create_model(
         architecture, pretrained=False, in_chans=len(normalize.mean), num_classes=0, drop_path_rate=conv_dropout
     )

@@ -33,6 +33,7 @@ from pipeline.artefacts.weights import WeightsRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Data, Folder
+from pipeline.config.schema_model import Timm
 from pipeline.config.secrets import without_secrets
 from pipeline.errors import DataError, UserError
 from pipeline.storage import atomic, checksums
@@ -95,7 +96,7 @@ def fingerprint(stage: str, config: Config, upstream: dict[str, str]) -> str:
     if stage == "weights":
         values["model"] = {key: value for key, value in values["model"].items() if key not in _NO_SHAPE}
         if config.model.weights is None:
-            values["model"] = None
+            values["model"] = {"architecture": config.model.architecture} if isinstance(config.model, Timm) else None
         else:
             values["model"]["version"] = weights_version(config.model.weights)
     return digest({
@@ -157,7 +158,8 @@ def expected_fingerprint(stage: str, config: Config) -> str:
 
 def upstream(stage: str, config: Config) -> list[str]:
     """The stages whose output `stage` reads with this configuration."""
-    return [name for name in UPSTREAM.get(stage, ()) if name != "weights" or config.model.weights is not None]
+    with_weights = config.model.weights is not None or isinstance(config.model, Timm)  # whose package the stage imports
+    return [name for name in UPSTREAM.get(stage, ()) if name != "weights" or with_weights]
 
 
 def locate(stage: str, config: Config) -> Path:
