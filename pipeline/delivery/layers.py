@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 _KINDS = {
-    "Conv": "convolution", "MaxPool": "max-pooling", "AveragePool": "mean-pooling", "Relu": "ReLU", "LeakyRelu": "leaky ReLU",
-    "Elu": "ELU", "Gelu": "GELU", "Tanh": "tanh", "BatchNormalization": "normalisation", "Add": "sum",
+    "Conv": "convolution", "MaxPool": "max-pooling", "AveragePool": "mean-pooling", "Relu": "ReLU", "Clip": "ReLU6",
+    "LeakyRelu": "leaky ReLU", "Elu": "ELU", "Gelu": "GELU", "Tanh": "tanh", "BatchNormalization": "normalisation",
+    "Add": "sum",
 }  # fmt: skip
 """Kinds of layers that are shown, by ONNX's name of their operator; others, such as a change of shape, change no value."""
 
