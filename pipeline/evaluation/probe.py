@@ -74,7 +74,7 @@ def probe(config: Config, splits: Sequence[str] = ("train", "val", "confirm")) -
     return Probe(
         features=np.concatenate([read_array(folder / f"{split}.npy", mapped=False) for split in splits]),
         labels=np.concatenate([read_array(prepared / split / "labels.npy", mapped=False) for split in splits]),
-        paths=[path for split in splits for path in read_parquet_column(prepared / split / "ids.parquet", "path")],
+        paths=[path for split in splits for path in read_parquet_column(prepared / split / "ids.parquet", "id")],
         splits=np.repeat(list(splits), [len(images[split]) for split in splits]),
         classes=dataset.classes,
         prepared=prepared,

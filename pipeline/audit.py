@@ -1,0 +1,108 @@
+"""Audit the labels: which images look as if they were of another class, for a person to look at and to correct.
+
+Each image outside of the test split is predicted by a classifier that was fitted without it and without those like it: a
+logistic regression on the features of a pretrained network, or on the pixels where it predicts better from these. A label
+looks wrong where the classifier is surer of another class than it usually is of that class (confident learning).
+
+Reads:   conf/, params.yaml, build/prepare/: train, val and confirm
+Writes:  outputs/audit/<time>/: `suspects.csv` (path, old label, new label, confidence) and `index.html` with the pictures
+Command: python -m pipeline.audit
+         python -m pipeline.audit data=folder data.source=photos
+         python -m pipeline.audit --compare       what the corrections of data.relabel brought, on the same folds
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from pipeline import terminal
+from pipeline.config import composition
+from pipeline.config.schema import Config
+from pipeline.config.schema_data import Folder
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation import label_audit
+from pipeline.evaluation.audited import Audited, audited, views
+from pipeline.evaluation.label_audit import Audit, Suspects
+from pipeline.stage import lineage
+from pipeline.stage.program import as_program
+from pipeline.storage import atomic
+from pipeline.storage.tables import to_csv
+
+COMMAND = "audit"
+COLUMNS = ("path", "old", "new", "confidence", "old_confidence", "split", "note")
+NUM_NAMES = 10
+
+
+def look(config: Config) -> tuple[Audited, Audit, Suspects]:
+    """Audit the labels of a configuration's images.
+
+    Raises:
+        DataError: A class has too few images.
+        UserError: The images cannot be had.
+    """
+    images = audited(config)
+    try:
+        found = label_audit.audit(views(config, images), images.labels, images.groups, config.seed)
+    except ValueError as error:
+        raise DataError(f"{images.dataset.name} must be larger for an audit: {error}.") from None
+    return images, found, label_audit.suspects(found)
+
+
+def table(images: Audited, suspects: Suspects) -> str:
+    """`suspects.csv`: the suspects, the surest first, and the corrections that hold already."""
+    names = images.dataset.classes
+    rows: list[list[object]] = []
+    for image, old, new, confidence, margin in zip(
+        suspects.images, suspects.labels, suspects.predicted, suspects.confidence, suspects.margin, strict=True
+    ):
+        path = images.paths[image]
+        if path not in images.corrected:
+            rows.append([path, names[old], names[new], f"{confidence:.3f}", f"{confidence - margin:.3f}",
+                         images.splits[image], ""])  # fmt: skip
+    rows += [
+        [path, old, images.now[path], None, None, None, "of data.relabel"] for path, old in images.corrected.items()
+    ]
+    return to_csv(COLUMNS, rows)
+
+
+def write(config: Config, folder: Path) -> None:
+    """Audit, write the table and the page into `folder`, and print the first suspects and what comes next."""
+    from pipeline.page import audit as page
+
+    images, found, suspects = look(config)
+    atomic.write_text(folder / "suspects.csv", table(images, suspects))
+    atomic.write_text(folder / "index.html", page.render(images, found, suspects))
+    page.print_summary(images, found, suspects, NUM_NAMES)
+    csv = os.path.relpath(folder / "suspects.csv", lineage.ROOT)
+    print(f"Look at {os.path.relpath(folder / 'index.html')}")
+    if len(suspects.images) == 0:
+        return
+    if isinstance(config.data, Folder):
+        print(
+            terminal.printable(
+                f"Take out of {csv} the rows whose old label is right, correct `new` where it is wrong, then: "
+                f"dvc exp run -S ++data.relabel={csv}"
+            )
+        )
+    else:
+        print(f"data.relabel corrects labels of your own images (data.name=folder), not those of {config.data.name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(f"python -m pipeline.{COMMAND}", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("overrides", nargs="*", help="overrides of the configuration: key=value")
+    options = parser.parse_intermixed_args(arguments)
+    config = composition.compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", options.overrides)
+    if config.prepare.random_labels:
+        raise ConfigError(
+            f"prepare.random_labels must be 0 for an audit, as it makes labels wrong; got {config.prepare.random_labels}."
+        )
+    write(config, lineage.ROOT / "outputs" / COMMAND / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
+
+
+if __name__ == "__main__":
+    with as_program():
+        main()

@@ -1,0 +1,115 @@
+"""Gathers what an audit of labels looks at: the images outside of the test split, their groups, and views of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.config.schema import Config
+from pipeline.data.raw_dataset import read
+from pipeline.errors import UserError
+from pipeline.evaluation.label_audit import View
+from pipeline.evaluation.probe import probe, regression
+from pipeline.evaluation.reference import pixels
+from pipeline.stage import lineage
+from pipeline.storage.arrays import read_array
+from pipeline.storage.tables import harmless, read_csv, read_parquet_column
+
+SPLITS = ("train", "val", "confirm")
+"""Splits whose labels are audited: all but the test split, which nothing but an evaluation reads."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """n images and their labels.
+
+    Attributes:
+        dataset: Record of the prepared data.
+        prepared: Their folder.
+        paths: Path of each image in the source.
+        splits: Name of the split of each image.
+        rows: Index of each image in its split.
+        labels: int64 of shape (n,).
+        groups: Number of the group of each image, equal for images that belong together; int64 of shape (n,).
+        corrected: The label in the source of each image that `data.relabel` names, by its path, whichever its split.
+        now: The label that it has now, likewise.
+    """
+
+    dataset: DatasetRecord
+    prepared: Path
+    paths: list[str]
+    splits: NDArray[np.str_]
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    corrected: dict[str, str]
+    now: dict[str, str]
+
+    def pictures(self, images: Sequence[int]) -> NDArray[np.uint8]:
+        """Pixels of some images, of shape (n, height, width, channels)."""
+        arrays = {split: read_array(self.prepared / split / "images.npy") for split in set(self.splits.tolist())}
+        found = np.empty((len(images), self.dataset.size, self.dataset.size, self.dataset.channels), np.uint8)
+        for place, image in enumerate(images):
+            found[place] = arrays[str(self.splits[image])][self.rows[image]]
+        return found
+
+
+def audited(config: Config, splits: Sequence[str] = SPLITS) -> Audited:
+    """The images of some splits, which are prepared if they are not yet.
+
+    Raises:
+        UserError: The images cannot be had.
+    """
+    prepared, raw = lineage.locate("prepare", config), read(lineage.locate("fetch", config))
+    paths = [path for split in splits for path in read_parquet_column(prepared / split / "ids.parquet", "id")]
+    labels = [read_array(prepared / split / "labels.npy", mapped=False) for split in splits]
+    sizes = [len(each) for each in labels]
+    now = dict(zip(raw.ids, raw.labels.tolist(), strict=True))
+    return Audited(
+        dataset=DatasetRecord.read(prepared), prepared=prepared, paths=paths, splits=np.repeat(list(splits), sizes),
+        rows=np.concatenate([np.arange(size) for size in sizes]), labels=np.concatenate(labels),
+        groups=_groups(prepared, paths), corrected=raw.corrected,
+        now={path: raw.classes[now[path]] for path in raw.corrected},
+    )  # fmt: skip
+
+
+def _groups(prepared: Path, paths: Sequence[str]) -> NDArray[np.int64]:
+    """The group of each image as `prepare` found it; an image that shares none has one of its own."""
+    shared = {row["id"]: -1 - int(row["group"]) for row in read_csv(prepared / "groups.csv")}
+    return np.array([shared.get(str(harmless(path)), row) for row, path in enumerate(paths)], dtype=np.int64)
+
+
+def views(
+    config: Config, images: Audited, splits: Sequence[str] = SPLITS, most_features: int | None = None
+) -> list[View]:
+    """The pixels of the images, and the features of a pretrained network where these can be had.
+
+    Args:
+        config: Configuration whose images they are.
+        images: The images.
+        splits: Their splits.
+        most_features: Number of images above which the pixels alone do, unless the configuration's own network starts from
+            weights; None: no limit.
+
+    Raises:
+        UserError: The images are others at the pretrained network's size.
+    """
+    most = len(images.labels)
+    rows = np.concatenate([pixels(images.prepared / split, most)[0] for split in splits])
+    found = [View("the pixels", rows, regression)]
+    if most_features is not None and most > most_features and config.model.weights is None:
+        return found
+    try:
+        pretrained = probe(config, splits)
+    except UserError as error:
+        print(f"without features of a pretrained network: {error}")
+        return found
+    if pretrained.paths != images.paths:
+        raise UserError(
+            f"the images must be the same at {config.prepare.size} pixels and for the pretrained network; they are not. "
+            "Set prepare.on_issue so that the size drops none."
+        )
+    return [View("the features of a pretrained network", pretrained.features, regression), *found]
