@@ -31,7 +31,7 @@ from pipeline.storage import atomic
 from pipeline.storage.tables import to_csv
 
 COMMAND = "audit"
-COLUMNS = ("path", "old", "new", "confidence", "old_confidence", "split", "note")
+COLUMNS = ("path", "old", "new", "confidence", "probability", "split", "note")
 NUM_NAMES = 10
 
 
@@ -54,13 +54,11 @@ def table(images: Audited, suspects: Suspects) -> str:
     """`suspects.csv`: the suspects, the surest first, and the corrections that hold already."""
     names = images.dataset.classes
     rows: list[list[object]] = []
-    for image, old, new, confidence, margin in zip(
-        suspects.images, suspects.labels, suspects.predicted, suspects.confidence, suspects.margin, strict=True
-    ):
-        path = images.paths[image]
-        if path not in images.corrected:
-            rows.append([path, names[old], names[new], f"{confidence:.3f}", f"{confidence - margin:.3f}",
-                         images.splits[image], ""])  # fmt: skip
+    for place, image in enumerate(suspects.images.tolist()):
+        if (path := images.paths[image]) not in images.corrected:
+            labels = names[suspects.labels[place]], names[suspects.likely[place]]
+            numbers = f"{suspects.confidence[place]:.3f}", f"{suspects.probability[place]:.3f}"
+            rows.append([path, *labels, *numbers, images.splits[image], ""])
     rows += [
         [path, old, images.now[path], None, None, None, "of data.relabel"] for path, old in images.corrected.items()
     ]

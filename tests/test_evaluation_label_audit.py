@@ -34,7 +34,7 @@ def test_exchanged_labels_and_no_others_are_found_with_what_they_look_like(split
     labels = np.where(np.isin(np.arange(300), exchanged), (right + 1) % 3, right)
     found, wrong = look(split, labels)
     assert set(wrong.images) <= set(exchanged) and len(wrong.images) >= 10
-    assert (wrong.predicted == right[wrong.images]).all() and (wrong.labels == labels[wrong.images]).all()
+    assert (wrong.likely == right[wrong.images]).all() and (wrong.labels == labels[wrong.images]).all()
     assert (found.probabilities.argmax(axis=1) == right).mean() > 0.98, "each image is judged by others alone"
 
 
@@ -48,9 +48,9 @@ def test_the_view_that_predicts_the_labels_best_judges_them(split: Path) -> None
     labels, rows = np.load(split / "labels.npy"), pixels(split, 300)[0]
     noise = np.random.default_rng(0).random(rows.shape, dtype=np.float32)
     found = audit([View("noise", noise, regression), View("the pixels", rows, regression)], labels)
-    assert found.view == "the pixels" and found.accuracies["noise"] < 0.5
+    assert found.views == ("the pixels",) and found.accuracies["noise"] < 0.5
     assert "a logistic regression on the pixels, which predicts 1.000 of the labels" in found.method()
-    assert f"(noise {found.accuracies['noise']:.3f})" in found.method()
+    assert f"(noise {found.accuracies['noise']:.3f}, the pixels" in found.method()
 
 
 def test_images_of_a_group_are_never_on_both_sides_of_a_fold() -> None:

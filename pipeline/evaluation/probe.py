@@ -81,10 +81,10 @@ def probe(config: Config, splits: Sequence[str] = ("train", "val", "confirm")) -
     )
 
 
-def regression() -> Any:
-    """A logistic regression on standardised features, of scikit-learn."""
+def regression(strength: float = STRENGTH) -> Any:
+    """A logistic regression on standardised features, of scikit-learn; `strength` is its C."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200, tol=1e-3))

@@ -54,8 +54,8 @@ class Suspects:
     def picture(self) -> bytes:
         """The images, each with its label and the class that it looks like, as PNG."""
         shown = slice(len(self.images))
-        labels, predicted = self.found.labels[shown], self.found.predicted[shown]
-        confidence = self.found.confidence[shown].astype(np.float32)
+        labels, predicted = self.found.labels[shown], self.found.likely[shown]
+        confidence = self.found.probability[shown].astype(np.float32)
         return figures.mistakes(self.images, labels, predicted, confidence, self.classes)
 
 

@@ -39,13 +39,13 @@ def print_summary(images: Audited, found: Audit, suspects: Suspects, most: int) 
     print(f"{terminal.printable(images.dataset.name)}: {suspects.headline(len(images.labels))}, by {found.method()}")
     if not len(suspects.images):
         return
-    table = terminal.table(texts=("path", "label", "looks like"), numbers=("probability",))
+    table = terminal.table(texts=("path", "label", "looks like"), numbers=("wrong with",))
     names = images.dataset.classes
     for place in range(min(most, len(suspects.images))):
         texts = [
             images.paths[suspects.images[place]],
             names[suspects.labels[place]],
-            names[suspects.predicted[place]],
+            names[suspects.likely[place]],
         ]
         table.add_row(*(Text(terminal.printable(text)) for text in texts), f"{suspects.confidence[place]:.2f}")
     console.print(table)
@@ -55,7 +55,7 @@ def _pairs(images: Audited, suspects: Suspects) -> list[tuple[str, str, int]]:
     """Given label, likely label and number of suspects, the commonest first."""
     counts: dict[tuple[str, str], int] = {}
     names = images.dataset.classes
-    for old, new in zip(suspects.labels.tolist(), suspects.predicted.tolist(), strict=True):
+    for old, new in zip(suspects.labels.tolist(), suspects.likely.tolist(), strict=True):
         counts[names[old], names[new]] = counts.get((names[old], names[new]), 0) + 1
     return [(old, new, number) for (old, new), number in sorted(counts.items(), key=lambda each: -each[1])]
 
@@ -65,7 +65,7 @@ def _pictures(images: Audited, suspects: Suspects) -> list[Picture]:
     names = images.dataset.classes
     return [
         Picture(
-            images.paths[image], names[suspects.labels[place]], names[suspects.predicted[place]],
+            images.paths[image], names[suspects.labels[place]], names[suspects.likely[place]],
             float(suspects.confidence[place]), str(images.splits[image]), tiles.data_uri(tiles.photo(pixels)),
         )
         for place, (image, pixels) in enumerate(zip(shown, images.pictures(shown), strict=True))
