@@ -138,9 +138,11 @@ def main(job: Job) -> None:
     if isinstance(data, Folder):
         if lineage.source_version(data) is None and lineage.pinned(data):
             shutil.copytree(lineage.dvc_folder("fetch"), job.out, dirs_exist_ok=True)
-            print(
-                f"{masked(data.source)} is not to be had here: data/, which data.dvc pins, was made from it and stays"
-            )
+            relabel_table.put_in_place(data, lineage.ROOT, job.out)
+            _check_relabelling(job.out)
+            table = relabel_table.table_file(data, lineage.ROOT)
+            gone = data.source if table is None or table.is_file() else f"{data.source} or {data.relabel}"
+            print(f"{masked(gone)} is not to be had here: data/, which data.dvc pins, was made from it and stays")
             return
         fetch_own(data=data, out=job.out, cache=job.cache / "fetch" / asked(data), root=lineage.ROOT)
     elif isinstance(data, Published):

@@ -139,13 +139,17 @@ def out_of_fold(
     return found
 
 
-def suspects(found: Audit) -> Suspects:
+def suspects(found: Audit, most: int | None = None) -> Suspects:
     """Confident learning (Northcutt, Jiang and Chuang 2021, https://doi.org/10.1613/jair.1.12125), ranked by Bayes' rule.
 
     A label is confidently another class where the classifier is surer of that class than it is on average for the images of
-    that class. As many images are suspected as are confidently another class; those that are likeliest wrong. The counts
-    also tell how often one class is labelled as another, and with that Bayes' rule gives the probability that a label is
-    wrong. The rates are shrunk by `SHRINKAGE` towards equal ones, as some counts are the classifier's own mistakes.
+    that class, and their counts estimate how many labels are wrong. So many images are suspected, the likeliest ones. The
+    counts also tell how often one class is labelled as another, and with that Bayes' rule gives the probability that a
+    label is wrong. The rates are shrunk by `SHRINKAGE` towards equal ones, as some counts are the classifier's own mistakes.
+
+    Args:
+        found: Predictions of the images.
+        most: Number of images to rank; None: as many as are confidently another class.
     """
     probabilities, positions = found.probabilities, found.positions
     counts = confident_joint(probabilities, positions)
@@ -153,7 +157,7 @@ def suspects(found: Audit) -> Suspects:
     posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     everything = np.arange(len(positions))
     wrong = 1 - posterior[everything, positions]
-    number = int(counts.sum() - np.trace(counts))
+    number = round(float(counts.sum() - np.trace(counts))) if most is None else most
     images = np.argsort(-wrong, kind="stable")[:number]
     others = posterior[images]
     others[np.arange(number), positions[images]] = -1.0
@@ -163,29 +167,32 @@ def suspects(found: Audit) -> Suspects:
     )  # fmt: skip
 
 
-def confident_joint(probabilities: NDArray[np.float64], positions: Labels) -> NDArray[np.int64]:
-    """Number of images by their label (row) and the class that they confidently are (column).
+def confident_joint(probabilities: NDArray[np.float64], positions: Labels) -> NDArray[np.float64]:
+    """Estimated number of images by their label (row) and their class (column).
+
+    Those that are confidently some class, scaled so that each row has as many as there are images with that label.
 
     >>> confident_joint(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]]), np.array([0, 0, 1])).tolist()
-    [[1, 0], [0, 1]]
+    [[2.0, 0.0], [0.0, 1.0]]
     """
     num_classes = probabilities.shape[1]
     usual = np.array([probabilities[positions == each, each].mean() for each in range(num_classes)])
     sure = np.where(probabilities >= usual, probabilities, -1.0)
     confident = sure.max(axis=1) >= 0
-    counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+    counts = np.zeros((num_classes, num_classes))
     np.add.at(counts, (positions[confident], sure.argmax(axis=1)[confident]), 1)
-    return counts
+    sizes = np.bincount(positions, minlength=num_classes)
+    return counts * (sizes / np.maximum(counts.sum(axis=1), 1))[:, None]
 
 
-def flip_rates(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def flip_rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probability of each label (row) for an image of each class (column), from the confident joint.
 
-    >>> flip_rates(np.array([[9, 0], [1, 10]])).round(3).tolist()
+    >>> flip_rates(np.array([[9.0, 0.0], [1.0, 10.0]])).round(3).tolist()
     [[0.933, 0.033], [0.067, 0.967]]
     """
     num_classes = len(counts)
-    rates = counts / np.maximum(counts.sum(axis=0), 1)
+    rates = counts / np.maximum(counts.sum(axis=0), np.finfo(float).tiny)
     apart = ~np.eye(num_classes, dtype=bool)
     equal = rates[apart].mean() if num_classes > 1 else 0.0
     others = np.where(apart, (1 - SHRINKAGE) * rates + SHRINKAGE * equal, 0.0)

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from pipeline.artefacts.source import RELABELLING, SourceRecord
 from pipeline.config.schema_data import Folder
 from pipeline.errors import DataError
 from pipeline.source.files import DamagedError, FileTree
 from pipeline.source.layout import extension
 from pipeline.source.tables import FORMATS, UNREAD, read_table
+from pipeline.storage import atomic
+from pipeline.storage.digests import digest, sha256_of
 from pipeline.storage.tables import to_csv
 
 COLUMNS = ("path", "old", "new")
@@ -54,6 +57,40 @@ def corrections(data: Folder, root: Path) -> str:
                 f"{empty}. Fill it in, or take the row out."
             )
     return to_csv(COLUMNS, [[cell.removeprefix("'") if _guarded(cell) else cell for cell in row] for row in rows])
+
+
+def fingerprint(data: Folder, root: Path, kept: SourceRecord, recorded: str | None) -> str | None:
+    """The fingerprint of images that are kept, as `recorded`, once they have the corrections of `data`.
+
+    Where the table is gone, the kept corrections stay; None where there are none to stay.
+
+    Raises:
+        DataError: The table cannot be read.
+    """
+    has, table = kept.files.get(RELABELLING), table_file(data, root)
+    if table is not None and not table.is_file():
+        return recorded if has else None
+    wanted = None if table is None else sha256_of(corrections(data, root).encode())
+    return recorded if wanted == has else digest({"kept": recorded, "relabel": wanted})
+
+
+def put_in_place(data: Folder, root: Path, out: Path) -> None:
+    """Give images that were copied into `out` from an earlier fetch the corrections of `data`, where its table is there.
+
+    Raises:
+        DataError: The table cannot be read.
+    """
+    table = table_file(data, root)
+    if table is not None and not table.is_file():
+        return
+    record = SourceRecord.read(out)
+    files = {name: sha for name, sha in record.files.items() if name != RELABELLING}
+    (out / RELABELLING).unlink(missing_ok=True)
+    if table is not None:
+        text = corrections(data, root)
+        atomic.write_text(out / RELABELLING, text)
+        files[RELABELLING] = sha256_of(text.encode())
+    record.model_copy(update={"files": files}).write(out)
 
 
 def _guarded(cell: str) -> bool:
