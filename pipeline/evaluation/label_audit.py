@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 FOLDS = 5
 
-SHRINKAGE = 2 / 3
+SHRINKAGE = 0.75
 """Share of equal rates among those with which labels are taken to be flipped; chosen in `benchmarks/labels/`."""
+
+ODDS = 10.0
+"""How much more probable than its label a class must be for an image to be suspected, whatever the counts say."""
 
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
@@ -146,6 +149,7 @@ def suspects(found: Audit, most: int | None = None) -> Suspects:
     that class, and their counts estimate how many labels are wrong. So many images are suspected, the likeliest ones. The
     counts also tell how often one class is labelled as another, and with that Bayes' rule gives the probability that a
     label is wrong. The rates are shrunk by `SHRINKAGE` towards equal ones, as some counts are the classifier's own mistakes.
+    Where fewer are counted than have another class that is `ODDS` times as probable, as in small sets, these are suspected.
 
     Args:
         found: Predictions of the images.
@@ -157,23 +161,23 @@ def suspects(found: Audit, most: int | None = None) -> Suspects:
     posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     everything = np.arange(len(positions))
     wrong = 1 - posterior[everything, positions]
-    number = round(float(counts.sum() - np.trace(counts))) if most is None else most
+    others = np.where(np.eye(len(found.classes), dtype=bool)[positions], 0.0, probabilities).max(axis=1)
+    improbable = int((others >= ODDS * probabilities[everything, positions]).sum())
+    number = max(improbable, number_wrong(counts, positions)) if most is None else most
     images = np.argsort(-wrong, kind="stable")[:number]
-    others = posterior[images]
-    others[np.arange(number), positions[images]] = -1.0
-    likely = others.argmax(axis=1)
+    candidates = posterior[images]
+    candidates[np.arange(len(images)), positions[images]] = -1.0
+    likely = candidates.argmax(axis=1)
     return Suspects(
         images, found.classes[positions[images]], found.classes[likely], wrong[images], probabilities[images, likely]
     )  # fmt: skip
 
 
 def confident_joint(probabilities: NDArray[np.float64], positions: Labels) -> NDArray[np.float64]:
-    """Estimated number of images by their label (row) and their class (column).
-
-    Those that are confidently some class, scaled so that each row has as many as there are images with that label.
+    """Number of images by their label (row) and the class that they confidently are (column).
 
     >>> confident_joint(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]]), np.array([0, 0, 1])).tolist()
-    [[2.0, 0.0], [0.0, 1.0]]
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     num_classes = probabilities.shape[1]
     usual = np.array([probabilities[positions == each, each].mean() for each in range(num_classes)])
@@ -181,19 +185,29 @@ def confident_joint(probabilities: NDArray[np.float64], positions: Labels) -> ND
     confident = sure.max(axis=1) >= 0
     counts = np.zeros((num_classes, num_classes))
     np.add.at(counts, (positions[confident], sure.argmax(axis=1)[confident]), 1)
-    sizes = np.bincount(positions, minlength=num_classes)
-    return counts * (sizes / np.maximum(counts.sum(axis=1), 1))[:, None]
+    return counts
+
+
+def number_wrong(counts: NDArray[np.float64], positions: Labels) -> int:
+    """Estimated number of wrong labels: the counts, as if the images that are confidently no class were like the others.
+
+    >>> number_wrong(np.array([[3.0, 1.0], [0.0, 4.0]]), np.array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]))
+    2
+    """
+    sizes = np.bincount(positions, minlength=len(counts))
+    scaled = counts * (sizes / np.maximum(counts.sum(axis=1), 1))[:, None]
+    return round(float(scaled.sum() - np.trace(scaled)))
 
 
 def flip_rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probability of each label (row) for an image of each class (column), from the confident joint.
 
     >>> flip_rates(np.array([[9.0, 0.0], [1.0, 10.0]])).round(3).tolist()
-    [[0.933, 0.033], [0.067, 0.967]]
+    [[0.938, 0.038], [0.062, 0.962]]
     """
     num_classes = len(counts)
     rates = counts / np.maximum(counts.sum(axis=0), np.finfo(float).tiny)
     apart = ~np.eye(num_classes, dtype=bool)
-    equal = rates[apart].mean() if num_classes > 1 else 0.0
+    equal = max(rates[apart].mean(), 1 / (counts.sum() * num_classes)) if num_classes > 1 else 0.0
     others = np.where(apart, (1 - SHRINKAGE) * rates + SHRINKAGE * equal, 0.0)
     return others + np.diag(1 - others.sum(axis=0))
