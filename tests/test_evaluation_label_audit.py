@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 
 from pipeline.data.splits import with_noise
-from pipeline.evaluation.label_audit import Audit, Suspects, View, audit, folds, suspects
+from pipeline.evaluation.label_audit import (
+    EVEN,
+    UNEVEN,
+    UNKNOWN,
+    Audit,
+    Suspects,
+    View,
+    audit,
+    flip_rates,
+    folds,
+    shrinkage,
+    suspects,
+)  # fmt: skip
 from pipeline.evaluation.probe import regression
 from pipeline.evaluation.reference import pixels
 
@@ -51,6 +63,34 @@ def test_the_view_that_predicts_the_labels_best_judges_them(split: Path) -> None
     assert found.views == ("the pixels",) and found.accuracies["noise"] < 0.5
     assert "a logistic regression on the pixels, which predicts 1.000 of the labels" in found.method()
     assert f"(noise {found.accuracies['noise']:.3f}, the pixels" in found.method()
+
+
+def test_rates_are_shrunk_by_how_evenly_the_flips_are_spread() -> None:
+    one_pair = np.diag([50.0] * 4)
+    one_pair[0, 1] = 40
+    assert shrinkage(one_pair, one_pair / one_pair.sum(axis=0)) == UNEVEN
+    everywhere = np.full((4, 4), 5.0) + np.diag([50.0] * 4)
+    assert shrinkage(everywhere, everywhere / everywhere.sum(axis=0)) == EVEN
+    few = np.diag([50.0] * 4)
+    assert shrinkage(few, few / few.sum(axis=0)) == UNKNOWN
+
+
+def test_flips_to_one_class_are_ranked_before_doubts_of_other_kinds() -> None:
+    """Class 0 is often labelled as 1; of two images with equal probability of their label, that one is likelier wrong."""
+    counts = np.diag([50.0] * 4)
+    counts[1, 0] = 40
+    rates = flip_rates(counts)
+    doubtful = np.array([0.6, 0.4, 0.0, 0.0]) * rates[1], np.array([0.4, 0.0, 0.6, 0.0]) * rates[0]
+    wrong = [1 - doubtful[0][1] / doubtful[0].sum(), 1 - doubtful[1][0] / doubtful[1].sum()]
+    assert wrong[0] > 2 * wrong[1]
+
+
+def test_a_class_ten_times_as_probable_as_the_label_is_suspected_in_a_set_of_few() -> None:
+    positions = np.arange(30) % 3
+    probabilities = np.where(np.eye(3, dtype=bool)[positions], 0.9, 0.05)
+    probabilities[0] = [0.07, 0.08, 0.85]
+    found = suspects(Audit(("x",), {"x": 1.0}, 1.0, np.arange(3), positions, probabilities))
+    assert found.images.tolist() == [0] and found.likely.tolist() == [2] and found.probability.tolist() == [0.85]
 
 
 def test_images_of_a_group_are_never_on_both_sides_of_a_fold() -> None:

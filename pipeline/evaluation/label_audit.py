@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 
 FOLDS = 5
 
-SHRINKAGE = 0.75
-"""Share of equal rates among those with which labels are taken to be flipped; chosen in `benchmarks/labels/`."""
+EVEN, UNEVEN, UNKNOWN = 0.9, 0.3, 0.75
+"""Share of equal rates among those with which labels are taken to be flipped, by how evenly the counts are spread; chosen, like
+the two limits below, on the sets of `benchmarks/labels/`."""
+
+EVENNESS = 0.3
+"""Quartile of the rates, as a share of their mean, above which they count as even: nearly all pairs of classes occur."""
+
+FEW = 2.0
+"""Mean number of images counted for a pair of classes below which the spread tells nothing."""
 
 ODDS = 10.0
 """How much more probable than its label a class must be for an image to be suspected, whatever the counts say."""
@@ -148,7 +155,8 @@ def suspects(found: Audit, most: int | None = None) -> Suspects:
     A label is confidently another class where the classifier is surer of that class than it is on average for the images of
     that class, and their counts estimate how many labels are wrong. So many images are suspected, the likeliest ones. The
     counts also tell how often one class is labelled as another, and with that Bayes' rule gives the probability that a
-    label is wrong. The rates are shrunk by `SHRINKAGE` towards equal ones, as some counts are the classifier's own mistakes.
+    label is wrong. The rates are shrunk towards equal ones, as some counts are the classifier's own mistakes: much where
+    nearly all pairs of classes occur, as with slips of the hand, and little where a few do, as with classes that look alike.
     Where fewer are counted than have another class that is `ODDS` times as probable, as in small sets, these are suspected.
 
     Args:
@@ -209,5 +217,14 @@ def flip_rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     rates = counts / np.maximum(counts.sum(axis=0), np.finfo(float).tiny)
     apart = ~np.eye(num_classes, dtype=bool)
     equal = max(rates[apart].mean(), 1 / (counts.sum() * num_classes)) if num_classes > 1 else 0.0
-    others = np.where(apart, (1 - SHRINKAGE) * rates + SHRINKAGE * equal, 0.0)
+    share = shrinkage(counts, rates)
+    others = np.where(apart, (1 - share) * rates + share * equal, 0.0)
     return others + np.diag(1 - others.sum(axis=0))
+
+
+def shrinkage(counts: NDArray[np.float64], rates: NDArray[np.float64]) -> float:
+    """Share of equal rates to take, from how evenly the rates of flips are spread over the pairs of classes."""
+    apart = ~np.eye(len(counts), dtype=bool)
+    if not apart.any() or counts[apart].mean() < FEW:
+        return UNKNOWN
+    return EVEN if np.quantile(rates[apart], 0.25) > EVENNESS * rates[apart].mean() else UNEVEN
