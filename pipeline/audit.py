@@ -27,7 +27,7 @@ from pipeline.config.schema import Config
 from pipeline.config.schema_data import Folder
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation import label_audit
-from pipeline.evaluation.audited import Audited, audited, views
+from pipeline.evaluation.audited import Audited, Seen, audited, views
 from pipeline.evaluation.label_audit import Audit, Suspects
 from pipeline.evaluation.relabelling_gain import gain, sentence
 from pipeline.stage import lineage
@@ -40,7 +40,7 @@ COLUMNS = ("path", "old", "new", "confidence", "probability", "split", "note")
 NUM_NAMES = 10
 
 
-def look(config: Config) -> tuple[Audited, Audit, Suspects]:
+def look(config: Config) -> tuple[Audited, Seen, Audit, Suspects]:
     """Audit the labels of a configuration's images.
 
     Raises:
@@ -49,10 +49,11 @@ def look(config: Config) -> tuple[Audited, Audit, Suspects]:
     """
     images = audited(config)
     try:
-        found = label_audit.audit(views(config, images), images.labels, images.groups, config.seed)
+        seen = views(config, images)
+        found = label_audit.audit(seen.views, images.labels, images.groups, config.seed)
     except ValueError as error:
         raise DataError(f"{images.dataset.name} must be larger for an audit: {error}.") from None
-    return images, found, label_audit.suspects(found)
+    return images, seen, found, label_audit.suspects(found)
 
 
 def table(images: Audited, suspects: Suspects) -> str:
@@ -74,9 +75,9 @@ def write(config: Config, folder: Path) -> None:
     """Audit, write the table and the page into `folder`, and print the first suspects and what comes next."""
     from pipeline.page import audit as page
 
-    images, found, suspects = look(config)
+    images, seen, found, suspects = look(config)
     atomic.write_text(folder / "suspects.csv", table(images, suspects))
-    atomic.write_text(folder / "index.html", page.render(images, found, suspects))
+    atomic.write_text(folder / "index.html", page.render(images, seen, found, suspects))
     page.print_summary(images, found, suspects, NUM_NAMES)
     csv = os.path.relpath(folder / "suspects.csv", lineage.ROOT)
     print(f"Look at {os.path.relpath(folder / 'index.html')}")
@@ -112,7 +113,7 @@ def compare(config: Config) -> None:
             "`python -m pipeline.audit` and name the suspects.csv that you looked through."
         )
     try:
-        found, view = gain(views(config, images), before, images.labels, images.groups, config.seed)
+        found, view = gain(views(config, images).views, before, images.labels, images.groups, config.seed)
     except ValueError as error:
         raise DataError(f"{images.dataset.name} must be larger for an audit: {error}.") from None
     print(

@@ -11,7 +11,7 @@ from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.audit import main, table
 from pipeline.errors import ConfigError
 from pipeline.evaluation import label_audit
-from pipeline.evaluation.audited import Audited
+from pipeline.evaluation.audited import Audited, Seen
 from pipeline.evaluation.edges import edges
 from pipeline.evaluation.label_audit import Audit, Suspects, View
 from pipeline.evaluation.probe import regression
@@ -39,7 +39,7 @@ def draw(path: Path, kind: str, seed: int) -> None:
     cv2.imwrite(str(path), image)
 
 
-def made_up(folder: Path, num_suspects: int = 3) -> tuple[Audited, Audit, Suspects]:
+def made_up(folder: Path, num_suspects: int = 3) -> tuple[Audited, Seen, Audit, Suspects]:
     """An audit of six images, the first of which has a hostile name."""
     (folder / "train").mkdir(parents=True)
     np.save(folder / "train" / "images.npy", np.arange(6 * 64, dtype=np.uint8).reshape(6, 8, 8, 1))
@@ -58,11 +58,11 @@ def made_up(folder: Path, num_suspects: int = 3) -> tuple[Audited, Audit, Suspec
     shown = np.arange(num_suspects)
     suspects = Suspects(shown, images.labels[shown], np.array([0, 1, 1])[shown], np.array([0.99, 0.8, 0.7])[shown],
                         np.array([0.9, 0.6, 0.5])[shown])  # fmt: skip
-    return images, found, suspects
+    return images, Seen([], folder), found, suspects
 
 
 def test_the_table_has_the_surest_first_and_the_corrections_that_hold_last(tmp_path: Path) -> None:
-    images, _, suspects = made_up(tmp_path)
+    images, _, _, suspects = made_up(tmp_path)
     rows = list(csv.DictReader(table(images, suspects).splitlines()))
     assert [(row["path"], row["old"], row["new"], row["confidence"]) for row in rows] == [
         ("ring/<img src=x onerror=alert(1)>\\x1b[2J.png", "ring", "bar", "0.990"), ("bar/1.png", "bar", "cross", "0.800"),
@@ -74,8 +74,8 @@ def test_the_table_has_the_surest_first_and_the_corrections_that_hold_last(tmp_p
 def test_page_and_terminal_show_the_suspects_and_never_run_a_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images, found, suspects = made_up(tmp_path)
-    page = render(images, found, suspects)
+    images, seen, found, suspects = made_up(tmp_path)
+    page = render(images, seen, found, suspects)
     reader = read(page)
     text = " ".join(reader.text.split())
     assert "3 of 6 labels look wrong (50.0%)." in text and "ring → bar 0.99, train" in text

@@ -191,7 +191,7 @@ def main() -> None:
         chosen = ["data=folder", f"data.source={Path(folder).absolute()}"] if folder else [f"data={name}"]
         config = compose(lineage.PROJECT / "conf", lineage.PROJECT / "params.yaml", chosen)
         images, test = audited(config), audited(config, ("test",))
-        pictures = Pictures(name, images, views(config, images), test, views(config, test, ("test",)))
+        pictures = Pictures(name, images, views(config, images).views, test, views(config, test, ("test",)).views)
         for row in measure(pictures, options.seeds):
             rows.append(row)
             write_csv(options.out, FIELDS, [[row[field] for field in FIELDS] for row in rows])

@@ -53,12 +53,21 @@ class Audited:
     corrected: dict[str, str]
     now: dict[str, str]
 
-    def pictures(self, images: Sequence[int]) -> NDArray[np.uint8]:
+
+@dataclass(frozen=True)
+class Seen:
+    """The views of images, and the folder of the prepared images that they are from, which may be larger than one's own."""
+
+    views: list[View]
+    prepared: Path
+
+    def pictures(self, images: Audited, chosen: Sequence[int]) -> NDArray[np.uint8]:
         """Pixels of some images, of shape (n, height, width, channels)."""
-        arrays = {split: read_array(self.prepared / split / "images.npy") for split in set(self.splits.tolist())}
-        found = np.empty((len(images), self.dataset.size, self.dataset.size, self.dataset.channels), np.uint8)
-        for place, image in enumerate(images):
-            found[place] = arrays[str(self.splits[image])][self.rows[image]]
+        arrays = {split: read_array(self.prepared / split / "images.npy") for split in set(images.splits.tolist())}
+        shape = next(iter(arrays.values())).shape[1:]
+        found = np.empty((len(chosen), *shape), np.uint8)
+        for place, image in enumerate(chosen):
+            found[place] = arrays[str(images.splits[image])][images.rows[image]]
         return found
 
 
@@ -89,7 +98,7 @@ def _groups(prepared: Path, paths: Sequence[str]) -> NDArray[np.int64]:
 
 def views(
     config: Config, images: Audited, splits: Sequence[str] = SPLITS, most_features: int | None = None
-) -> list[View]:
+) -> Seen:  # fmt: skip
     """The pixels and the edges of the images, and the features of a pretrained network where these can be had.
 
     Images that are smaller than the pretrained network takes are enlarged, whatever `prepare.fit` says.
@@ -105,7 +114,7 @@ def views(
         UserError: The images are others at the pretrained network's size.
     """
     if most_features is not None and len(images.labels) > most_features and config.model.weights is None:
-        return _plain(images.prepared, splits)
+        return Seen(_plain(images.prepared, splits), images.prepared)
     enlarged = config.prepare.model_copy(update={"fit": "stretch"})
     if _longer_side(images.prepared, splits) < with_pretrained(config).prepare.size:
         config = config.model_copy(update={"prepare": enlarged})
@@ -113,14 +122,14 @@ def views(
         pretrained = probe(config, splits)
     except UserError as error:
         print(f"without features of a pretrained network: {error}")
-        return _plain(images.prepared, splits)
+        return Seen(_plain(images.prepared, splits), images.prepared)
     if pretrained.paths != images.paths:
         raise UserError(
             "the images must be the same at the size of the pretrained network; they are not. Set prepare.on_issue so that "
             "no image is dropped for its size."
         )
-    return [View("the features of a pretrained network", pretrained.features, partial(regression, STRENGTH)),
-            *_plain(pretrained.prepared, splits)]  # fmt: skip
+    features = View("the features of a pretrained network", pretrained.features, partial(regression, STRENGTH))
+    return Seen([features, *_plain(pretrained.prepared, splits)], pretrained.prepared)
 
 
 def _plain(prepared: Path, splits: Sequence[str]) -> list[View]:

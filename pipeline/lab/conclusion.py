@@ -101,12 +101,12 @@ def suspects(session: Session, rounds: RoundsRecord) -> Suspects | None:
     images = audited(config, ("train",))
     try:
         seen = views(config, images, ("train",), MOST_FEATURES)
-        audit = label_audit.audit(seen, images.labels, images.groups, config.seed)
+        audit = label_audit.audit(seen.views, images.labels, images.groups, config.seed)
     except ValueError as error:
         print(f"the labels were not audited: {error}")
         return None
     found = label_audit.suspects(audit)
-    pictures = images.pictures(found.images[:MOST_SUSPECTS].tolist())
+    pictures = seen.pictures(images, found.images[:MOST_SUSPECTS].tolist())
     return Suspects(found, audit.method(), len(images.labels), pictures, images.dataset.classes)
 
 

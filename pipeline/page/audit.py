@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from pipeline import terminal
-from pipeline.evaluation.audited import Audited
+from pipeline.evaluation.audited import Audited, Seen
 from pipeline.evaluation.label_audit import Audit, Suspects
 from pipeline.page import tiles
 from pipeline.page.templates import fill
@@ -25,11 +25,11 @@ class Picture:
     source: str
 
 
-def render(images: Audited, found: Audit, suspects: Suspects) -> str:
+def render(images: Audited, seen: Seen, found: Audit, suspects: Suspects) -> str:
     """The page as one HTML file that needs no other file."""
     return fill(
         "audit.html", dataset=images.dataset.name, headline=suspects.headline(len(images.labels)), method=found.method(),
-        pictures=_pictures(images, suspects), num_suspects=len(suspects.images), pairs=_pairs(images, suspects),
+        pictures=_pictures(images, seen, suspects), num_suspects=len(suspects.images), pairs=_pairs(images, suspects),
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def _pairs(images: Audited, suspects: Suspects) -> list[tuple[str, str, int]]:
     return [(old, new, number) for (old, new), number in sorted(counts.items(), key=lambda each: -each[1])]
 
 
-def _pictures(images: Audited, suspects: Suspects) -> list[Picture]:
+def _pictures(images: Audited, seen: Seen, suspects: Suspects) -> list[Picture]:
     shown = suspects.images[:MOST_PICTURES].tolist()
     names = images.dataset.classes
     return [
@@ -68,5 +68,5 @@ def _pictures(images: Audited, suspects: Suspects) -> list[Picture]:
             images.paths[image], names[suspects.labels[place]], names[suspects.likely[place]],
             float(suspects.confidence[place]), str(images.splits[image]), tiles.data_uri(tiles.photo(pixels)),
         )
-        for place, (image, pixels) in enumerate(zip(shown, images.pictures(shown), strict=True))
+        for place, (image, pixels) in enumerate(zip(shown, seen.pictures(images, shown), strict=True))
     ]  # fmt: skip
