@@ -13,8 +13,9 @@ EVEN, UNEVEN, UNKNOWN = 0.9, 0.3, 0.75
 """Share of equal rates among those with which labels are taken to be flipped, by how evenly the counts are spread; chosen, like
 the two limits below, on the sets of `benchmarks/labels/`."""
 
-EVENNESS = 0.3
-"""Quartile of the rates, as a share of their mean, above which they count as even: nearly all pairs of classes occur."""
+EVENNESS = (0.1, 0.3)
+"""Quartile of the rates, as a share of their mean, up to which they count as uneven, and from which as even: nearly all pairs of
+classes occur."""
 
 FEW = 2.0
 """Mean number of images counted for a pair of classes below which the spread tells nothing."""
@@ -227,4 +228,5 @@ def shrinkage(counts: NDArray[np.float64], rates: NDArray[np.float64]) -> float:
     apart = ~np.eye(len(counts), dtype=bool)
     if not apart.any() or counts[apart].mean() < FEW:
         return UNKNOWN
-    return EVEN if np.quantile(rates[apart], 0.25) > EVENNESS * rates[apart].mean() else UNEVEN
+    evenness = np.quantile(rates[apart], 0.25) / max(rates[apart].mean(), np.finfo(float).tiny)
+    return float(np.interp(evenness, EVENNESS, (UNEVEN, EVEN)))
