@@ -14,8 +14,8 @@ EVEN, UNEVEN, UNKNOWN = 0.9, 0.3, 0.75
 the two limits below, on the sets of `benchmarks/labels/`."""
 
 EVENNESS = (0.1, 0.3)
-"""Quartile of the rates, as a share of their mean, up to which they count as uneven, and from which as even: nearly all pairs of
-classes occur."""
+"""Quartile of the rates, as a share of their mean, up to which they count as uneven, and from which as even: nearly all pairs
+of classes occur."""
 
 FEW = 2.0
 """Mean number of images counted for a pair of classes below which the spread tells nothing."""
