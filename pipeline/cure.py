@@ -37,7 +37,7 @@ def finish(session: Session, loop: CureLoop) -> None:
     """Write the page, the rounds and the patch, print the result, and apply the patch where the user asked for it."""
     rounds = conclusion.rounds_record(loop)
     patch, params = conclusion.patch(session, loop)
-    suspects = conclusion.suspects(session.trainings, rounds)
+    suspects = conclusion.suspects(session, rounds)
     results = page.CureResults(
         dataset=DatasetRecord.read(lineage.locate("prepare", loop.config)).name,
         rounds=rounds, config=loop.config.model_dump(), headline=output.headline(rounds),

@@ -2,20 +2,21 @@
 
 Reads:   nothing of the project; a folder, an archive, a bucket, the web, a Debian package or scikit-learn, as `data` says
 Writes:  downloads/: the raw files, unpacked or packed, and `source.json`, which tells `prepare` what they are; of the user's
-         own images also `skipped.csv`, the files that were left out
+         own images also `skipped.csv`, the files that were left out, and `relabel.csv`, the labels that were corrected
 Command: python -m pipeline.fetch
          python -m pipeline.fetch data=folder data.source=/path/to/images
+         python -m pipeline.fetch data=folder data.source=/path/to/images data.relabel=suspects.csv
 """
 
 import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.artefacts.source import SourceRecord
+from pipeline.artefacts.source import RELABELLING, SourceRecord
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Folder, Published
 from pipeline.config.secrets import masked, resolved
-from pipeline.source import copies, shards
+from pipeline.source import copies, relabel_table, shards
 from pipeline.source.detect import detect
 from pipeline.source.download import Patience
 from pipeline.source.files import Skipped
@@ -25,7 +26,7 @@ from pipeline.source.mirrors import fetch_files
 from pipeline.source.user_source import asked, connecting, local_copy, max_bytes, opened
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
-from pipeline.storage import lock
+from pipeline.storage import atomic, lock
 from pipeline.storage.digests import sha256
 from pipeline.terminal import printable
 
@@ -101,6 +102,8 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
                 parts = copies.copy_parts(tree, layout, out, limit)
         shutil.rmtree(cache, ignore_errors=True)
     print(f"{masked(data.source)}: {layout.title}")
+    if data.relabel is not None:
+        atomic.write_text(out / RELABELLING, relabel_table.corrections(data, root))
     if skipped:
         print(printable(f"left out; downloads/skipped.csv lists them:\n{summary(skipped)}"))
     SourceRecord(
@@ -109,6 +112,17 @@ def fetch_own(*, data: Folder, out: Path, cache: Path, root: Path) -> None:
         columns=layout.columns or None, classes=data.classes or layout.classes, licence=data.licence,
         source=masked(data.source), files=_hashes(out),
     ).write(out)  # fmt: skip
+    _check_relabelling(out)
+
+
+def _check_relabelling(out: Path) -> None:
+    """Read the labels as `prepare` will, so that corrections that do not fit stop here."""
+    if (out / RELABELLING).exists():
+        from pipeline.data import raw_dataset
+
+        print(
+            f"data.relabel: {len(raw_dataset.read(out).corrected):,} labels are those of the table, kept with the images"
+        )
 
 
 def table_keys(data: Folder) -> TableKeys:
@@ -124,9 +138,11 @@ def main(job: Job) -> None:
     if isinstance(data, Folder):
         if lineage.source_version(data) is None and lineage.pinned(data):
             shutil.copytree(lineage.dvc_folder("fetch"), job.out, dirs_exist_ok=True)
-            print(
-                f"{masked(data.source)} is not to be had here: data/, which data.dvc pins, was made from it and stays"
-            )
+            relabel_table.put_in_place(data, lineage.ROOT, job.out)
+            _check_relabelling(job.out)
+            table = relabel_table.table_file(data, lineage.ROOT)
+            gone = data.source if table is None or table.is_file() else f"{data.source} or {data.relabel}"
+            print(f"{masked(gone)} is not to be had here: data/, which data.dvc pins, was made from it and stays")
             return
         fetch_own(data=data, out=job.out, cache=job.cache / "fetch" / asked(data), root=lineage.ROOT)
     elif isinstance(data, Published):

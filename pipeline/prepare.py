@@ -1,8 +1,8 @@
 """Decode, bring to one size, check and split the raw dataset.
 
 Reads:   data/, what `fetch` got
-Writes:  build/prepare/: for each split `images.npy`, `labels.npy` and `ids.parquet`; `dataset.json`; `issues.csv` and
-         `issues.png`, the problems of the images; `overview.png`
+Writes:  build/prepare/: for each split `images.npy`, `labels.npy` and `ids.parquet`; `dataset.json`; `groups.csv`, the
+         images that stay together; `issues.csv` and `issues.png`, the problems of the images; `overview.png`
 Command: python -m pipeline.prepare
          python -m pipeline.prepare prepare.size=64 prepare.fit=crop
 """
@@ -112,6 +112,7 @@ def prepare(source: Path, settings: Prepare, out: Path, cache: Path) -> None:
     for name in SPLITS:
         (out / name).mkdir()
         _write_split(out / name, raw, decoded, splits[name], pixels if name == "train" else None)
+    _write_groups(out / "groups.csv", raw, keys, np.concatenate([splits[name].rows for name in SPLITS]))
     _write_issues(out / "issues.csv", raw, settled)
     _draw_issues(out / "issues.png", raw, decoded, settled)
     DatasetRecord(
@@ -200,6 +201,14 @@ def _write_ids(path: Path, raw: RawDataset, decoded: DecodedImages, rows: NDArra
                 "height": shape[:, 0],
             }
             file.write_table(pa.table(columns, schema))
+
+
+def _write_groups(path: Path, raw: RawDataset, keys: NDArray[np.bytes_], rows: NDArray[np.int64]) -> None:
+    """Write the number of its group for each image that shares one, by which later folds keep groups together."""
+    _, number, size = np.unique(keys[rows], return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(size[number] > 1)
+    shared = shared[np.argsort(number[shared], kind="stable")]
+    write_csv(path, ("id", "group"), [(raw.ids[rows[place]], int(number[place])) for place in shared.tolist()])
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from pipeline.data.versions import compare, count
 from pipeline.evaluate import evaluate
 from pipeline.metrics import history
 from pipeline.metrics.starts import compare as compare_starts
-from pipeline.page import ablation, changes, comparison, starts
+from pipeline.page import ablation, audit, changes, comparison, starts
 from pipeline.report import report
 from tests import page_artefacts
 from tests.ablation_arms import ARMS, made_up_doses
 from tests.page_artefacts import BEST_EPOCH, dataset_record, make_all, make_evaluated, rows
+from tests.test_audit import made_up
 from tests.test_changes import two_versions
 from tests.test_page_ablation import CHOSEN, results
 from tests.test_page_comparison import another, side
@@ -191,7 +192,7 @@ def test_without_scripts_every_mistake_is_listed_and_nothing_looks_like_a_button
 
 
 @pytest.mark.parametrize(("scheme", "width_pixels"), [("light", 1200), ("dark", 1200), ("light", 375), ("dark", 375)])
-@pytest.mark.parametrize("which", ["address", "comparison_address", "starts_address"])
+@pytest.mark.parametrize("which", ["address", "comparison_address", "starts_address", "audit_address"])
 def test_axe_finds_no_barrier(
     browser: "Browser",
     complaints: list[str],
@@ -359,6 +360,25 @@ def test_the_page_of_changed_data_opens_whole_on_large_and_small_screens(
     assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels
     assert [(round(ratio, 2), html) for ratio, html in page.evaluate(CONTRASTS) if ratio < 4.5] == []
     assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def audit_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("audit")
+    (root / "index.html").write_text(audit.render(*made_up(root / "made")), encoding="utf-8")
+    return (root / "index.html").as_uri()
+
+
+@pytest.mark.parametrize(("scheme", "width_pixels"), [("light", 1200), ("dark", 320)])
+def test_the_page_of_an_audit_opens_whole_on_large_and_small_screens(
+    browser: "Browser", audit_address: str, complaints: list[str], scheme: str, width_pixels: int
+) -> None:
+    page = open_page(browser, audit_address, complaints, scheme=scheme, width_pixels=width_pixels)
+    widths = page.evaluate("[...document.images].map((image) => image.complete ? image.naturalWidth : 0)")
+    assert len(widths) == 3 and all(width > 0 for width in widths)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_pixels
+    assert [(round(ratio, 2), html) for ratio, html in page.evaluate(CONTRASTS) if ratio < 4.5] == []
+    assert complaints == [], "a path ran as code"
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ def test_same_settings_give_the_same_bytes(raw: Path, tmp_path: Path) -> None:
     made(raw, tmp_path / "one")
     made(raw, tmp_path / "two")
     files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()]
-    assert len(files) == 15
+    assert len(files) == 16
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
 
 
@@ -352,6 +352,9 @@ def test_re_encoded_copies_stay_in_one_split(packed: Path, tmp_path: Path) -> No
     for split in SPLITS:
         names = [name[:4] for name in ids(tmp_path / "out", split)]
         assert all(names.count(name) == 2 for name in names)
+    told = {row["id"]: row["group"] for row in csv.DictReader((tmp_path / "out" / "groups.csv").read_text().split())}
+    assert len(told) == 80 and len(set(told.values())) == 40
+    assert all(told[name] == told[name.replace("-95", "-70")] for name in told), "later folds keep them together too"
 
 
 def test_pattern_keeps_the_images_of_a_group_together(packed: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.conftest import command_runner
 from tests.records import flip_byte
 
 READERS = {
+    "audit": ("pipeline.audit",),
     "augment": ("pipeline.augment", "--config", "build/config.yaml"),
     "by hand": ("pipeline.augment", "augment.copies=1"),
     "changes": ("pipeline.changes",),
@@ -34,6 +35,7 @@ READERS = {
 
 READ = {
     "prepare/SHA256SUMS": "augment", "prepare/dataset.json": "augment", "prepare/fingerprint.txt": "by hand",
+    "prepare/groups.csv": "audit",
     "prepare/issues.csv": "report", "prepare/issues.png": "report", "prepare/overview.png": "report",
     "prepare/train/images.npy": "augment", "prepare/train/labels.npy": "augment", "prepare/train/ids.parquet": "diagnose",
     "prepare/val/images.npy": "train", "prepare/val/labels.npy": "train", "prepare/val/ids.parquet": "diagnose",

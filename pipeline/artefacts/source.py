@@ -42,6 +42,18 @@ class SourcePart(Record):
     labels: str | None = None
 
 
+class Correction(Record):
+    """The corrected label of an image; both labels are names of classes."""
+
+    path: str
+    old: str
+    new: str
+
+
+RELABELLING = "relabel.csv"
+"""Name of the file with the corrected labels, as `data.relabel` gives them: path, old, new."""
+
+
 class SourceRecord(Artefact, file="source.json", stage="fetch"):
     """The files in `downloads/` and `data/`.
 

@@ -29,6 +29,7 @@ class Folder(Section):
     table: str | None
     columns: dict[str, str]
     drop_unlabelled: bool
+    relabel: str | None
     classes: list[str] | None
     title: str | None
     licence: str

@@ -3,17 +3,19 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artefacts.source import SourceRecord
+from pipeline.artefacts.source import RELABELLING, Correction, SourceRecord
 from pipeline.data.parquet_files import ParquetRows, read_parquet
 from pipeline.data.pixel_files import LAYOUTS, MEND, LabelledArrays
+from pipeline.data.relabelling import relabelled, without_empty_classes
 from pipeline.errors import DataError
+from pipeline.storage.tables import read_csv
 
 BLOCK = 4096
 """Number of images of an array that are handled at a time: enough to be fast, few enough that memory stays flat."""
@@ -65,6 +67,7 @@ class RawDataset:
         files: For each image, the file in `data/` that holds it.
         groups: For each image, the name of its group, such as a patient; an empty text where the source does not tell.
         skipped: Files that `fetch` left out: path, problem and evidence.
+        corrected: The label in the source of each image that `data.relabel` names, by its id.
     """
 
     name: str
@@ -78,6 +81,7 @@ class RawDataset:
     files: list[str]
     groups: list[str]
     skipped: list[dict[str, str]]
+    corrected: dict[str, str] = field(default_factory=dict)
 
     @property
     def holds_pixels(self) -> bool:
@@ -86,14 +90,26 @@ class RawDataset:
 
 
 def read(folder: Path) -> RawDataset:
-    """Read the dataset in `folder`, with the layout that its `source.json` names.
+    """Read the dataset in `folder`, with the layout that its `source.json` names, and with corrected labels.
 
     Raises:
-        DataError: `source.json` or a file is missing or damaged, or names an unknown layout.
+        DataError: `source.json` or a file is missing or damaged, or names an unknown layout, or a correction does not fit.
     """
     record = SourceRecord.read(folder)
-    if record.layout == "parquet":
-        return _from_parquet(folder, record)
+    raw = _from_parquet(folder, record) if record.layout == "parquet" else _of_pixels(folder, record)
+    return _corrected(raw, folder / RELABELLING, record.classes is None) if RELABELLING in record.files else raw
+
+
+def _corrected(raw: RawDataset, table: Path, drops_empty_classes: bool) -> RawDataset:
+    corrections = [Correction(**row) for row in read_csv(table)]
+    found = relabelled(raw.ids, raw.labels, raw.classes, corrections)
+    before = {raw.ids[row]: raw.classes[raw.labels[row]] for row in found.rows}
+    if drops_empty_classes:
+        found = without_empty_classes(found)
+    return replace(raw, labels=found.labels, classes=found.classes, corrected=before)
+
+
+def _of_pixels(folder: Path, record: SourceRecord) -> RawDataset:
     if record.layout not in LAYOUTS:
         known = ", ".join(sorted([*LAYOUTS, "parquet"]))
         raise DataError(f"layout in {folder / SourceRecord.FILE} must be one of {known}; got {record.layout!r}. {MEND}")

@@ -116,17 +116,17 @@ def probe_accuracy(config: Config, *, prepared: Path | None = None, most: int | 
 
 
 def _paths(split: Path, chosen: NDArray[np.int64]) -> list[str]:
-    """Path in the source of the chosen images; none where `prepare` has kept none."""
+    """Path in the source of the chosen images; empty where `prepare` has kept none."""
     if not (split / "ids.parquet").exists():
         return [""] * len(chosen)
-    paths = read_parquet_column(split / "ids.parquet", "path")
+    paths = read_parquet_column(split / "ids.parquet", "id")
     return [str(paths[number]) for number in chosen]
 
 
-def regression() -> Any:
-    """A logistic regression on standardised features, of scikit-learn."""
+def regression(strength: float = STRENGTH) -> Any:
+    """A logistic regression on standardised features, of scikit-learn; `strength` is its C."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200, tol=1e-3))

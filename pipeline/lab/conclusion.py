@@ -6,21 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.rounds import RoundsRecord, TrainingRecord
 from pipeline.diagnosis import DATA_VERDICTS
-from pipeline.evaluation.label_audit import Audit, audit
+from pipeline.evaluation import label_audit
+from pipeline.evaluation.audited import audited, views
 from pipeline.lab import treatment
 from pipeline.lab.cure_loop import CureLoop
 from pipeline.lab.session import Session
 from pipeline.lab.trainings import Trainings
 from pipeline.metrics.ablation import Arm, Reading
 from pipeline.plotting import figures
-from pipeline.storage.arrays import read_array
 from pipeline.sweep import adoption
 
 MOST_SUSPECTS = 30
 """Largest number of images to look at."""
+
+MOST_FEATURES = 10_000
+"""Largest number of images whose features are computed for the end of a cure; it takes minutes on 2 cores."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +30,32 @@ class Suspects:
     """Training images whose labels look wrong.
 
     Attributes:
-        audit: Result of the label audit.
-        images: The images with the surest errors, uint8 of shape (n, height, width, channels).
+        found: Result of the label audit.
+        method: How the labels were judged.
+        num_images: Number of images that were looked at.
+        images: The most promising images, uint8 of shape (n, height, width, channels).
         classes: Names of the classes, in the order of the labels.
     """
 
-    audit: Audit
+    found: label_audit.Suspects
+    method: str
+    num_images: int
     images: NDArray[np.uint8]
     classes: list[str]
 
     def sentence(self) -> str:
         """The number of labels that look wrong, and the method that found them."""
+        share = len(self.found.images) / self.num_images
         return (
-            f"Of {self.audit.num_images:,} training images, {self.audit.share:.0%} look as if they were of another class, to "
-            f"a logistic regression on pixels that was cross-validated and is right on {self.audit.accuracy:.0%} of them"
+            f"Of {self.num_images:,} training images, {share:.0%} look as if they were of another class, to {self.method}; "
+            "`python -m pipeline.audit` lists those of all splits but test"
         )
 
     def picture(self) -> bytes:
         """The images, each with its label and the class that it looks like, as PNG."""
         shown = slice(len(self.images))
-        labels, predicted = self.audit.labels[shown], self.audit.predicted[shown]
-        confidence = self.audit.confidence[shown].astype(np.float32)
+        labels, predicted = self.found.labels[shown], self.found.likely[shown]
+        confidence = self.found.probability[shown].astype(np.float32)
         return figures.mistakes(self.images, labels, predicted, confidence, self.classes)
 
 
@@ -83,21 +90,24 @@ def curves(trainings: Trainings, rounds: RoundsRecord) -> list[Arm]:
     return [_arm(trainings, name, side) for name, side in sides.items()]
 
 
-def suspects(trainings: Trainings, rounds: RoundsRecord) -> Suspects | None:
+def suspects(session: Session, rounds: RoundsRecord) -> Suspects | None:
     """Training images whose labels look wrong, where the data are at fault; None elsewhere.
 
     Prints a line where there are too few images for an audit.
     """
     if treatment.verdict_to_treat([training.verdict for training in rounds.after]) not in DATA_VERDICTS:
         return None
-    prepared = trainings.prepared(tuple(rounds.after[0].overrides))
+    config = session.compose(rounds.after[0].overrides)
+    images = audited(config, ("train",))
     try:
-        result = audit(prepared / "train")
+        seen = views(config, images, ("train",), MOST_FEATURES)
+        audit = label_audit.audit(seen.views, images.labels, images.groups, config.seed)
     except ValueError as error:
         print(f"the labels were not audited: {error}")
         return None
-    images = read_array(prepared / "train" / "images.npy")[result.images[:MOST_SUSPECTS]]
-    return Suspects(result, images, DatasetRecord.read(prepared).classes)
+    found = label_audit.suspects(audit)
+    pictures = seen.pictures(images, found.images[:MOST_SUSPECTS].tolist())
+    return Suspects(found, audit.method(), len(images.labels), pictures, images.dataset.classes)
 
 
 def _arm(trainings: Trainings, name: str, side: list[TrainingRecord]) -> Arm:

@@ -13,20 +13,24 @@ from pipeline.config.secrets import masked, resolved, without_secrets
 from pipeline.config.section import refused
 from pipeline.errors import ConfigError, DataError
 from pipeline.image_formats import EXTRAS, is_installed
+from pipeline.source import relabel_table
 from pipeline.source.archives import BoundedTarInfo, TarTree, ZipTree
 from pipeline.source.buckets import Bucket
 from pipeline.source.download import Patience, download
 from pipeline.source.files import READ_ERRORS, FileTree, FolderTree, Tree, reason
 from pipeline.source.unpack import MirrorError
-from pipeline.storage.digests import digest
+from pipeline.storage.digests import digest, sha256
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 """Name extensions of archives."""
 
 
 def asked(data: Folder) -> str:
-    """Digest of the keys that the configuration asks for the source with; a new token or password leaves it as it was."""
-    return digest(without_secrets(data.model_dump()))
+    """Digest of the keys that the configuration asks for the source with; a new token or password leaves it as it was.
+
+    `data.relabel` does not count: the table of corrected labels is kept beside the images.
+    """
+    return digest(without_secrets(data.model_dump(exclude={"relabel"})))
 
 
 def connecting(data: Folder) -> Folder:
@@ -47,16 +51,20 @@ def max_bytes(data: Folder) -> int:
 
 
 def version(data: Folder, root: Path) -> str | None:
-    """Digest of the files' paths, sizes and times of change, and of the formats that can be read here.
+    """Digest of the files' paths, sizes and times of change, of the formats that can be read here, and of corrected labels.
 
-    None where the source cannot be reached. The file at an http address is assumed never to change.
+    None where the source or the table of corrected labels cannot be reached. The file at an http address is assumed never
+    to change.
     """
     try:
         there = connecting(data)
     except ConfigError:  # a variable that it asks for is not set
         return None
+    table = relabel_table.table_file(data, root)
+    if table is not None and not table.is_file():
+        return None
     source = located(there.source, root)
-    extras = [extra for extra in EXTRAS if is_installed(extra)]
+    extras = [extra for extra in EXTRAS if is_installed(extra)] + ([sha256(table)] if table is not None else [])
     if _on_web(source):  # what the configuration writes out is part of `asked`
         return digest([extras, "" if there.source == data.source else masked(source)])
     try:

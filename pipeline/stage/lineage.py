@@ -188,15 +188,20 @@ def locate(stage: str, config: Config) -> Path:
 
 
 def pinned(data: Folder) -> str | None:
-    """The fingerprint of `data/` as `data.dvc` pins it, if it was fetched from the same source; else None."""
-    from pipeline.source import user_source
+    """The fingerprint of `data/` as `data.dvc` pins it, if it was fetched from the same source; else None.
+
+    With other corrections of labels than these, the fingerprint of what `fetch` makes of it.
+    """
+    from pipeline.source import relabel_table, user_source
 
     folder = dvc_folder("fetch")
     try:
         about = SourceRecord.read(folder)
     except DataError:
         return None
-    return recorded_fingerprint(folder) if about.asked == user_source.asked(data) else None
+    if about.asked != user_source.asked(data):
+        return None
+    return relabel_table.fingerprint(data, ROOT, about, recorded_fingerprint(folder))
 
 
 def is_whole(folder: Path) -> bool:
