@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline import prepare as prepare_module
 from pipeline.artefacts.dataset import SPLITS, DatasetRecord
 from pipeline.artefacts.source import SourceRecord
-from pipeline.config.schema import Config
+from pipeline.config.composition import compose
 from pipeline.config.schema_data import OnIssue, Prepare
 from pipeline.data import checks, preparation
 from pipeline.data.pixel_files import IDX_PARTS
@@ -28,6 +28,7 @@ from pipeline.data.problems import UNDECODED
 from pipeline.errors import ConfigError, DataError
 from pipeline.prepare import main, prepare
 from pipeline.stage.job import Job
+from tests.conftest import ROOT
 from tests.idx_files import CLASSES, NUM_TEST, NUM_TRAIN, SIZE, change_record, idx_files, write_raw
 from tests.test_data_decoding import stored
 
@@ -213,7 +214,7 @@ def test_errors_of_the_rooms_reach_the_user(raw: Path, tmp_path: Path) -> None:
 
 def test_main_prepares_what_fetch_left(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    config = Config.model_construct(prepare=SETTINGS)
+    config = compose(ROOT / "conf", ROOT / "params.yaml", []).model_copy(update={"prepare": SETTINGS})
     main(Job(config, tmp_path / "out", "fedcba9876543210", tmp_path / "cache", {"fetch": raw}.__getitem__))
     assert DatasetRecord.read(tmp_path / "out").name == "sides"
 
@@ -228,7 +229,7 @@ def test_another_picture_or_another_word_of_a_check_leaves_the_record_as_it_is(
     def record(name: str, fingerprint: str) -> bytes:
         out = tmp_path / name
         out.mkdir()
-        config = Config.model_construct(prepare=SETTINGS)
+        config = compose(ROOT / "conf", ROOT / "params.yaml", []).model_copy(update={"prepare": SETTINGS})
         main(Job(config, out, fingerprint, tmp_path / "cache", {"fetch": raw}.__getitem__))
         return (out / "dataset.json").read_bytes()
 
