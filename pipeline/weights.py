@@ -12,12 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pipeline.artefacts.package import ClassesRecord, ManifestRecord
 from pipeline.artefacts.weights import TENSORS, WeightsRecord
 from pipeline.config.schema import Config
 from pipeline.config.schema_model import Timm
 from pipeline.config.secrets import masked, resolved
-from pipeline.source.weight_files import file_of, weight_file
 from pipeline.stage.job import Job
 from pipeline.storage import lock
 from pipeline.storage.digests import sha256
@@ -67,6 +65,8 @@ def write(start: "Start", out: Path, *, source: str, sha256_of_source: str, netw
 
 def _located(asked: str, config: Config, scratch: Path, cache: Path) -> tuple[Path, str]:
     """The local file or folder of the weights, and the SHA-256 of the file."""
+    from pipeline.source.weight_files import file_of, weight_file
+
     if asked.startswith(("runs:/", "models:/")):
         from pipeline.tracking import retrieval
 
@@ -77,7 +77,9 @@ def _located(asked: str, config: Config, scratch: Path, cache: Path) -> tuple[Pa
 
 
 def _read(path: Path, config: Config) -> "Start":
+    from pipeline.artefacts.package import ClassesRecord, ManifestRecord
     from pipeline.model import start
+    from pipeline.source.weight_files import file_of
 
     shown, description = masked(str(config.model.weights)), config.model.model_dump(exclude=set(config.model.START))
     description["size"] = config.prepare.size
