@@ -29,7 +29,7 @@ class Mistakes:
         labels: True classes, int64 of shape (n,).
         predicted: Predicted classes, int64 of shape (n,).
         probability: Calibrated probability of the predicted class, float32 of shape (n,).
-        probability_of_true: That of the true class, float32 of shape (n,).
+        probability_of_true: Probability of the true class, float32 of shape (n,).
         heat: Heat maps of the first k <= n images, float32 of shape (k, cells, cells): loss of the probability of the predicted
             class where a part of the image is covered; see `pipeline.metrics.occlusion`.
     """

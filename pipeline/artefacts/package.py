@@ -19,7 +19,7 @@ OutlierScore = Literal["energy", "distance"]
 
 
 class PreprocessingRecord(Artefact, file="preprocessing.json", stage="package"):
-    """What happens to an image before the network; see `pipeline.data.preparation.Preprocessing`.
+    """The steps from an image to the input of the network; see `pipeline.data.preparation.Preprocessing`.
 
     Attributes:
         size: Height and width afterwards, in pixels.
@@ -29,8 +29,8 @@ class PreprocessingRecord(Artefact, file="preprocessing.json", stage="package"):
         white_level: Value that is white in images of more than 8 bits; None: the largest of 16 bits.
         white_level_given: Whether it holds for files that tell another one too.
         max_pixels: Limit for the height × width of a file.
-        orientation: What turns an image upright: the orientation that its file tells (EXIF, TIFF).
-        transparency: What transparent pixels become: the grey level `fill`, or where that is none, white, and black under
+        orientation: Source of the orientation by which an image is turned upright: its file (EXIF, TIFF).
+        transparency: Replacement of transparent pixels: the grey level `fill`, or where that is none, white, and black under
             white drawings.
         mean: Mean of each channel, for values in [0, 1]; the network's first layer takes it off.
         std: Standard deviation of each channel, likewise; that layer divides by it.
@@ -61,7 +61,7 @@ class ClassesRecord(Artefact, file="classes.json", stage="package"):
 
 
 class Cost(Record):
-    """What a threshold costs on images that it was not set on.
+    """The cost of a threshold on images that it was not set on.
 
     Attributes:
         split: Split that these images are of.
@@ -83,7 +83,7 @@ class OperatingPoint(Record):
         label: Name of the class.
         recall: Share of its images that was asked for.
         threshold: Probability, chosen on the images that the calibration was fitted on.
-        cost: What it costs; None where nothing was evaluated.
+        cost: Its cost on other images; None where nothing was evaluated.
     """
 
     label: str
