@@ -7,7 +7,6 @@ from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 POWER = 0.80
@@ -57,6 +56,8 @@ def difference(challenger: Sequence[float], baseline: Sequence[float]) -> Differ
     >>> round(gain.mean, 3), round(gain.low, 3), round(gain.high, 3)
     (0.02, -0.005, 0.045)
     """
+    from scipy import stats
+
     if len(challenger) != len(baseline) or len(challenger) < 2:
         raise ValueError(
             f"a paired difference needs two pairs or more; got {len(challenger)} values and {len(baseline)} of the baseline"
@@ -92,6 +93,8 @@ def detectable_effect(n: int) -> float:
     >>> round(detectable_effect(6), 2), round(detectable_effect(20), 2)
     (1.43, 0.66)
     """
+    from scipy import optimize, stats
+
     freedom = n - 1
     critical = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
     estimate = critical + float(stats.t.ppf(POWER, freedom))  # exact for many pairs, 20 % too low for two
@@ -110,6 +113,8 @@ def sign_flip_p(challenger: Sequence[float], baseline: Sequence[float]) -> float
     >>> sign_flip_p([1.0, 2.0, 3.0, 2.0, 1.5], [0.0, 0.0, 0.0, 0.0, 0.0])
     0.0625
     """
+    from scipy import stats
+
     changes = [new - old for new, old in zip(challenger, baseline, strict=True)]
     num_ways = 2 ** len(changes) if len(changes) <= MOST_FLIPPED else 100_000
     flipped = stats.permutation_test(
@@ -185,6 +190,8 @@ def paired_shares(challenger: NDArray[np.bool_], baseline: NDArray[np.bool_]) ->
     >>> paired_shares(right, wrong).p, paired_shares(right, right).difference
     (0.00390625, 0.0)
     """
+    from scipy import optimize, stats
+
     n = len(baseline)
     gained, lost = int((challenger & ~baseline).sum()), int((baseline & ~challenger).sum())
     p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
