@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,20 +57,21 @@ def _traced(network: Any, example: "torch.Tensor") -> "onnx.ModelProto":
     import onnx
     import torch
 
-    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits", "features"], "opset_version": OPSET}
+    exported: Any = partial(
+        torch.onnx.export, network, (example,), opset_version=OPSET, input_names=["images"],
+        output_names=["logits", "features"],
+    )  # fmt: skip
 
     def quick() -> bytes:
-        written: Any = BytesIO()
+        written = BytesIO()
         mode = torch.onnx.TrainingMode.PRESERVE  # of evaluation; leaves each layer its name
         axes = {key: {0: "num_images"} for key in ("images", "logits", "features")}
-        torch.onnx.export(network, (example,), written, dynamic_axes=axes, training=mode, dynamo=False, **names)
-        return bytes(written.getvalue())
+        exported(f=written, dynamic_axes=axes, training=mode, dynamo=False)
+        return written.getvalue()
 
     def new() -> bytes:
         shapes = ({0: torch.export.Dim("num_images")},)
-        program = torch.onnx.export(network, (example,), dynamic_shapes=shapes, dynamo=True, verbose=False, **names)
-        assert program is not None  # only the quick exporter gives none
-        return bytes(program.model_proto.SerializeToString())
+        return bytes(exported(dynamic_shapes=shapes, dynamo=True, verbose=False).model_proto.SerializeToString())
 
     with _quiet(), torch.no_grad():
         for exporter in (quick, new):
