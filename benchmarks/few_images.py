@@ -1,12 +1,14 @@
 """How to start with few images: random weights, pretrained ones in our ways, and a loop in fastai's manner, on the same folds.
 
-    python benchmarks/few_images.py photos 10 50 200
+    PYTHONPATH=. python benchmarks/few_images.py FOLDER [--per-class 10 50] [--only probe head]
 
-Runs `python -m pipeline.starts` on a folder of class folders with so many images a class and with all, then, on each fold that
-it prepared, a plain torch loop like fastai's `fine_tune` (Howard and Gugger 2020): the last layer for one epoch, then all
-layers with discriminative rates and one-cycle schedules, flips and random crops. It gets the time that `head` took.
+Runs `python -m pipeline.starts` on a folder of class folders, with so many training images a class and with all, then, on each
+fold that it prepared, a plain torch loop like fastai's `fine_tune` (Howard and Gugger 2020): the last layer for one epoch, then
+all layers with discriminative rates and one-cycle schedules, flips and random crops. It runs twice: for the time that `head`
+took, and for that of `gradual`. The table is Markdown.
 """
 
+import argparse
 import csv
 import subprocess
 import sys
@@ -28,16 +30,30 @@ from pipeline.stage import lineage
 from pipeline.stage.inputs import input_folder
 
 FOLDS, BATCH = 3, 32
-SCRATCH = "['model=convnet','model.width=32','prepare.size=64']"
+COMMON = [f"train.batch_size={BATCH}", "train.early_stopping.patience=10", "augment=standard"]
+WAYS = {
+    "scratch": ["model=convnet", "model.width=32", "prepare.size=64", "train.max_epochs=40"],
+    "probe": ["model=efficientnet"],
+    "head": ["model=efficientnet", "train.max_epochs=40"],
+    "gradual": [
+        "model=efficientnet", "model.train_layers=gradual", "optimizer.lr=5e-4", "optimizer.layer_decay=0.8",
+        "train.max_epochs=16",
+    ],
+}  # fmt: skip
 
 
-def main(source: str, per_class: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source")
+    parser.add_argument("--per-class", nargs="*", default=[])
+    parser.add_argument("--only", nargs="*", default=[*WAYS], choices=[*WAYS], help="ways beside scratch")
+    options = parser.parse_args()
     before = set(Path("multirun/starts").glob("*"))
     subprocess.run(
         [
-            sys.executable, "-m", "pipeline.starts", "data=folder", f"data.source={source}", f"starts.folds={FOLDS}",
-            f"starts.per_class=[{','.join(per_class)}]", f"starts.ways.scratch={SCRATCH}", "starts.only=[probe,head]",
-            "tracking.enabled=false", "hydra.launcher.n_jobs=1",
+            sys.executable, "-m", "pipeline.starts", "data=folder", f"data.source={options.source}",
+            f"starts.folds={FOLDS}", f"starts.per_class=[{','.join(options.per_class)}]",
+            f"starts.only=[{','.join(options.only)}]", *_ways(), "tracking.enabled=false", "hydra.launcher.n_jobs=1",
         ],
         check=True,
     )  # fmt: skip
@@ -55,29 +71,30 @@ def main(source: str, per_class: list[str]) -> None:
                 print(
                     f"| {size} | {row['start']} | {float(row['accuracy']):.3f} | {gain} | {float(row['seconds']):.0f} |"
                 )
-        heads = [
-            run
-            for run in _trainings(folder)
-            if run.config["model"]["train_layers"] == "head" and _limit(run) == _limit_of(size, rows, run)
-        ]
-        accuracies = [_fine_tune(run, run.times_ms[-1] / 1000 - run.begin) for run in heads]
-        print(
-            f"| {size} | like fastai's fine_tune | {fmean(accuracies):.3f} ± {stdev(accuracies):.3f} over folds | | equal |",
-            flush=True,
-        )
+        for name in ("head", "gradual"):
+            runs = [
+                run
+                for run in _trainings(folder)
+                if run.config["model"]["train_layers"] == name
+                and run.config["prepare"]["limit"] == (None if size == rows[-1]["num_train"] else int(size))
+            ]
+            if runs:
+                accuracies = [_fine_tune(run, run.times_ms[-1] / 1000 - run.begin) for run in runs]
+                print(
+                    f"| {size} | like fastai's fine_tune, in the time of {name} | {fmean(accuracies):.3f} ± "
+                    f"{stdev(accuracies):.3f} over folds | | equal |",
+                    flush=True,
+                )
+
+
+def _ways() -> list[str]:
+    """Overrides that set the ways; each of theirs in quotes, as it has a sign of equality."""
+    quoted = {name: ",".join(f"'{override}'" for override in [*way, *COMMON]) for name, way in WAYS.items()}
+    return [f"starts.ways.{name}=[{each}]" for name, each in quoted.items()]
 
 
 def _trainings(folder: Path) -> list[RunRecord]:
     return [RunRecord.read(path.parent) for path in sorted(folder.glob("[0-9]*/run.json"))]
-
-
-def _limit(run: RunRecord) -> int | None:
-    limit: int | None = run.config["prepare"]["limit"]
-    return limit
-
-
-def _limit_of(size: str, rows: list[dict[str, str]], run: RunRecord) -> int | None:
-    return None if size == rows[-1]["num_train"] else int(size)
 
 
 def _fine_tune(run: RunRecord, seconds: float) -> float:
@@ -146,4 +163,4 @@ def _augmented(images: np.ndarray, generator: np.random.Generator) -> np.ndarray
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main()
