@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--per-class", nargs="*", default=[])
     parser.add_argument("--only", nargs="*", default=[*WAYS], choices=[*WAYS], help="ways beside scratch")
     options = parser.parse_args()
-    before = set(Path("multirun/starts").glob("*"))
+    before = set(Path("multirun/starts").glob("*/starts.csv"))
     subprocess.run(
         [
             sys.executable, "-m", "pipeline.starts", "data=folder", f"data.source={options.source}",
@@ -57,8 +57,8 @@ def main() -> None:
         ],
         check=True,
     )  # fmt: skip
-    (folder,) = set(Path("multirun/starts").glob("*")) - before
-    rows = list(csv.DictReader((folder / "starts.csv").open(newline="")))
+    (table,) = set(Path("multirun/starts").glob("*/starts.csv")) - before
+    rows, folder = list(csv.DictReader(table.open(newline=""))), table.parent
     print("\n| training images | start | accuracy | above random weights | seconds |\n|---|---|---|---|---|")
     for size in dict.fromkeys(row["num_train"] for row in rows):
         for row in rows:

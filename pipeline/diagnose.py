@@ -6,6 +6,7 @@ Writes:  build/diagnose/: `diagnosis.json` (verdict, evidence with 95 % interval
          nothing but what `--out` names
 Command: python -m pipeline.diagnose                                     the training in build/train
          python -m pipeline.diagnose --training multirun/train/…/3       another one
+         python -m pipeline.diagnose --folds multirun/train/…            a cross-validation, judged on the images of all folds
          python -m pipeline.diagnose --run 3f2a…                         a run in MLflow, or every training of a sweep there
          python -m pipeline.diagnose --history log.csv --num-train 50000 --num-val 10000 --num-classes 10
                                                                          a history of Keras, fastai or another tool
@@ -29,9 +30,10 @@ from pipeline.config.section import nearest
 from pipeline.diagnosis import VERDICTS, Course, CourseError, Thresholds, from_rows
 from pipeline.diagnosis.course import COLUMN_ALIASES
 from pipeline.diagnosis.loading import read_course, read_history
+from pipeline.diagnosis.pooling import pooled
 from pipeline.diagnosis.record import as_lines
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.course import chosen_thresholds, course_of, examine
+from pipeline.evaluation.course import chosen_thresholds, course_of, examine, seen_of
 from pipeline.stage import lineage
 from pipeline.stage.inputs import input_folder
 from pipeline.stage.job import Job
@@ -108,6 +110,8 @@ def _diagnosed(options: argparse.Namespace, config: Config) -> Iterator[Diagnose
     if options.history is not None:
         course = _course_of_history(options, reference)
         yield "", course, examine(course, thresholds, None)
+    elif options.folds is not None:
+        yield _diagnose_folds(options.folds, thresholds, reference)
     elif options.run is not None:
         yield from _diagnose_runs(options, config, thresholds)
     else:
@@ -119,7 +123,29 @@ def _diagnose_training(training: Path, thresholds: Thresholds, reference: float 
     run = RunRecord.read(training, KEY)
     prepared = input_folder(run, "prepare")
     course = course_of(training, prepared, reference)
-    return "", course, examine(course, thresholds, run.config, DatasetRecord.read(prepared), run.id)
+    seen = seen_of(training, prepared, course)
+    return "", course, examine(course, thresholds, run.config, DatasetRecord.read(prepared), run.id, seen)
+
+
+def _diagnose_folds(sweep: Path, thresholds: Thresholds, reference: float | None) -> Diagnosed:
+    """Judge the trainings of a cross-validation together."""
+    folders = sorted(
+        (path.parent for path in sweep.glob("*/run.json")), key=lambda folder: (len(folder.name), folder.name)
+    )
+    runs = [RunRecord.read(folder, "--folds") for folder in folders]
+    folds = [(run.config["prepare"]["folds"], run.config["prepare"]["fold"]) for run in runs]
+    number = folds[0][0] if folds else None
+    if number is None or sorted(folds) != [(number, fold) for fold in range(number)]:
+        found = ", ".join(f"{fold} of {of}" for of, fold in folds if of is not None) or "none"
+        raise DataError(
+            f"--folds must be a sweep with one finished training of each fold; {str(sweep)!r} has the folds: {found}. Make it "
+            "with `python -m pipeline.train -m prepare.folds=5 prepare.fold=0,1,2,3,4`."
+        )
+    courses = [
+        course_of(folder, input_folder(run, "prepare"), reference) for folder, run in zip(folders, runs, strict=True)
+    ]
+    course = pooled(courses)
+    return "", course, examine(course, thresholds, runs[0].config)
 
 
 def _diagnose_runs(options: argparse.Namespace, config: Config, thresholds: Thresholds) -> Iterator[Diagnosed]:
@@ -180,6 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--training", metavar="FOLDER", help="folder of a training; default: diagnose.training, else build/train"
+    )
+    what.add_argument(
+        "--folds", type=Path, metavar="SWEEP", help="folder of a sweep over prepare.fold: all folds, judged together"
     )
     what.add_argument(
         "--run", metavar="ID", help="run in MLflow: a training, a sweep, or, with the counts below, any run"

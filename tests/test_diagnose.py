@@ -73,7 +73,8 @@ def test_what_a_fitted_network_ought_to_reach_tells_underfitting(
     log = keras_log(tmp_path / "log.csv", train=0.6, val=0.6)
     command(["--history", str(log), *COUNTS, "--reference", "0.9"])
     assert (
-        "underfitting: training 0.600, validation 0.600, on these data 0.900 can be reached" in capsys.readouterr().out
+        "underfitting: training 0.600, validation 0.600, on these data 0.900 [0.886, 0.912] can be reached"
+        in capsys.readouterr().out
     )
 
 

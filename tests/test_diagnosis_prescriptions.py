@@ -52,6 +52,25 @@ def test_a_good_fit_and_what_lies_in_the_data_get_none(course: Course) -> None:
     assert prescribed(course) == []
 
 
+@pytest.mark.parametrize(
+    "course", [courses.overfitting(), courses.underfitting(), courses.overfitting(num_val=20, num_train=20)]
+)
+def test_on_peoples_own_pictures_network_start_and_pixels_come_first(course: Course) -> None:
+    own: dict[str, Any] = {"data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}}
+    settings = {**DEFAULTS, **own}
+    first = [each.override for each in prescribe(diagnose(course), settings)]
+    assert first == ["model=efficientnet", "model=convnet", "prepare.size=64"]
+    settings |= {"model": {"name": "efficientnet", "weights": "imagenet"}, "prepare": {"size": 128}}
+    assert "model=efficientnet" not in [each.override for each in prescribe(diagnose(course), settings, most=None)]
+
+
+def test_what_is_open_gets_more_images_for_validation_before_anything_else() -> None:
+    few = courses.good_fit(num_val=60, num_train=60)
+    assert diagnose(few).verdict == "inconclusive"
+    assert prescribed(few)[0] == "prepare.val_fraction=0.2"
+    assert "prepare.val_fraction=0.2" not in prescribed(few, prepare={"val_fraction": 0.25})
+
+
 def test_what_is_used_up_gives_way_to_what_comes_next() -> None:
     used = {"augment": {"name": "strong", "strength": 2.0}, "model": {"dropout": 0.7, "conv_dropout": 0.3}}
     assert prescribed(courses.overfitting(), **used) == [

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.diagnosis import VERDICTS, Course, Thresholds, diagnose
+from pipeline.diagnosis.record import MEANING
 from tests import courses
 from tests.courses import EXAMPLES
 
@@ -73,6 +74,29 @@ def test_a_loss_that_rises_while_accuracy_holds_is_flagged_not_condemned() -> No
     assert "overconfident" not in diagnose(courses.good_fit()).flags
 
 
+def test_a_floor_below_the_losses_does_not_hide_that_they_still_fall() -> None:
+    made = courses.still_learning()
+    for floor in (0.0, 1.0, 4.0):
+        diagnosis = diagnose(replace(made, train_loss=made.train_loss + floor, val_loss=made.val_loss + floor))
+        assert diagnosis.verdict == "still_learning" and "twice the epochs would bring about +0." in diagnosis.sentence
+
+
+def test_a_slow_training_that_still_stands_at_guessing_learns() -> None:
+    falling = 2.3 - 0.01 * np.arange(20)
+    slow = replace(courses.not_learning(), train_loss=falling, val_loss=falling + 0.001)
+    assert diagnose(courses.not_learning()).verdict == "not_learning"
+    assert diagnose(slow).verdict != "not_learning"
+
+
+def test_each_meaning_says_only_what_its_rule_has_checked() -> None:
+    for make, verdict in EXAMPLES.values():
+        settles = "settle" in MEANING[verdict]
+        found = diagnose(make())
+        falling = found.evidence.get("val_falling", 0.0)
+        assert not settles or verdict in ("good_fit", "still_learning", "unstable")
+        assert verdict != "good_fit" or (isinstance(falling, float) and falling <= Thresholds().falling)
+
+
 def test_without_a_reference_a_poor_fit_is_not_called_underfitting() -> None:
     diagnosis = diagnose(replace(courses.underfitting(), reference=None))
     assert "underfitting" in diagnosis.not_judged and diagnosis.verdict == "good_fit"
@@ -105,7 +129,8 @@ def test_few_images_make_the_same_gap_inconclusive_and_it_says_how_many_would_do
     assert diagnose(many).verdict == "overfitting"
     diagnosis = diagnose(few)
     assert diagnosis.verdict == "inconclusive" and "validation images" in diagnosis.settled_by
-    needed = int(diagnosis.settled_by.split()[1].replace(",", ""))
+    assert diagnosis.settled_by.startswith("a cross-validation, which counts all images (prepare.folds=5,")
+    needed = int(diagnosis.settled_by.split("about ")[1].split()[0].replace(",", ""))
     assert diagnose(replace(few, num_train=2 * needed, num_val=2 * needed)).verdict in ("overfitting", "good_fit")
 
 
@@ -134,7 +159,33 @@ def test_training_measured_while_learning_is_said_so() -> None:
 def test_confidence_is_the_distance_from_the_nearest_threshold() -> None:
     near, far = diagnose(courses.course(*_gap_of(0.066))), diagnose(courses.course(*_gap_of(0.11)))
     assert near.verdict == far.verdict == "overfitting" and near.confidence < far.confidence
-    assert near.nearest == "gap" and near.confidence == pytest.approx(0.1, abs=0.02), "6.6 points are 10 % above 6"
+    assert near.confidence == pytest.approx(0.1, abs=0.02), "6.6 points are 10 % above 6"
+    assert near.close_call == "with a gap smaller by 0.006 it would no longer be overfitting" and not far.close_call
+    other = diagnose(courses.course(*_gap_of(0.056)))
+    assert other.verdict == "good_fit" and other.close_call == "with a gap larger by 0.004 it would be overfitting"
+
+
+def test_a_reference_counts_with_its_interval_and_what_validation_reaches_is_reached() -> None:
+    poor = courses.course(courses.rising(0.3, 0.823, 30), courses.rising(0.3, 0.80, 30), num_train=500, num_val=500)
+    assert diagnose(replace(poor, reference=0.95)).verdict == "underfitting"
+    assert diagnose(replace(poor, reference=0.850)).verdict != "underfitting", "within the interval of 500 images"
+    ahead = courses.course(
+        courses.rising(0.3, 0.823, 30), courses.rising(0.3, 0.851, 30), num_train=9_000, num_val=9_000
+    )
+    assert diagnose(replace(ahead, reference=0.850, num_reference=10**6)).verdict != "underfitting"
+
+
+def test_gap_and_rise_are_told_whatever_the_verdict() -> None:
+    found = {name: {each.name: each for each in diagnose(make()).findings} for name, (make, _) in EXAMPLES.items()}
+    assert not found["diverged"]
+    assert all(set(each) == {"gap", "rise"} for name, each in found.items() if name != "diverged")
+    gap, rise = diagnose(courses.overfitting()).findings
+    assert gap.present and gap.text == "training is ahead of validation by 0.180 [0.164, 0.197], too far"
+    assert not diagnose(courses.good_fit()).findings[0].present
+    gap, rise = diagnose(courses.overconfident()).findings
+    assert rise.present and not gap.present and rise.estimate.low > 0 and "more than noise explains" in rise.text
+    gap, rise = diagnose(courses.overfitting(clean=False)).findings
+    assert "dropout and augmentation hide a part of it" in gap.text and "needs no clean probe" in rise.text
 
 
 @pytest.mark.parametrize(("make", "verdict"), EXAMPLES.values(), ids=EXAMPLES)

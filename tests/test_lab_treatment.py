@@ -8,9 +8,11 @@ from pipeline.artefacts.rounds import ConfirmationRecord
 from pipeline.diagnosis import Course, diagnose
 from pipeline.lab.treatment import (
     DiagnosedTraining,
+    as_inconclusive,
     best,
     candidates,
     changed,
+    fits_poorly,
     is_adopted,
     is_better,
     majority,
@@ -92,6 +94,18 @@ def test_better_is_a_milder_verdict_or_less_of_the_same() -> None:
     )
     assert is_better(diagnosed(with_gap(0.1)), diagnosed(courses.underfitting())), "more is learned"
     assert not is_better(overfitting, diagnosed(courses.good_fit()))
+    poor = diagnosed(courses.course(courses.rising(0.3, 0.7, 30), courses.rising(0.3, 0.6, 30)))
+    assert is_better(diagnosed(with_gap(0.2)), poor), "accuracy that is surely higher is worth a gap"
+
+
+def test_a_good_fit_that_simple_methods_reach_too_is_treated_as_one_that_is_open() -> None:
+    poor, good = (diagnosed(courses.good_fit(reference=value, num_reference=2000)) for value in (0.915, 0.8))
+    assert fits_poorly(poor) and not fits_poorly(good) and not fits_poorly(diagnosed(courses.good_fit()))
+    settings = {"data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}, "prepare": {"size": 32}}
+    tried = candidates(as_inconclusive(poor).diagnosis, settings, adopted={}, tried=set())
+    assert [override for _, override in tried] == [
+        "model=efficientnet", "model=convnet", "model=resnet", "prepare.size=64",
+    ]  # fmt: skip
 
 
 def test_the_challenger_has_the_lowest_loss_of_those_that_are_better() -> None:
@@ -118,6 +132,9 @@ def confirmation(accuracy: float, gap: float, *, before: str, after: str, spread
         (confirmation(0.01, 0.0, before="overfitting", after="overfitting"), False, "6 seeds do not show a smaller gap"),
         (confirmation(0.0, 0.0, before="overfitting", after="good_fit"), True, "overfitting → good fit"),
         (confirmation(0.03, 0.02, before="underfitting", after="overfitting"), True, "underfitting → overfitting"),
+        (confirmation(0.08, 0.05, before="overfitting", after="overfitting"), True, "overfitting → overfitting"),
+        (confirmation(0.0, 0.0, before="good_fit", after="good_fit"), False, "do not show a higher accuracy"),
+        (confirmation(0.03, 0.0, before="good_fit", after="good_fit"), True, "good fit → good fit"),
         (confirmation(0.0, -0.1, before="underfitting", after="underfitting"), False, "do not show a higher accuracy"),
         (confirmation(0.0, -0.1, before="overfitting", after="overfitting", spread=0.05), False, "may cost more"),
     ],

@@ -24,14 +24,27 @@ def with_changes(inputs: ReportInputs, **changes: object) -> ReportInputs:
 
 
 def test_a_comment_tells_verdict_accuracy_and_the_next_command(inputs: ReportInputs) -> None:
-    text = comment(with_changes(inputs, concerns=[]))
+    inputs = with_test_accuracy(with_changes(inputs, concerns=[], prescriptions=[]), 0.8)
+    text = comment(inputs)
     lines = text.splitlines()
     assert lines[:2] == [MARK, "### Inconclusive"] and text.endswith("```\n")
     assert lines[3].startswith(r"Inconclusive: training 0.875, validation 0.812, gap 0.062 \[\-0.")
     assert inputs.diagnosis.meaning in lines[3]
-    assert lines[5].startswith("Test accuracy: 0.") and lines[5].endswith(r"\] on 30 images.")
+    assert lines[5].startswith("Test accuracy: 0.8") and lines[5].endswith(r"\] on 30 images.")
     assert "\nNo concerns.\n" in text
     assert lines[-2] == summary.next_command(inputs)
+
+
+def with_test_accuracy(inputs: ReportInputs, value: float) -> ReportInputs:
+    accuracy = Interval(value=value, low=value - 0.1, high=value + 0.1)
+    scores = inputs.evaluation.scores.model_copy(update={"accuracy": accuracy})
+    return replace(inputs, evaluation=inputs.evaluation.model_copy(update={"scores": scores}))
+
+
+def test_a_test_accuracy_far_below_that_of_validation_is_a_concern(inputs: ReportInputs) -> None:
+    low = inputs.diagnosis.interval("val_accuracy").low
+    text = comment(with_test_accuracy(with_changes(inputs, concerns=[]), low - 0.11))
+    assert "**Concerns**" in text and "test below validation: the test accuracy is " in text
 
 
 def test_each_concern_stands_with_its_evidence_and_its_step(inputs: ReportInputs) -> None:
@@ -42,9 +55,7 @@ def test_each_concern_stands_with_its_evidence_and_its_step(inputs: ReportInputs
         for evidence in ("'cat' is 30.0% of test and 20.0% of train", "another")
     ]
     text = comment(with_changes(inputs, concerns=concerns))
-    first = (
-        r"\- split shift: 'cat' is 30.0% of test and 20.0% of train, a difference of 0.100 \[0.050, 0.150\]; draw anew."
-    )
+    first = r"\- split shift: 'cat' is 30.0% of test and 20.0% of train; draw anew."
     assert f"**Concerns**\n\n{first[1:]}\n- split shift: another" in text and "No concerns" not in text
 
 

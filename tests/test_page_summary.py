@@ -92,7 +92,8 @@ def test_next_command_asks_for_more_epochs_only_where_they_ran_out(
 ) -> None:
     config = {**inputs.run.config, "model": {"name": name}}
     run = inputs.run.model_copy(update={"epochs": epochs, "config": config})
-    assert summary.next_command(replace(inputs, run=run)) == command
+    diagnosis = inputs.diagnosis.model_copy(update={"prescriptions": []})
+    assert summary.next_command(replace(inputs, run=run, diagnosis=diagnosis)) == command
 
 
 @pytest.mark.parametrize(

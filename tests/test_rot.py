@@ -53,7 +53,7 @@ READ = {
     "evaluate/outputs/training.npz": "package", "evaluate/outputs/evaluated.npz": "report",
     "evaluate/outputs/mistakes.npz": "report",
     **{f"package/{name}": "register" for name in (*FILES, "SHA256SUMS", "fingerprint.txt")},
-    "diagnose/SHA256SUMS": "report", "diagnose/curve.png": "report", "diagnose/diagnosis.json": "report",
+    "diagnose/SHA256SUMS": "report", "diagnose/diagnosis.json": "report",
     "diagnose/fingerprint.txt": "report",
     "cache/reference-*/reference.json": "diagnose",
 }  # fmt: skip
@@ -69,7 +69,7 @@ UNREAD = {
     "weights/SHA256SUMS", "weights/fingerprint.txt", "weights/weights.json",  # read where model.weights names some
     "augment/pipeline.json",  # for people and for albumentations
     "train/changes.patch",  # reproduce's, which compares it with its digest in run.json
-    "evaluate/confusion.png", "evaluate/mistakes.csv", "evaluate/mistakes.png",  # for people
+    "evaluate/confusion.png", "evaluate/mistakes.csv", "evaluate/mistakes.png", "diagnose/curve.png",  # for people
     "evaluate/metrics.json", "diagnose/metrics.json",  # for DVC
     "register/SHA256SUMS", "register/fingerprint.txt", "register/receipt.json",  # for people
     "report/SHA256SUMS", "report/fingerprint.txt", "report/index.html", "report/summary.txt",  # nothing comes after

@@ -13,7 +13,8 @@ from pipeline.config.schema import SGD, AdamW
 from pipeline.errors import TrainingError
 from pipeline.storage.tables import to_csv
 from pipeline.training.batches import TrainingImages
-from pipeline.training.lr_range import HIGHEST, LOWEST, Step, lr_range, read_csv, suggestion
+from pipeline.training.lr_range import HIGHEST, LOWEST, REPEATS, SAFE, Step, lr_range, read_csv, suggestion
+from pipeline.training.optimizers import build_optimizer
 from tests.networks import network
 
 OPTIMIZERS: dict[str, SGD | AdamW] = {
@@ -43,14 +44,15 @@ def test_the_loss_falls_and_then_leaps_and_the_suggestion_lies_in_the_fall(image
     steps = run(images, name)
     rates = [step.lr for step in steps]
     assert rates[0] == LOWEST and rates == sorted(rates) and rates[-1] <= HIGHEST
-    lr = suggestion(steps)
+    lr, reason = suggestion(steps, name)
+    assert not reason
     assert 1e-5 < lr < 1
     at = next(step for step in steps if step.lr >= lr)
     assert min(step.smoothed for step in steps) < at.smoothed <= 1.01 * steps[0].smoothed
 
 
 def test_a_suggested_rate_trains(images: TrainingImages) -> None:
-    lr = suggestion(run(images))
+    lr = suggestion(run(images), "adamw").lr
     torch.manual_seed(0)
     student = network("lenet", num_classes=3)
     optimizer = torch.optim.AdamW(student.parameters(), lr)
@@ -75,19 +77,82 @@ def test_the_seed_decides_everything_and_nothing_outside_is_touched(images: Trai
     assert torch.equal(torch.random.get_rng_state(), drawn)
 
 
+def steps_of(smoothed: list[float], noise: float = 0.0) -> list[Step]:
+    """One step for each power of ten up to 0.1, with this smoothed loss."""
+    begin = -len(smoothed)
+    return [Step(10.0 ** (begin + n), value + noise * (-1) ** n, value) for n, value in enumerate(smoothed)]
+
+
 def test_a_tenth_of_the_rate_of_the_lowest_loss_is_suggested() -> None:
-    steps = [Step(10.0**power, 1.0, smoothed) for power, smoothed in zip(range(-5, 0), [3, 2.5, 1, 2, 9], strict=True)]
-    assert suggestion(steps) == pytest.approx(1e-4)
+    assert suggestion(steps_of([3, 2.5, 1, 2, 9]), "adamw") == (pytest.approx(1e-4), "")
 
 
-@pytest.mark.parametrize("smoothed", [[], [1.0, 1.0, 1.0], [1.0, 0.99, 3.0]])
-def test_a_loss_that_does_not_fall_is_refused(smoothed: list[float]) -> None:
-    steps = [Step(10.0 ** (number - 3), value, value) for number, value in enumerate(smoothed)]
-    message = (
-        r"optimizer\.lr=auto must find a learning rate at which the loss falls; it fell at none .* Set optimizer\.lr"
-    )
-    with pytest.raises(TrainingError, match=message):
-        suggestion(steps)
+def test_the_rate_is_at_most_a_tenth_of_that_at_which_the_loss_is_back() -> None:
+    assert suggestion(steps_of([3, 2.99, 2.5, 9]), "adamw").lr <= 0.1 / 10
+    assert suggestion(steps_of([1.0, 1.0, 1.0, 9]), "sgd").lr <= 0.1 / 10, "where it never fell, too"
+
+
+@pytest.mark.parametrize(
+    ("smoothed", "noise", "reason"),
+    [
+        ([1.0, 1.0, 1.0], 0.0, "the loss did not fall by more than its noise"),
+        ([1.0, 0.99, 0.985], 0.0, "the loss did not fall by more than its noise"),
+        ([1.0, 0.95, 0.90, 1.4], 0.5, "the loss did not fall by more than its noise"),
+    ],
+)
+def test_a_curve_that_tells_nothing_gives_a_safe_rate(smoothed: list[float], noise: float, reason: str) -> None:
+    for name, safe in SAFE.items():
+        lr, why = suggestion(steps_of(smoothed, noise), name)
+        assert why == reason and lr <= safe
+
+
+def test_a_loss_that_falls_to_the_end_gives_a_safe_rate() -> None:
+    falling = [Step(10.0 ** (-6 + 7 * n / 99), 2.0 - n / 100, 2.0 - n / 100) for n in range(100)]
+    assert suggestion(falling, "adamw") == (SAFE["adamw"], "the loss did not rise again")
+
+
+def test_a_first_loss_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(
+        TrainingError, match=r"^optimizer\.lr=auto must begin with a finite loss; .* Look at the images\.$"
+    ):
+        suggestion([], "adamw")
+
+
+def grown(case: int) -> float:
+    """Loss after one epoch with the suggested rate over that before, for generated images of one kind or another."""
+    generator = np.random.default_rng(case)
+    count, classes = int(generator.integers(20, 300)), int(generator.integers(2, 10))
+    labels = generator.integers(0, classes, count)
+    signal = generator.integers(0, 256, (classes, 32, 32, 1)) * generator.uniform(0, 1)
+    pixels = np.clip(signal[labels] + generator.normal(0, generator.uniform(1, 80), (count, 32, 32, 1)), 0, 255)
+    images = TrainingImages(pixels.astype(np.uint8), labels, np.empty((0, count, 32, 32, 1), np.uint8), seed=0)
+    torch.manual_seed(case)
+    student = network(["lenet", "convnet"][case % 2], num_classes=classes)
+    optimizer = list(OPTIMIZERS.values())[case // 2 % 2]
+    options: dict[str, Any] = {"batch_size": 32, "optimizer": optimizer}
+    tests = [lr_range(student, images, seed=seed, **options) for seed in range(REPEATS)]
+    lr = min(suggestion(steps, optimizer.name).lr for steps in tests)
+    stepper = build_optimizer(student.parameters(), optimizer, lr)
+    shown = images[0, 0, np.arange(count)]
+    student.train()
+
+    def loss_of(pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(student(pixels), labels)
+
+    with torch.no_grad():
+        before = float(loss_of(*shown))
+    for part in np.array_split(generator.permutation(count), -(-count // 32)):
+        stepper.zero_grad()
+        loss_of(*images[0, 0, part]).backward()
+        stepper.step()
+    with torch.no_grad():
+        return float(loss_of(*shown)) / before
+
+
+@pytest.mark.parametrize("cases", [range(3), pytest.param(range(3, 200), marks=pytest.mark.slow)], ids=["few", "all"])
+def test_no_suggested_rate_makes_the_loss_grow_in_its_first_epoch(cases: range) -> None:
+    found = {case: grown(case) for case in cases}
+    assert not {case: ratio for case, ratio in found.items() if not ratio <= 1.0}
 
 
 def test_steps_read_back_bit_for_bit(images: TrainingImages, tmp_path: Path) -> None:

@@ -44,10 +44,26 @@ def generalization_loss(course: Course) -> bool:
     return bool((100 * (course.val_loss / np.maximum(least, 1e-12) - 1) > 5).any())
 
 
+def smoothed_rise(course: Course) -> bool:
+    """Validation loss, as a running mean of three epochs, ends more than 5 % above its minimum."""
+    smooth = np.convolve(course.val_loss, np.ones(3) / 3, "valid") if course.num_epochs >= 3 else course.val_loss
+    return bool(smooth[-1] > 1.05 * smooth.min())
+
+
+def trainproof(course: Course) -> bool:
+    """trainproof's TP-OVERFIT (https://pypi.org/project/trainproof): with four epochs or more, validation loss ends above 1.2
+    times its minimum, and training loss ends below what it was there."""
+    least = int(np.argmin(course.val_loss))
+    risen = course.num_epochs >= 4 and course.val_loss[-1] > 1.2 * course.val_loss[least]
+    return bool(risen and course.train_loss[-1] < course.train_loss[least])
+
+
 RIVALS: dict[str, Rule] = {
     "SageMaker Debugger": sagemaker,
     "AUTOTRAINER": autotrainer,
     "UMLAUT": umlaut,
     "deepchecks": deepchecks,
     "GL, α = 5": generalization_loss,
+    "smoothed rise of 5 %": smoothed_rise,
+    "trainproof": trainproof,
 }

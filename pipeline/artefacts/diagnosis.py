@@ -13,6 +13,22 @@ class Prescribed(Record):
     strengths: list[str]
 
 
+class Found(Record):
+    """What was found of one sign of overfitting, whatever the verdict.
+
+    Attributes:
+        name: `gap` of the accuracies, or `rise` of the validation loss from its least.
+        present: Whether there is one.
+        interval: Its size, of accuracy or in nats.
+        text: The finding as a clause.
+    """
+
+    name: str
+    present: bool
+    interval: Interval
+    text: str
+
+
 class Concern(Record):
     """A finding beside the verdict that should worry a reader.
 
@@ -36,12 +52,13 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose"):
         training: Our own id of the weights; None for the training of another tool.
         verdict: Name of the verdict.
         confidence: Distance from the nearest threshold, in [0, 1].
-        nearest: Verdict whose threshold is nearest.
+        close_call: What would change the verdict, as a clause, where the confidence is low; otherwise empty.
         sentence: The verdict with its numbers, in one sentence.
         meaning: Meaning of the verdict for the two curves.
         rule: Name of the rule that fired.
         epoch: Epoch whose weights were judged, counted from 1; None for the end of the training.
         evidence: Measured values by name, with their intervals where they have one.
+        findings: Gap and rise, by name; none of a training that diverged.
         causes: Likely causes, as clauses.
         flags: Remarks beside the verdict, by name.
         not_judged: Rules that could not be judged.
@@ -53,12 +70,13 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose"):
     training: str | None
     verdict: str
     confidence: float
-    nearest: str
+    close_call: str
     sentence: str
     meaning: str
     rule: str
     epoch: int | None
     evidence: dict[str, Interval | float | None]
+    findings: list[Found]
     causes: list[str]
     flags: dict[str, str]
     not_judged: list[str]

@@ -37,7 +37,7 @@ class Course:
         majority: Share of the most frequent class; None: 1/C.
         chance_loss: Loss of predicting the shares of the classes; None: ln C.
         reference: Accuracy that a fitted model should reach on the same split, from another model or from the user.
-        num_reference: Number of images behind `reference`; None: `reference` counts as exact.
+        num_reference: Number of images behind `reference`; None: as many as `num_val`.
         learning_loss: Loss while learning, in training mode.
         learning_accuracy: Accuracy while learning, in training mode.
         num_learning: Number of images of an epoch, behind `learning_accuracy`; None: `num_train`.

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.diagnosis.course import Course, Series
 from pipeline.diagnosis.thresholds import Thresholds
 from pipeline.metrics.intervals import newcombe, wilson
+from pipeline.metrics.projection import SKIPPED, projected_fall
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,7 @@ class Measurements:
         """Accuracy that a fitted model should reach on these data; None if it is unknown."""
         if self.course.reference is None:
             return None
-        n = self.course.num_reference
-        return Estimate.exact(self.course.reference) if n is None else Estimate.share(self.course.reference, n)
+        return Estimate.share(self.course.reference, self.course.num_reference or self.course.num_val)
 
     @cached_property
     def train_smooth(self) -> Series:
@@ -145,6 +145,12 @@ class Measurements:
         return float(self.val_smooth[-1] - self.val_smooth.min())
 
     @cached_property
+    def rise_estimate(self) -> Estimate:
+        """`rise` with the interval that the noise of both medians gives; a median's error is √(π/2) times that of a mean."""
+        half = 1.96 * self.noise * math.sqrt(math.pi / 2) * math.sqrt(2 / self.window)
+        return Estimate(self.rise, self.rise - half, self.rise + half)
+
+    @cached_property
     def rise_kept(self) -> float:
         """Rise of the validation loss from its minimum to the kept epoch."""
         kept = self.course.kept_epoch
@@ -163,6 +169,36 @@ class Measurements:
         smooth = running_median(self.course.val_accuracy, self.window)
         kept = self.course.num_epochs if self.course.kept_epoch is None else self.course.kept_epoch
         return float(smooth[:kept].max() - smooth[kept - 1])
+
+    @cached_property
+    def train_ahead(self) -> Estimate | None:
+        """Projected fall of the training loss with twice the epochs; None with too few epochs."""
+        return self._ahead(self.course.train_loss)
+
+    @cached_property
+    def val_ahead(self) -> Estimate | None:
+        """Projected fall of the validation loss with twice the epochs; None with too few epochs."""
+        return self._ahead(self.course.val_loss)
+
+    @cached_property
+    def accuracy_ahead(self) -> Estimate | None:
+        """Projected gain of validation accuracy with twice the epochs; None with too few epochs.
+
+        It is the projected fall of the validation loss, times the mistakes that went with each nat in the last three quarters
+        of the epochs: accuracies of single epochs are too coarse to be projected themselves.
+        """
+        if self.val_ahead is None:
+            return None
+        tail = slice(self.course.num_epochs // SKIPPED, None)
+        loss, mistakes = self.course.val_loss[tail], 1 - self.course.val_accuracy[tail]
+        (spread, both), _ = np.cov(loss, mistakes)
+        slope = min(1.0, max(0.0, both / spread)) if spread > 0 else 0.0
+        ahead = self.val_ahead
+        return Estimate(slope * ahead.value, slope * ahead.low, slope * ahead.high)
+
+    def _ahead(self, curve: Series) -> Estimate | None:
+        fall = projected_fall(curve)
+        return None if fall is None else Estimate(*fall)
 
     @cached_property
     def train_falling(self) -> float:

@@ -38,6 +38,9 @@ def prescribe(
 ) -> tuple[Prescription, ...]:
     """Prescribe changes, the most promising first; none for a good fit, nor for a verdict on the data.
 
+    On people's own pictures the network, what it begins with, and the number of pixels come first: they are most often what is
+    wrong there.
+
     Args:
         diagnosis: Diagnosis of the training.
         settings: Configuration of the training; None: that of another tool, for which the defaults are assumed.
@@ -56,7 +59,13 @@ _Remedy = Callable[[Configuration], Prescription | None]
 
 def _remedies(diagnosis: Diagnosis) -> Iterator[_Remedy]:
     verdict, causes = diagnosis.verdict, diagnosis.causes
-    if verdict == rules.OVERFITTING and causes == ("overtrained",):
+    if verdict in (rules.OVERFITTING, rules.UNDERFITTING, rules.INCONCLUSIVE):
+        yield from FOR_OWN_PICTURES
+    if verdict == rules.INCONCLUSIVE:
+        if "epochs" in diagnosis.settled_by:
+            yield _more_epochs
+        yield _more_validated
+    elif verdict == rules.OVERFITTING and causes == ("overtrained",):
         yield from (_early_stopping, _more_decay)
     elif verdict == rules.OVERFITTING:
         yield from (_augment_more, _more_decay, _more_dropout, _smooth_labels, _narrower, _more_l1, _early_stopping)
@@ -87,6 +96,39 @@ def _when_not_learning(causes: tuple[str, ...]) -> Iterator[_Remedy]:
     if "no_updates" in causes:
         yield _much_higher_lr
     yield from (_range_test_lr, _much_higher_lr, _lower_lr)
+
+
+def _pretrained(settings: Configuration) -> Prescription | None:
+    if not _has_own_pictures(settings) or _get(settings, "model.weights", None) is not None:
+        return None
+    return Prescription("begin with what ImageNet's photographs taught", ("model=efficientnet",))
+
+
+def _convolutional(settings: Configuration) -> Prescription | None:
+    if not _has_own_pictures(settings) or _get(settings, "model.name", "lenet") != "lenet":
+        return None
+    return Prescription("a network with normalisation", ("model=convnet", "model=resnet"))
+
+
+def _more_pixels(settings: Configuration) -> Prescription | None:
+    now = _get(settings, "prepare.size", None)
+    if not _has_own_pictures(settings) or now is None or now > 64:
+        return None
+    return Prescription("larger images", (f"prepare.size={2 * now}",))
+
+
+FOR_OWN_PICTURES = (_pretrained, _convolutional, _more_pixels)
+
+
+def _has_own_pictures(settings: Configuration) -> bool:
+    return bool(_get(settings, "data.name", None) == "folder")
+
+
+def _more_validated(settings: Configuration) -> Prescription | None:
+    now = _get(settings, "prepare.val_fraction", 0.1)
+    if now >= 0.2 or _get(settings, "prepare.folds", None) is not None:
+        return None
+    return Prescription("more images for validation", ("prepare.val_fraction=0.2",))
 
 
 def _augment_more(settings: Configuration) -> Prescription | None:

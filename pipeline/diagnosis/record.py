@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from pipeline.artefacts.artefact import Interval
-from pipeline.artefacts.diagnosis import Concern, DiagnosisRecord, Prescribed
+from pipeline.artefacts.diagnosis import Concern, DiagnosisRecord, Found, Prescribed
 from pipeline.diagnosis import rules
 from pipeline.diagnosis.measurements import Estimate
 from pipeline.diagnosis.prescriptions import Prescription
@@ -18,10 +18,10 @@ MEANING = {
     rules.NO_SIGNAL: "Training is learned by heart and validation stays at guessing: labels and images do not belong together.",
     rules.UNSTABLE: "The curves do not settle: they jump until the end.",
     rules.SPLIT_MISMATCH: "Validation is easier than training: the two were not drawn alike.",
-    rules.STILL_LEARNING: "Both curves still get better: training ended before they settled.",
-    rules.UNDERFITTING: "Both curves settle at a poor level: the network has not learned the patterns of its training images.",
-    rules.OVERFITTING: "The curves are far apart: the network learns the details and the noise of its training images.",
-    rules.GOOD_FIT: "The distance between training and validation is small, and both curves have settled.",
+    rules.STILL_LEARNING: "Both losses still fall: training ended before they settled.",
+    rules.UNDERFITTING: "Even on its training images the network stays below what can be reached on such images.",
+    rules.OVERFITTING: "The network learns the details and the noise of its training images, which do not help it on others.",
+    rules.GOOD_FIT: "The distance between training and validation is small, and validation has learned and settled.",
     rules.INCONCLUSIVE: "What was measured cannot tell a good fit from the others.",
 }
 """Meaning of each verdict."""
@@ -68,12 +68,16 @@ def as_record(
         training=training,
         verdict=diagnosis.verdict,
         confidence=round(diagnosis.confidence, 4),
-        nearest=diagnosis.nearest,
+        close_call=diagnosis.close_call,
         sentence=diagnosis.sentence,
         meaning=MEANING[diagnosis.verdict],
         rule=diagnosis.rule,
         epoch=diagnosis.epoch,
         evidence=evidence,
+        findings=[
+            Found(name=each.name, present=each.present, interval=Interval(**asdict(each.estimate)), text=each.text)
+            for each in diagnosis.findings
+        ],
         causes=[CAUSES[cause] for cause in diagnosis.causes],
         flags={flag: FLAGS[flag] for flag in diagnosis.flags},
         not_judged=list(diagnosis.not_judged),
@@ -89,12 +93,14 @@ def as_record(
 def as_lines(record: DiagnosisRecord) -> list[str]:
     """The diagnosis as lines for a terminal."""
     lines = [record.sentence, f"  {record.meaning}"]
+    lines += [f"  {each.name.capitalize()}: {each.text}." for each in record.findings]
     lines += [f"  Because {cause}." for cause in record.causes]
     lines += [f"  Note: {text}." for text in record.flags.values()]
     lines += [f"  Concern: {concern.evidence} ({concern.name}). Next: {concern.step}." for concern in record.concerns]
     if record.settled_by:
         lines.append(f"  It would be settled by {record.settled_by}.")
-    lines.append(f"  Confidence {record.confidence:.2f}; the nearest threshold is that of {record.nearest}.")
+    if record.close_call:
+        lines.append(f"  A close call: {record.close_call}.")
     if record.not_judged:
         lines.append(f"  Not judged, for want of a signal or of epochs: {', '.join(record.not_judged)}.")
     lines += [f"  Try {prescription.override}  ({prescription.remedy})" for prescription in record.prescriptions]

@@ -23,6 +23,27 @@ SMALLEST_HALF = 0.005
 
 
 @dataclass(frozen=True)
+class Margin:
+    """How far a condition is from where it changes.
+
+    Attributes:
+        value: Distance from the threshold in [−1, 1]; the condition holds if it is above 0.
+        what: The number that decides, with its article; empty where no number does.
+        change: Change of that number at which the condition changes, in its own unit.
+    """
+
+    value: float
+    what: str = ""
+    change: float = 0.0
+
+    def __neg__(self) -> "Margin":
+        return Margin(-self.value, self.what, self.change)
+
+
+TRUE, FALSE = Margin(1.0), Margin(-1.0)
+
+
+@dataclass(frozen=True)
 class VerdictRule:
     """A rule: a condition, and the verdict that it gives.
 
@@ -34,29 +55,30 @@ class VerdictRule:
 
     name: str
     verdict: str
-    margin: Callable[[Measurements], float | None]
+    margin: Callable[[Measurements], Margin | None]
 
 
-def _diverged(measured: Measurements) -> float:
-    return 1.0 if measured.diverged else -1.0
+def _diverged(measured: Measurements) -> Margin:
+    return TRUE if measured.diverged else FALSE
 
 
-def _leak_suspected(measured: Measurements) -> float | None:
+def _leak_suspected(measured: Measurements) -> Margin | None:
     """Validation images are among the training images."""
-    duplicates = measured.course.duplicates
-    return None if duplicates is None else _above(duplicates, measured.thresholds.duplicates)
+    duplicates, most = measured.course.duplicates, measured.thresholds.duplicates
+    return None if duplicates is None else _above(duplicates, most, "a share of duplicates")
 
 
-def _eval_mismatch(measured: Measurements) -> float | None:
+def _eval_mismatch(measured: Measurements) -> Margin | None:
     """On training images, training mode surely beats evaluation mode."""
-    return None if measured.mode_gap is None else _surely_above(measured.mode_gap, measured.thresholds.mismatch)
+    lead, most = measured.mode_gap, measured.thresholds.mismatch
+    return None if lead is None else _surely_above(lead, most, "a lead of training mode")
 
 
-def _stuck(measured: Measurements) -> float:
+def _stuck(measured: Measurements) -> Margin:
     """Training accuracy is surely at the level of the majority class, in both modes."""
     learned = measured.course.base + measured.thresholds.skill
     accuracies = [accuracy for accuracy in (measured.train_end, measured.learning_end) if accuracy is not None]
-    return min(-_surely_above(accuracy, learned) for accuracy in accuracies)
+    return _all(*(-_surely_above(accuracy, learned, "a training accuracy") for accuracy in accuracies))
 
 
 def _thrown_off(measured: Measurements) -> bool:
@@ -69,94 +91,108 @@ def _thrown_off(measured: Measurements) -> bool:
     return bool(high_loss) or large_step or best.low > course.base + t.once_learned
 
 
-def _unstable_from_the_start(measured: Measurements) -> float:
-    return _stuck(measured) if _thrown_off(measured) else -1.0
+def _unstable_from_the_start(measured: Measurements) -> Margin:
+    return _stuck(measured) if _thrown_off(measured) else FALSE
 
 
-def _not_learning(measured: Measurements) -> float:
-    return -1.0 if _thrown_off(measured) else _stuck(measured)
+def _not_learning(measured: Measurements) -> Margin:
+    """Stuck from the start, with a loss that is not surely falling: a slow training stands at guessing for long too."""
+    t, ahead = measured.thresholds, measured.train_ahead
+    falls = ahead is not None and ahead.low > t.sure_fall * measured.course.guessing_loss
+    return FALSE if falls or _thrown_off(measured) else _stuck(measured)
 
 
-def _no_signal(measured: Measurements) -> float:
+def _no_signal(measured: Measurements) -> Margin:
     """Training accuracy is far above the majority class, validation accuracy surely is not."""
     t, base = measured.thresholds, measured.course.base
-    learned = _above(measured.train_end.value - base, t.no_signal_train)
-    return min(learned, _surely_below(measured.val_end, base + t.no_signal_val))
+    learned = _above(measured.train_end.value - base, t.no_signal_train, "a training accuracy")
+    return _all(learned, _surely_below(measured.val_end, base + t.no_signal_val, "a validation accuracy"))
 
 
-def _unstable(measured: Measurements) -> float | None:
+def _unstable(measured: Measurements) -> Margin | None:
     """Training accuracy jumps often in the last half of the epochs, at least twice down."""
     if measured.course.num_epochs < measured.thresholds.min_epochs:
         return None
     share_of_jumps, num_down = measured.jumps
-    return min(_above(share_of_jumps, measured.thresholds.jumps), _above(num_down, 1.5))
+    often = _above(share_of_jumps, measured.thresholds.jumps, "a share of jumps")
+    return _all(often, _above(num_down, 1.5, "a number of jumps down"))
 
 
-def _split_mismatch(measured: Measurements) -> float:
+def _split_mismatch(measured: Measurements) -> Margin:
     """Validation accuracy is surely above training accuracy."""
-    return _surely_above(measured.lead, measured.thresholds.ahead)
+    return _surely_above(measured.lead, measured.thresholds.ahead, "a lead of validation")
 
 
-def _still_learning(measured: Measurements) -> float:
-    """Both losses still fall, validation loss is lowest late, and both have room to fall."""
+def _still_learning(measured: Measurements) -> Margin:
+    """Twice the epochs are projected to lower both losses, that of validation surely, and to raise validation accuracy."""
     t, course = measured.thresholds, measured.course
-    if course.num_epochs < t.min_epochs:
-        return min(_still_falling(course.train_loss, t.last_step), _still_falling(course.val_loss, t.last_step))
+    if measured.val_ahead is None or measured.train_ahead is None or measured.accuracy_ahead is None:
+        steps = (_still_falling(course.train_loss, t.last_step), _still_falling(course.val_loss, t.last_step))
+        return _all(*steps)
     lowest_late = int(np.argmin(measured.val_smooth)) >= 0.75 * course.num_epochs - 1
-    return min(
-        _above(measured.train_falling, t.falling),
-        _above(measured.val_falling, t.falling),
-        1.0 if lowest_late else -1.0,
-        _above(float(measured.val_smooth[-1]), t.hopeless_loss * course.guessing_loss),
-        _above(float(measured.train_smooth[-1]), t.learned_loss * course.guessing_loss),
+    return _all(
+        _surely_above(measured.val_ahead, t.sure_fall * course.guessing_loss, "a projected fall of validation loss"),
+        _above(measured.val_ahead.value, t.fall * course.guessing_loss, "a projected fall of validation loss"),
+        _above(measured.train_ahead.value, t.fall * course.guessing_loss, "a projected fall of training loss"),
+        _above(measured.accuracy_ahead.value, t.worth, "a projected gain of validation accuracy"),
+        TRUE if lowest_late else FALSE,
     )
 
 
-def _still_falling(loss: np.ndarray, smallest: float) -> float:
+def _still_falling(loss: np.ndarray, smallest: float) -> Margin:
     """With few epochs: the loss fell in each of the last three steps, in the last by more than a share of its whole fall."""
     steps = np.diff(loss)
     if not len(steps) or not (steps[-3:] < 0).all():
-        return -1.0
-    return _above(float(-steps[-1] / (loss[0] - loss[-1])), smallest)
+        return FALSE
+    return _above(float(-steps[-1] / (loss[0] - loss[-1])), smallest, "a share of the last step in the fall of a loss")
 
 
-def _underfitting(measured: Measurements) -> float | None:
-    """Training accuracy is surely below the reference: their intervals do not overlap."""
+def _underfitting(measured: Measurements) -> Margin | None:
+    """Training accuracy is surely below the reference: their intervals do not overlap. What validation reaches is reached."""
     if measured.reference is None:
         return None
     half = max(measured.train.half, measured.reference.half, SMALLEST_HALF)
-    return _clipped((measured.reference.low - measured.train.high) / half)
+    missing = measured.reference.low - measured.train.high
+    below = Margin(_clipped(missing / half), "a training accuracy", missing)
+    not_reached = measured.reference.value - measured.val.value
+    return _all(below, Margin(_clipped(not_reached / SMALLEST_HALF), "a validation accuracy", not_reached))
 
 
-def _gap(measured: Measurements) -> float:
+def _gap(measured: Measurements) -> Margin:
     """The gap is large, or surely large relative to what was learned."""
     t = measured.thresholds
-    absolute = min(_above(measured.gap.value, t.gap), _surely_above(measured.gap, t.sure_gap))
+    absolute = _all(_above(measured.gap.value, t.gap, "a gap"), _surely_above(measured.gap, t.sure_gap, "a gap"))
     learned = max(measured.train.value - measured.course.base, 1e-9)
-    relative = _surely_above(measured.gap, t.relative_gap * learned)
-    return max(absolute, relative)
+    return _any(absolute, _surely_above(measured.gap, t.relative_gap * learned, "a gap"))
 
 
-def _overtrained(measured: Measurements) -> float | None:
+def _overtrained(measured: Measurements) -> Margin | None:
     """Up to the kept epoch, validation loss rose by more than noise, and validation accuracy fell."""
-    if measured.course.num_epochs < measured.thresholds.min_epochs:
+    t = measured.thresholds
+    if measured.course.num_epochs < t.min_epochs:
         return None
-    return min(
-        _above(measured.rise_kept, measured.smallest_rise),
-        _above(measured.accuracy_lost, measured.thresholds.loss_of_accuracy),
+    return _all(
+        _above(measured.rise_kept, measured.smallest_rise, "a rise of validation loss"),
+        _above(measured.accuracy_lost, t.loss_of_accuracy, "a loss of validation accuracy"),
     )
 
 
-def _good_fit(measured: Measurements) -> float | None:
+def _good_fit(measured: Measurements) -> Margin | None:
     """The gap is surely small, validation surely learned, and its loss has settled or has no room to fall."""
     t = measured.thresholds
     if measured.course.num_epochs < t.min_epochs:
         return None
-    close = _surely_below(measured.gap, t.good_gap)
-    skilled = _surely_above(measured.val, measured.course.base + t.skill)
-    settled = -_above(measured.val_falling, t.falling)
-    finished = -_above(float(measured.val_smooth[-1]), t.hopeless_loss * measured.course.guessing_loss)
-    return min(close, skilled, max(settled, finished))
+    close = _surely_below(measured.gap, t.good_gap, "a gap")
+    skilled = _surely_above(measured.val, measured.course.base + t.skill, "a validation accuracy")
+    settled = -_above(measured.val_falling, t.falling, "a fall of validation loss in the last quarter")
+    room = float(measured.val_smooth[-1])
+    finished = -_above(room, t.hopeless_loss * measured.course.guessing_loss, "a validation loss")
+    return _all(close, skilled, _any(settled, finished))
+
+
+def has_gap(measured: Measurements) -> bool:
+    """Whether the gap is that of overfitting."""
+    return _gap(measured).value > 0
 
 
 def overconfident(measured: Measurements) -> bool:
@@ -190,26 +226,40 @@ def in_order(measured: Measurements) -> tuple[VerdictRule, ...]:
     """
     if measured.diverged:
         return _FIRST[:1]
-    underfits = (_underfitting(measured) or -1.0) > 0
+    underfits = (_underfitting(measured) or FALSE).value > 0
     if underfits or measured.gap.value < measured.thresholds.small_gap:
         return (*_FIRST, _STILL_LEARNING, _UNDERFITTING, *_OVERFITTING, _GOOD_FIT)
     return (*_FIRST, *_OVERFITTING, _STILL_LEARNING, _UNDERFITTING, _GOOD_FIT)
 
 
-def _surely_above(estimate: Estimate, threshold: float) -> float:
+def _surely_above(estimate: Estimate, threshold: float, what: str) -> Margin:
     """Margin of: the lower bound of the interval is above the threshold."""
-    return _clipped((estimate.low - threshold) / max(estimate.half, SMALLEST_HALF))
+    return Margin(
+        _clipped((estimate.low - threshold) / max(estimate.half, SMALLEST_HALF)), what, threshold - estimate.low
+    )
 
 
-def _surely_below(estimate: Estimate, threshold: float) -> float:
+def _surely_below(estimate: Estimate, threshold: float, what: str) -> Margin:
     """Margin of: the upper bound of the interval is below the threshold."""
-    return _clipped((threshold - estimate.high) / max(estimate.half, SMALLEST_HALF))
+    return Margin(
+        _clipped((threshold - estimate.high) / max(estimate.half, SMALLEST_HALF)), what, threshold - estimate.high
+    )
 
 
-def _above(value: float, threshold: float) -> float:
+def _above(value: float, threshold: float, what: str) -> Margin:
     """Margin of: the value is above the threshold."""
-    return _clipped((value - threshold) / threshold)
+    return Margin(_clipped((value - threshold) / threshold), what, threshold - value)
 
 
 def _clipped(margin: float) -> float:
     return float(np.clip(margin, -1.0, 1.0))
+
+
+def _all(*margins: Margin) -> Margin:
+    """Margin of a conjunction."""
+    return min(margins, key=lambda margin: margin.value)
+
+
+def _any(*margins: Margin) -> Margin:
+    """Margin of a disjunction."""
+    return max(margins, key=lambda margin: margin.value)

@@ -25,9 +25,12 @@ class Thresholds:
         thrown: Ratio of the first epoch's loss, also while learning, to the guessing loss above which it was thrown off too.
         ahead: Largest lead of validation over training.
         falling: Largest relative fall of a loss in the last quarter of the epochs that counts as settled.
+        sure_fall: Lower bound of the projected fall of the validation loss above which it is still learning, as a share of the
+            guessing loss.
+        fall: Smallest projected fall of both losses for that, as a share of the guessing loss.
+        worth: Smallest projected gain of validation accuracy for that.
         last_step: Share of the whole fall that the last step of a short training must exceed for it to be still learning.
         hopeless_loss: Share of the guessing loss below which a validation loss has little left to fall.
-        learned_loss: Share of the guessing loss below which a training loss has little left to fall.
         small_gap: Gap below which `still_learning` is tried before `overfitting`.
         gap: Gap above which a training overfits, if the gap is also surely above `sure_gap`.
         sure_gap: Lower bound of the gap's interval that `gap` needs.
@@ -56,9 +59,11 @@ class Thresholds:
     thrown: float = 1.2
     ahead: float = 0.02
     falling: float = 0.1
+    sure_fall: float = 0.005
+    fall: float = 0.02
+    worth: float = 0.005
     last_step: float = 0.05
     hopeless_loss: float = 0.1
-    learned_loss: float = 0.03
     small_gap: float = 0.1
     gap: float = 0.06
     sure_gap: float = 0.02

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.diagnosis import rules
 from pipeline.diagnosis.course import Course
 from pipeline.diagnosis.measurements import Estimate, Measurements
@@ -18,6 +20,26 @@ DATA_VERDICTS = (rules.LEAK_SUSPECTED, rules.NO_SIGNAL, rules.SPLIT_MISMATCH)
 
 OVERCONFIDENT = "overconfident"
 
+CLOSE = 0.25
+"""Confidence below which a verdict is a close call."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one sign of overfitting, whatever the verdict.
+
+    Attributes:
+        name: `gap` or `rise`.
+        present: Whether there is one.
+        estimate: Its size: of accuracy for a gap, of loss in nats for a rise.
+        text: The finding as a clause.
+    """
+
+    name: str
+    present: bool
+    estimate: Estimate
+    text: str
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -28,9 +50,10 @@ class Diagnosis:
         rule: Name of the rule that gave the verdict; empty if none applied.
         confidence: Distance to the nearest threshold that would change the verdict, in [0, 1]: the smallest absolute margin
             of the rules that were tried.
-        nearest: Name of the rule with that margin.
+        close_call: What would change the verdict, as a clause, if the confidence is below `CLOSE`; otherwise empty.
         sentence: Verdict and main evidence in one line.
         evidence: Measured numbers by name.
+        findings: Gap and rise; none of a training that diverged.
         causes: Names of likely causes, the most telling first.
         flags: Names of findings beside the verdict, such as `overconfident`.
         not_judged: Names of the rules that lack a signal or enough epochs.
@@ -41,9 +64,10 @@ class Diagnosis:
     verdict: str
     rule: str
     confidence: float
-    nearest: str
+    close_call: str
     sentence: str
     evidence: dict[str, Estimate | float]
+    findings: tuple[Finding, ...]
     causes: tuple[str, ...]
     flags: tuple[str, ...]
     not_judged: tuple[str, ...]
@@ -65,7 +89,7 @@ def diagnose(course: Course, thresholds: Thresholds | None = None) -> Diagnosis:
     'good fit: training 0.950, validation 0.940, gap 0.010 [0.001, 0.019]'
     """
     measured = Measurements(course, thresholds or Thresholds())
-    margins: list[tuple[str, float]] = []
+    margins: list[tuple[rules.VerdictRule, rules.Margin]] = []
     not_judged: list[str] = []
     verdict, name = rules.INCONCLUSIVE, ""
     for rule in rules.in_order(measured):
@@ -73,17 +97,26 @@ def diagnose(course: Course, thresholds: Thresholds | None = None) -> Diagnosis:
         if margin is None:
             not_judged.append(rule.name)
             continue
-        margins.append((rule.name, margin))
-        if margin > 0:
+        margins.append((rule, margin))
+        if margin.value > 0:
             verdict, name = rule.verdict, rule.name
             break
-    nearest, distance = min(reversed(margins), key=lambda pair: abs(pair[1]))
+    nearest, margin = min(reversed(margins), key=lambda pair: abs(pair[1].value))
     return Diagnosis(
-        verdict=verdict, rule=name, confidence=abs(distance), nearest=nearest,
+        verdict=verdict, rule=name, confidence=abs(margin.value), close_call=_close_call(nearest, margin, name),
         sentence=_sentence(verdict, name, measured), evidence={} if measured.diverged else _evidence(measured),
+        findings=() if measured.diverged else (_gap_found(measured), _rise_found(measured)),
         causes=_causes(verdict, name, measured), flags=_flags(measured), not_judged=tuple(not_judged),
         settled_by=_settled_by(measured) if verdict == rules.INCONCLUSIVE else "", epoch=course.kept_epoch,
     )  # fmt: skip
+
+
+def _close_call(rule: rules.VerdictRule, margin: rules.Margin, applied: str) -> str:
+    if abs(margin.value) >= CLOSE or not margin.what:
+        return ""
+    would = "would no longer be" if rule.name == applied else "would be"
+    side = "larger" if margin.change > 0 else "smaller"
+    return f"with {margin.what} {side} by {abs(margin.change):.3f} it {would} {rule.verdict.replace('_', ' ')}"
 
 
 def _sentence(verdict: str, rule: str, measured: Measurements) -> str:
@@ -107,11 +140,11 @@ def _sentence(verdict: str, rule: str, measured: Measurements) -> str:
     elif verdict == rules.SPLIT_MISMATCH:
         detail = f"validation is ahead by {measured.lead}"
     elif verdict == rules.STILL_LEARNING:
+        ahead = measured.accuracy_ahead
         detail = (
             "both losses fell until the last epoch"
-            if measured.course.num_epochs < measured.thresholds.min_epochs
-            else f"the last quarter of the epochs lowered the training loss by {measured.train_falling:.0%} and that of "
-            f"validation by {measured.val_falling:.0%}"
+            if ahead is None
+            else f"twice the epochs would bring about {ahead.value:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}] of validation"
         )
     elif verdict == rules.UNDERFITTING:
         detail = f"on these data {measured.reference} can be reached"
@@ -129,9 +162,28 @@ def _evidence(measured: Measurements) -> dict[str, Estimate | float]:
         "majority": measured.course.base, "learning_accuracy": measured.learning_end, "mode_gap": measured.mode_gap,
         "reference": measured.reference, "duplicates": measured.course.duplicates, "val_loss_rise": measured.rise,
         "val_loss_rise_of_noise": measured.smallest_rise, "val_accuracy_lost": measured.accuracy_lost,
-        "train_falling": measured.train_falling, "val_falling": measured.val_falling, "jumps": measured.jumps[0],
+        "train_falling": measured.train_falling, "val_falling": measured.val_falling, "train_ahead": measured.train_ahead,
+        "val_ahead": measured.val_ahead, "accuracy_ahead": measured.accuracy_ahead, "jumps": measured.jumps[0],
     }  # fmt: skip
     return {name: value for name, value in evidence.items() if value is not None}
+
+
+def _gap_found(measured: Measurements) -> Finding:
+    present = rules.has_gap(measured)
+    text = f"training is ahead of validation by {measured.gap}, {'too far' if present else 'not too far'}"
+    if not measured.course.clean:
+        text += "; measured while learning, where dropout and augmentation hide a part of it"
+    return Finding("gap", present, measured.gap, text)
+
+
+def _rise_found(measured: Measurements) -> Finding:
+    present, rise = measured.rise > measured.smallest_rise, measured.rise_estimate
+    least = int(np.argmin(measured.val_smooth)) + 1
+    how = "more" if present else "no more"
+    text = f"validation loss ends {rise} above its least, at epoch {least}, {how} than noise explains"
+    if not measured.course.clean:
+        text += "; this needs no clean probe"
+    return Finding("rise", present, rise, text)
 
 
 def _causes(verdict: str, rule: str, measured: Measurements) -> tuple[str, ...]:
@@ -185,9 +237,12 @@ def _settled_by(measured: Measurements) -> str:
 
 
 def _images_needed(course: Course, excess: float) -> str:
-    """The number of images that narrows the gap's interval by the factor `excess`."""
+    """The number of images that narrows the gap's interval by the factor `excess`, and how the images at hand may do."""
     images = _rounded(course.num_val * excess**2)
-    return f"about {images:,} validation images, and as many of training measured, instead of {course.num_val:,}"
+    return (
+        "a cross-validation, which counts all images (prepare.folds=5, then `python -m pipeline.diagnose --folds`), or by "
+        f"about {images:,} validation images instead of {course.num_val:,}, and as many of training measured"
+    )
 
 
 def _rounded(images: float) -> int:

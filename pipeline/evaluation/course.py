@@ -4,19 +4,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord, ReferenceRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, CourseError, Thresholds, diagnose, prescribe
-from pipeline.diagnosis.concerns import concerns
+from pipeline.diagnosis.concerns import Seen, concerns
 from pipeline.diagnosis.loading import read_course
+from pipeline.diagnosis.measurements import Measurements
 from pipeline.diagnosis.record import as_record
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage import lineage
+from pipeline.storage.arrays import read_array
+from pipeline.storage.tables import read_parquet_column
 
 KEY = "diagnose.training"
+
+BATCH_SIZE = 512
 
 MOST_PROBED = 2_000
 """Largest number of images of a split whose features are computed for the reference, half a minute on two cores."""
@@ -24,7 +31,7 @@ MOST_PROBED = 2_000
 
 def examine(
     course: Course, thresholds: Thresholds, settings: Mapping[str, Any] | None, dataset: DatasetRecord | None = None,
-    training: str | None = None,
+    training: str | None = None, seen: Seen | None = None,
 ) -> DiagnosisRecord:  # fmt: skip
     """Diagnose a course and prescribe what may cure it.
 
@@ -34,10 +41,38 @@ def examine(
         settings: Configuration of the training; None for the training of another tool.
         dataset: Record of the prepared images; None where they are not at hand, which leaves out the concerns about them.
         training: Our own id of the weights; None for the training of another tool.
+        seen: What the network says of the validation images; None leaves out the concerns about it.
     """
     diagnosis = diagnose(course, thresholds)
-    found = [] if dataset is None else concerns(dataset)
+    found = [] if dataset is None else concerns(dataset, seen)
     return as_record(diagnosis, prescribe(diagnosis, settings), found, training)
+
+
+def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
+    """Show the validation images to the weights of a finished training.
+
+    Args:
+        training: Output of the train stage.
+        prepared: Output of the prepare stage that the training used.
+        course: Course of the training.
+
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    from pipeline import model
+    from pipeline.evaluation.accuracy import best_weights
+
+    run, folder = RunRecord.read(training, KEY), prepared / "val"
+    network = best_weights(training, run, DatasetRecord.read(prepared).classes)
+    ids = folder / "ids.parquet"
+    sides = [np.array(read_parquet_column(ids, side)) for side in ("width", "height")] if ids.exists() else None
+    known = course.reference is not None and course.num_reference is not None
+    return Seen(
+        labels=read_array(folder / "labels.npy", mapped=False),
+        probabilities=model.probabilities(network, read_array(folder / "images.npy"), batch_size=BATCH_SIZE),
+        reference=Measurements(course, Thresholds()).reference if known else None,
+        source_side=None if sides is None else float(np.median(np.maximum(*sides))),
+    )
 
 
 def course_of(training: Path, prepared: Path, reference: float | None, **known: Any) -> Course:

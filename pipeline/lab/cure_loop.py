@@ -98,7 +98,8 @@ class CureLoop:
         verdict = treatment.verdict_to_treat(verdicts)
         all_seeds = f"; all seeds: {', '.join(verdicts).replace('_', ' ')}" if len(champion) > 1 else ""
         print(f"diagnosis: {champion[0].diagnosis.sentence}{all_seeds}")
-        if all(each == GOOD_FIT for each in verdicts):
+        poor = all(map(treatment.fits_poorly, champion))
+        if all(each == GOOD_FIT for each in verdicts) and not poor:
             self.reason = f"it fits, on each of {len(champion)} seeds"
         elif verdict in DATA_VERDICTS:
             self.reason = f"{verdict.replace('_', ' ')} is a fault of the data, which no change of the training cures"
@@ -107,6 +108,9 @@ class CureLoop:
         treated = next((training for training in champion if training.verdict == verdict), champion[0])
         champion.sort(key=lambda training: training is not treated)
         settings = self.session.compose(self.overrides).model_dump()
+        if verdict == GOOD_FIT:
+            print("it fits, but simple methods reach as much: the network and the pixels are tried")
+            treated = treatment.as_inconclusive(treated)
         changes = treatment.candidates(treated.diagnosis, settings, adopted=self._values_before, tried=self._tried)
         changes = [(remedy, override) for remedy, override in changes if self._composes(override)]
         if not changes:

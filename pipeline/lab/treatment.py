@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import isfinite, nan, sqrt
 from typing import Any
 
 from pipeline.artefacts.rounds import CandidateRecord, ConfirmationRecord, RoundRecord, TrainingRecord
 from pipeline.diagnosis import DATA_VERDICTS, Diagnosis, prescribe, rules
+from pipeline.diagnosis.measurements import Estimate
 from pipeline.lab.trainings import Overrides
 from pipeline.metrics.paired import Difference
 
@@ -17,6 +18,9 @@ MOST_REMEDIES, MOST_STRENGTHS = 3, 3
 
 NOT_INFERIOR = 0.01
 """Loss of accuracy below which a change is not inferior, at the lower bound of its interval."""
+
+SURELY_HIGHER = 0.02
+"""Gain of accuracy that is worth any gap, at the lower bound of its interval."""
 
 _MILDEST_FIRST = (
     (rules.GOOD_FIT,), (rules.INCONCLUSIVE,), (rules.OVERFITTING, rules.UNDERFITTING, rules.STILL_LEARNING),
@@ -70,13 +74,15 @@ def is_adopted(confirmation: ConfirmationRecord) -> bool:
     """Whether the challenger becomes the champion.
 
     It must not be inferior, and it must either be a good fit, or surely have a smaller gap where the champion overfitted, or
-    surely have a higher accuracy where anything else was wrong.
+    surely have a higher accuracy; where the champion overfitted, by more than `SURELY_HIGHER`.
     """
     if _may_be_inferior(confirmation):
         return False
-    if confirmation.after == rules.GOOD_FIT:
+    if confirmation.after == rules.GOOD_FIT != confirmation.before:
         return True
-    return confirmation.gap.high < 0 if confirmation.before == rules.OVERFITTING else confirmation.accuracy.low > 0
+    if confirmation.before == rules.OVERFITTING:
+        return confirmation.gap.high < 0 or confirmation.accuracy.low > SURELY_HIGHER
+    return confirmation.accuracy.low > 0
 
 
 def reason(confirmation: ConfirmationRecord) -> str:
@@ -87,7 +93,9 @@ def reason(confirmation: ConfirmationRecord) -> str:
         return evidence
     if _may_be_inferior(confirmation):
         return f"{evidence}; it may cost more than {NOT_INFERIOR:.0%} of accuracy"
-    lacking = "a smaller gap" if confirmation.before == rules.OVERFITTING else "a higher accuracy"
+    lacking = (
+        "a smaller gap, or much more accuracy" if confirmation.before == rules.OVERFITTING else "a higher accuracy"
+    )
     return f"{evidence}; {confirmation.accuracy.n} seeds do not show {lacking}"
 
 
@@ -117,6 +125,17 @@ def majority(verdicts: Sequence[str]) -> str:
     """
     verdict, count = Counter(verdicts).most_common(1)[0]
     return verdict if 2 * count > len(verdicts) else rules.INCONCLUSIVE
+
+
+def fits_poorly(training: DiagnosedTraining) -> bool:
+    """Whether simple methods reach what the training reaches, so that a good fit is not good enough."""
+    reference = training.diagnosis.evidence.get("reference")
+    return isinstance(reference, Estimate) and training.measured("val_accuracy") <= reference.value
+
+
+def as_inconclusive(training: DiagnosedTraining) -> DiagnosedTraining:
+    """A training that fits poorly, as one whose verdict leaves open what to change."""
+    return replace(training, diagnosis=replace(training.diagnosis, verdict=rules.INCONCLUSIVE))
 
 
 def verdict_to_treat(verdicts: Sequence[str]) -> str:
@@ -157,10 +176,13 @@ def candidates(
 def is_better(candidate: DiagnosedTraining, champion: DiagnosedTraining) -> bool:
     """Whether a candidate is better than the champion with the same seed.
 
-    It is with a milder verdict, or with the same verdict and a smaller gap (for overfitting) or a higher validation accuracy
-    (for any other).
+    It is with a surely higher validation accuracy, whatever the verdicts; else with a milder verdict, or with the same verdict
+    and a smaller gap (for overfitting) or a higher validation accuracy (for any other).
     """
     old, new = champion.verdict, candidate.verdict
+    before, after = (each.diagnosis.evidence.get("val_accuracy") for each in (champion, candidate))
+    if isinstance(before, Estimate) and isinstance(after, Estimate) and after.low > before.high:
+        return True
     if _SEVERITY[old] != _SEVERITY[new]:
         return _SEVERITY[new] < _SEVERITY[old]
     if old == rules.OVERFITTING:

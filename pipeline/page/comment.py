@@ -28,13 +28,10 @@ def comment(inputs: ReportInputs) -> str:
         plain(summary.accuracy_line(inputs)),
         "",
     ]
-    if diagnosis.concerns:
+    if inputs.concerns:
         lines += ["**Concerns**", ""]
         lines += [
-            plain(
-                f"{each.name.replace('_', ' ')}: {each.evidence}, a difference of {each.interval}; {each.step}.", "- "
-            )
-            for each in diagnosis.concerns
+            plain(f"{each.name.replace('_', ' ')}: {each.evidence}; {each.step}.", "- ") for each in inputs.concerns
         ]
     else:
         lines.append("No concerns.")

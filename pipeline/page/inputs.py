@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
-from pipeline.artefacts.diagnosis import DiagnosisRecord
+from pipeline.artefacts.diagnosis import Concern, DiagnosisRecord
 from pipeline.artefacts.evaluation import EvaluationRecord
 from pipeline.artefacts.mistakes import Mistakes
 from pipeline.artefacts.outputs import EVALUATED, NetworkOutputs
@@ -98,7 +99,7 @@ class ReportInputs:
         weights: Weights of each layer that penalties act on.
         lr_range: Steps of the learning rate range test, with `lr`, `loss` and `smoothed`; empty where there was none.
         problems: Problems of the data.
-        pictures: PNG files of the earlier stages: `overview`, `preview`, `verdict`; and `issues`, where some images with a
+        pictures: PNG files of the earlier stages: `overview` and `preview`; and `issues`, where some images with a
             problem can be shown.
     """
 
@@ -120,6 +121,13 @@ class ReportInputs:
     lr_range: list[dict[str, float]]
     problems: list[Problem]
     pictures: Mapping[str, bytes]
+
+    @property
+    def concerns(self) -> list[Concern]:
+        """What should worry a reader beside the verdict, with what the evaluation adds."""
+        if "val_accuracy" not in self.diagnosis.evidence:  # it diverged
+            return self.diagnosis.concerns
+        return self.diagnosis.concerns + _of_evaluation(self.evaluation, self.diagnosis.interval("val_accuracy"))
 
     @property
     def num_evaluated(self) -> int:
@@ -158,7 +166,6 @@ def read(
     files = {
         "overview": prepared / "overview.png",
         "preview": augmented / "preview.png",
-        "verdict": diagnosis / "curve.png",
     }
     files |= {"issues": prepared / "issues.png"} if (prepared / "issues.png").exists() else {}
     mistakes, outputs = Mistakes.read(evaluation), NetworkOutputs.read(evaluation, EVALUATED)
@@ -175,6 +182,24 @@ def read(
         problems=problems(read_csv(prepared / "issues.csv")),
         pictures={name: read_bytes(file) for name, file in files.items()},
     )  # fmt: skip
+
+
+def _of_evaluation(evaluation: EvaluationRecord, val: Interval) -> list[Concern]:
+    """What an evaluation on the test split adds: an accuracy that is surely below that of validation."""
+    accuracy = evaluation.scores.accuracy
+    if evaluation.split != "test" or accuracy.high >= val.low:
+        return []
+    return [
+        Concern(
+            name="test_below_validation",
+            evidence=f"the test accuracy is {accuracy}, and that of validation {val}",
+            interval=Interval(
+                value=accuracy.value - val.value, low=accuracy.low - val.high, high=accuracy.high - val.low
+            ),
+            step="trust the test accuracy, and look whether its images come from elsewhere, or whether much was chosen by "
+            "validation",
+        )
+    ]
 
 
 def problems(rows: Iterable[Mapping[str, str]]) -> list[Problem]:

@@ -111,7 +111,7 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         signals=inputs.signals,
         dataset=inputs.dataset, splits=list(inputs.dataset.counts), problems=inputs.problems,
         augmentation=inputs.augmentation, augmentation_line=_augmentation_line(inputs.augmentation),
-        diagnosis=inputs.diagnosis, fit_line=summary.fit_line(inputs), experiment=summary.experiment,
+        diagnosis=inputs.diagnosis, concerns=inputs.concerns, fit_line=summary.fit_line(inputs), experiment=summary.experiment,
         saved=_saved(run.early_stopping),
         monitor=monitor, stops=_stops_in_hindsight(inputs, monitor),
         zeros={weights.layer: weights.zeros for weights in inputs.weights if weights.zeros},

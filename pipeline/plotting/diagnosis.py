@@ -2,6 +2,7 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.artefacts.diagnosis import DiagnosisRecord
 from pipeline.diagnosis import Course
@@ -25,6 +26,7 @@ def curve(course: Course, record: DiagnosisRecord) -> bytes:
         axes.set_xlabel("epoch", color=MUTED)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GRID)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if record.evidence:
         _mark_gap(right, course, record)
     if course.reference is not None:
@@ -42,10 +44,4 @@ def _mark_gap(axes: Axes, course: Course, record: DiagnosisRecord) -> None:
     for accuracy, colour in ((train, TRAINING), (val, VALIDATION)):
         below, above = accuracy.value - accuracy.low, accuracy.high - accuracy.value
         axes.errorbar([epoch], [accuracy.value], [[below], [above]], color=colour, marker="o", markersize=5, capsize=3)
-    text = f"gap {gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]"
-    side = "right" if epoch > course.num_epochs / 2 else "left"
-    offset = (-8, 0) if side == "right" else (8, 0)
-    axes.annotate(
-        text, (epoch, (train.value + val.value) / 2), xytext=offset, textcoords="offset points", ha=side, va="center",
-        fontsize=9, color=INK,
-    )  # fmt: skip
+    axes.set_title(f"gap {gap} at epoch {epoch}", loc="right", fontsize=9, color=INK)

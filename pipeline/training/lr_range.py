@@ -23,6 +23,15 @@ DIVERGED = 4.0
 """Ratio of the smoothed loss to its lowest value at which the test ends."""
 
 
+SAFE = {"adamw": 1e-3, "sgd": 1e-2}
+"""Learning rates that train most networks, if not fast."""
+
+SMALLEST_FALL = 0.02
+
+FEW_IMAGES, REPEATS = 1_000, 3
+"""Below so many images the test is repeated with other seeds, and the lowest rate counts: its curve is mostly noise."""
+
+
 class Step(NamedTuple):
     """One step of the test: its learning rate, the loss of its batch, and the loss smoothed."""
 
@@ -69,20 +78,53 @@ def lr_range(
     return steps
 
 
-def suggestion(steps: Sequence[Step]) -> float:
+class Suggestion(NamedTuple):
+    """A learning rate, and why it is not the one that the test points to; empty where it is."""
+
+    lr: float
+    reason: str
+
+
+def suggestion(steps: Sequence[Step], optimizer: str) -> Suggestion:
     """A tenth of the learning rate at which the smoothed loss was lowest: at the lowest point the loss is about to rise, at
-    a tenth of it the loss still falls steeply (the rule of fast.ai's course).
+    a tenth of it the loss still falls steeply (the rule of fast.ai's course). So it is at most a tenth of the rate at which
+    the loss was back above its beginning. Where the test points nowhere, because the loss did not fall by more than its noise
+    or did not rise again, it is `SAFE`, or a tenth of the rate of the rise, if that is lower.
+
+    Args:
+        steps: Steps of the test.
+        optimizer: Name of the optimiser.
 
     Raises:
-        TrainingError: The loss never fell by as much as 2 %.
+        TrainingError: There are no steps, as the first loss was not finite.
     """
-    lowest = min(steps, key=lambda step: step.smoothed, default=Step(math.nan, math.nan, math.inf))
-    if not steps or lowest.smoothed > 0.98 * steps[0].smoothed:
+    if not steps:
         raise TrainingError(
-            "optimizer.lr=auto must find a learning rate at which the loss falls; it fell at none from "
-            f"{LOWEST:g} to {steps[-1].lr if steps else LOWEST:.2g}. Set optimizer.lr to a number, and look at the images."
+            "optimizer.lr=auto must begin with a finite loss; that of the untrained network is not. Look at the images."
         )
-    return float(f"{lowest.lr / 10:.2g}")
+    place = min(range(len(steps)), key=lambda number: steps[number].smoothed)
+    lowest, first = steps[place], steps[0].smoothed
+    risen = next((step.lr for step in steps[place:] if step.smoothed > first), None)
+    if risen is None and len(steps) < NUM_STEPS:
+        risen = steps[-1].lr  # the next loss was not finite
+    highest = SAFE[optimizer] if risen is None else risen / 10
+    if first - lowest.smoothed <= max(SMALLEST_FALL * first, 3 * _error(steps[: place + 1])):
+        return Suggestion(_rounded(min(SAFE[optimizer], highest)), "the loss did not fall by more than its noise")
+    if risen is None:
+        return Suggestion(_rounded(min(SAFE[optimizer], lowest.lr / 10)), "the loss did not rise again")
+    return Suggestion(_rounded(min(lowest.lr / 10, highest)), "")
+
+
+def _error(steps: Sequence[Step]) -> float:
+    """Standard error of the smoothed loss, from how much the losses of neighbouring batches differ."""
+    if len(steps) < 3:
+        return 0.0
+    spread = float(np.std(np.diff([step.loss for step in steps]))) / math.sqrt(2)
+    return spread * math.sqrt((1 - SMOOTHING) / (1 + SMOOTHING))
+
+
+def _rounded(lr: float) -> float:
+    return float(f"{lr:.2g}")
 
 
 def read_csv(path: Path) -> list[Step]:

@@ -193,18 +193,24 @@ def _train_epochs(
 def _lr_from_range_test(network: nn.Module, batches: ImageBatches, config: Config, working: Path) -> float:
     """The learning rate that a range test suggests; a resumed training reads the test's result."""
     if not (working / LR_RANGE).exists():
-        steps = lr_range.lr_range(
-            network,
-            batches.train,
-            batch_size=config.train.batch_size,
-            optimizer=config.optimizer,
-            seed=derive_seed(config.seed, "learning rate range"),
-        )
+        few = len(batches.train.labels) < lr_range.FEW_IMAGES
+        tests = [
+            lr_range.lr_range(
+                network,
+                batches.train,
+                batch_size=config.train.batch_size,
+                optimizer=config.optimizer,
+                seed=derive_seed(config.seed, f"learning rate range {repeat}" if repeat else "learning rate range"),
+            )
+            for repeat in range(lr_range.REPEATS if few else 1)
+        ]
+        steps = min(tests, key=lambda steps: lr_range.suggestion(steps, config.optimizer.name).lr)
         atomic.write_text(working / LR_RANGE, tables.to_csv(lr_range.Step._fields, steps))
     with checksums.reading(working / LR_RANGE):
         steps = lr_range.read_csv(working / LR_RANGE)
-    lr = lr_range.suggestion(steps)
-    print(f"optimizer.lr=auto: {lr:g}, from a range test of {len(steps)} steps")
+    lr, reason = lr_range.suggestion(steps, config.optimizer.name)
+    of_test = f"a range test of {len(steps)} steps"
+    print(f"optimizer.lr=auto: {lr:g}, " + (f"a safe one, as in {of_test} {reason}" if reason else f"from {of_test}"))
     return lr
 
 
