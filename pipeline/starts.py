@@ -68,11 +68,12 @@ def compare_starts(session: Session) -> dict[int, list[Way]]:
     session.trainings.run([first])  # tells how many images and classes there are
     dataset = session.trainings.dataset(first)
     total, num_classes = sum(dataset.counts["train"]), len(dataset.classes)
+    share = sum(dataset.counts["val"]) / total  # of fewer images the folds share no more than of all
     sizes = [count * num_classes for count in settings.per_class if count * num_classes < total]
     results = {}
     for size in [*sorted(sizes), total]:
         limit = None if size == total else size
-        results[size] = _compare_at(session, ways, folds, limit, sum(dataset.counts["val"]) / size)
+        results[size] = _compare_at(session, ways, folds, limit, share)
         _print(size, results[size])
     command = session.command_line()
     contents: dict[str, str | bytes] = {

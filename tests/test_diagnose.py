@@ -55,6 +55,13 @@ def test_what_keras_and_fastai_wrote_is_diagnosed(capsys: pytest.CaptureFixture[
         )
 
 
+def test_folds_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"^--folds must be a sweep with one finished training of each fold; .* has the folds: none\."
+    ):
+        command(["--folds", str(tmp_path)])
+
+
 def test_a_verdict_can_fail_a_build(tmp_path: Path) -> None:
     log = keras_log(tmp_path / "log.csv")
     assert command(["--history", str(log), *COUNTS, "--fail-on", "underfitting,overfitting"]) == 3

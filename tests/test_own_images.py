@@ -213,10 +213,15 @@ def test_folds_are_one_entry_with_its_spread(ready: Path) -> None:
     run = command_runner(ready)
     swept = ["prepare.folds=3", "prepare.fold=0,1,2", "prepare.limit=300", "train.max_epochs=1", "augment=none"]
     done = run("pipeline.train", "-m", *swept)
-    ranking, *_ = ready.rglob("leaderboard.csv")
+    ranking, *_ = ready.glob("multirun/train/*/leaderboard.csv")
     table = list(csv.DictReader(io.StringIO(ranking.read_text())))
     assert len(table) == 1 and table[0]["n"] == "3" and float(table[0]["val/loss_sd"]) > 0
     assert "prepare.fold" not in " ".join(line for line in done.stdout.splitlines() if "dvc exp run" in line)
+    told = run("pipeline.diagnose", "--folds", str(ranking.parent.relative_to(ready))).stdout
+    assert re.search(r"training 0\.\d+, validation 0\.\d+", told), told
+    shutil.rmtree(ranking.parent / "2")
+    refused = run("pipeline.diagnose", "--folds", str(ranking.parent.relative_to(ready)), check=False)
+    assert refused.returncode == 1 and "has the folds: 0 of 3, 1 of 3. Make it with" in refused.stderr
 
 
 def test_without_the_source_the_pinned_images_stay(ready: Path) -> None:

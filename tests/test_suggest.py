@@ -103,7 +103,7 @@ def test_small_grey_images_get_a_small_network_at_their_size() -> None:
 
 
 def test_all_layers_learn_where_a_class_has_images_enough() -> None:
-    few, more = (proposal(seen(counts={"a1": count, "b1": count})) for count in (29, 30))
+    few, more = (proposal(seen(counts={"a1": count, "b1": count})) for count in (49, 50))
     assert (few["model.train_layers"], few["train.max_epochs"], "optimizer.lr" in few) == ("head", 40, False)
     assert (more["model.train_layers"], more["train.max_epochs"], more["optimizer.lr"]) == ("gradual", 16, 5e-4)
 

@@ -62,9 +62,8 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[_Remedy]:
     if verdict in (rules.OVERFITTING, rules.UNDERFITTING, rules.INCONCLUSIVE):
         yield from FOR_OWN_PICTURES
     if verdict == rules.INCONCLUSIVE:
-        if "epochs" in diagnosis.settled_by:
-            yield _more_epochs
-        yield _more_validated
+        if "epochs" not in diagnosis.settled_by:
+            yield _more_validated
     elif verdict == rules.OVERFITTING and causes == ("overtrained",):
         yield from (_early_stopping, _more_decay)
     elif verdict == rules.OVERFITTING:

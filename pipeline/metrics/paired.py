@@ -77,7 +77,8 @@ def resampled(challenger: Sequence[float], baseline: Sequence[float], share: flo
     Args:
         challenger: Values of the challenger, one for each fold.
         baseline: Values of the baseline on the same folds in the same order.
-        share: Number of validation images over that of training images in a fold.
+        share: Number of validation images over that of training images in a fold. Where the training images are a random part
+            of the fold's, that of all of them: the parts of two folds share no more.
     """
     plain = difference(challenger, baseline)
     factor = sqrt(1 + plain.n * share)
