@@ -9,8 +9,7 @@ by draw.
 
 - random
 - margin: the images whose two likeliest classes are closest
-- covered: centres of k-means on the features of images, each weighed by its uncertainty (Zhdanov 2019, "Diverse mini-batch
-  active learning", https://arxiv.org/abs/1901.05954)
+- covered: as `python -m pipeline.predict --select` chooses, by uncertainty and k-means on the features
 """
 
 import argparse
@@ -18,39 +17,24 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.preprocessing import StandardScaler
 
 from pipeline.config.composition import compose
+from pipeline.delivery import selection
 from pipeline.evaluation.probe import probe, regression
 from pipeline.metrics.paired import difference
 from pipeline.stage import lineage
 
-MOST_CLUSTERED = 10
-"""The most uncertain of so many times the images that are chosen are clustered."""
 
-
-def choose(
+def chosen_by(
     way: str, probabilities: NDArray[np.float64], features: NDArray[np.float32], count: int, seed: int
 ) -> NDArray[np.int64]:
     """Places of the images to label next among those without labels."""
     if way == "random":
         return np.random.default_rng(seed).permutation(len(features))[:count]
-    ordered = np.sort(probabilities, axis=1)
-    uncertainty = 1 - (ordered[:, -1] - ordered[:, -2])
+    unsure = selection.uncertainty(probabilities)
     if way == "margin":
-        return np.argsort(-uncertainty, kind="stable")[:count]
-    few = np.argsort(-uncertainty, kind="stable")[: MOST_CLUSTERED * count]
-    scaled = StandardScaler().fit_transform(features[few])
-    found = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=1024).fit(
-        scaled, sample_weight=uncertainty[few] + 1e-6
-    )
-    distances = found.transform(scaled)
-    chosen: list[int] = []
-    for centre in range(count):  # the nearest to each centre that no other centre has
-        order = np.argsort(distances[:, centre], kind="stable")
-        chosen.append(int(next(place for place in order if place not in chosen)))
-    return few[chosen]
+        return np.argsort(-unsure, kind="stable")[:count]
+    return selection.choose(unsure, features, count)
 
 
 def main() -> None:
@@ -78,7 +62,7 @@ def main() -> None:
                 fitted = regression().fit(found.features[labelled], found.labels[labelled])
                 course.append(float((fitted.predict(found.features[tested]) == found.labels[tested]).mean()))
                 rest = np.setdiff1d(pool, labelled)
-                chosen = choose(
+                chosen = chosen_by(
                     way,
                     fitted.predict_proba(found.features[rest]),
                     found.features[rest],

@@ -142,6 +142,10 @@ def _watchers(classifier: Classifier, options: argparse.Namespace) -> list[Watch
             options.out.with_suffix(".heat_maps.png") if options.out else Path("heat_maps.png")
         )
         watchers.append(HeatMaps(classifier, options.explain, options.explain_with, out))
+    if options.select:
+        from pipeline.delivery.selection import Selection
+
+        watchers.append(Selection(classifier, options.select, options.select_out))
     if options.drift:
         from pipeline.delivery.drift import DriftWatcher
 
@@ -222,6 +226,8 @@ def _parser() -> argparse.ArgumentParser:
         "extra explain",
     )  # fmt: skip
     add("--explain-out", type=Path, metavar="FILE.png", help="default: beside --out, else heat_maps.png")
+    add("--select", type=_count, metavar="N", help="name the N images to label next: those that teach the most")
+    add("--select-out", type=Path, default=Path("to_label.csv"), metavar="FILE.csv", help="default: %(default)s")
     add("--drift", action="store_true", help="test whether the images are like those that the model was measured on")
     add("--threads", type=_count, metavar="N", help="number of threads; default: one for each core")
     add(

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipeline import predict
-from pipeline.delivery import Classifier
+from pipeline.delivery import Classifier, selection
 from pipeline.errors import ConfigError, DataError
 from pipeline.predict import main
 from pipeline.tracking import addresses
@@ -63,6 +63,26 @@ def test_a_broken_file_is_a_row_and_the_exit_code_tells(
     found = rows(capsys)
     assert [bool(row["error"]) for row in found] == [True, True, False]
     assert found[0]["error"] == "unreadable: it is empty" and found[0]["label"] == ""
+
+
+def test_the_images_to_label_next_are_named(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "next.csv"
+    assert main(["photos", "--model", str(package), "--select", "7", "--select-out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert f"7 of 90 images to label next: {out}\n" in printed.err
+    chosen = list(csv.DictReader(out.open(newline="")))
+    uncertain = [float(row["uncertainty"]) for row in chosen]
+    assert len({row["path"] for row in chosen}) == 7 and uncertain == sorted(uncertain, reverse=True)
+    assert {row["path"] for row in chosen} <= {row["image"] for row in csv.DictReader(io.StringIO(printed.out))}
+
+
+def test_few_kept_images_are_chosen_from_as_from_all(package: Path) -> None:
+    generator = np.random.default_rng(0)
+    unsure, features = generator.random(300).astype(np.float32), generator.random((300, 5)).astype(np.float32)
+    kept = np.sort(np.argsort(-unsure, kind="stable")[: selection.MOST_CLUSTERED * 4])
+    of_all, of_kept = selection.choose(unsure, features, 4), kept[selection.choose(unsure[kept], features[kept], 4)]
+    assert of_all.tolist() == of_kept.tolist()
+    assert selection.choose(unsure[:3], features[:3], 4).tolist() == np.argsort(-unsure[:3]).tolist()
 
 
 def test_an_archive_and_the_folder_get_the_same_answers(

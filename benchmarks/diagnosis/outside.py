@@ -1,7 +1,7 @@
 """Train networks on pictures like users' with a loop that is not this pipeline's, and label each by what would have helped it.
 
     python benchmarks/diagnosis/outside.py PICTURES            all, one at a time; goes on where it was stopped
-    python benchmarks/diagnosis/outside.py PICTURES --pack     write outside.parquet, which table.py reads
+    python benchmarks/diagnosis/outside.py PICTURES --pack     write outside.parquet, which outside_table.py reads
 
 PICTURES holds a folder for each data set, with a folder of image files for each class: `clip` (openclipart), `icons` (the icon
 themes Oxygen and GNOME at 48 pixels), `tiles` (scikit-image's brick, grass and gravel), `fashion` (Fashion-MNIST) and `glyphs`
@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import outside_table
 import torch
 from PIL import Image
 from torch import nn
@@ -320,7 +321,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/outside"), help="folder for a file of each training")
+    parser.add_argument("--pack", action="store_true", help="train nothing; write outside.parquet")
     options = parser.parse_args()
+    if options.pack:
+        outside_table.pack(options.work)
+        return
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
     datasets = [name for name in SIZES if (options.pictures / name).is_dir()]
