@@ -43,7 +43,8 @@ def test_a_picked_image_is_looked_at_with_its_true_class(
     np.testing.assert_array_equal(answer["grey"], images[4, :, :, 0])
     np.testing.assert_array_equal(pixels_of(answer["picture"])[:, :, :1], images[4])
     assert [(layer["name"], layer["shape"]) for layer in answer["layers"] if layer["name"]] == [
-        ("block 1 convolution", "4 × 16 × 16"), ("block 2 convolution", "8 × 8 × 8")
+        ("block 1 convolution", "4 × 16 × 16"), ("block 1 normalization", "4 × 16 × 16"),
+        ("block 2 convolution", "8 × 8 × 8"), ("block 2 normalization", "8 × 8 × 8"),
     ]  # fmt: skip
     assert answer["layers"][0]["formula"] == f"({SIZE} + 2·1 − 3)/1 + 1 = {SIZE}"
     assert all(pixels_of(layer["picture"]).size for layer in answer["layers"]) and pixels_of(answer["heat"]).size
