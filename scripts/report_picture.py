@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--page", type=Path, default=ROOT / "build" / "report" / "index.html", help="report of a run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures" / "report.png", help="picture to write")
-    parser.add_argument("--height", type=int, default=932, help="pixels of the page to show, from its top")
+    parser.add_argument("--height", type=int, default=1290, help="pixels of the page to show, from its top")
     options = parser.parse_args()
     if not options.page.exists():
         sys.exit(f"--page must be the report of a run; {options.page} does not exist. `dvc repro` makes it.")

@@ -98,7 +98,7 @@ def test_page_is_small(page: str) -> None:
 
 def test_page_tells_the_fit_the_test_and_the_checks(page: str) -> None:
     text = " ".join(read(page).text.split())
-    assert text.count("Inconclusive") == 1 and "training 0.875, validation 0.812, gap 0.062" in text
+    assert text.count("Inconclusive") == 1 and "Training 0.875, validation 0.812, gap 0.062" in text
     assert "because val/loss had not improved for 2 epochs." in text
     assert "On 30 test images: accuracy" in text
     assert page.count('<li class="passed">') == 2 and '<li class="failed">' not in page
