@@ -52,13 +52,25 @@ def command(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str | N
 def applied(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str:
     """The text of `params_file` once it composes to `winner`, as `dvc exp run -S` would write it, comments kept.
 
-    What stands in braces is put on lines of its own where it could not be read otherwise.
+    What stands in braces is put on lines of its own where it could not be read otherwise. A group that was a mapping with a
+    name stays one, so that `-S model.width=2` still finds it.
     """
-    old, changes = params_file.read_text().replace("${", _UNRESOLVED), assignments(conf, params_file, winner)
+    old, written = params_file.read_text().replace("${", _UNRESOLVED), validation.read_yaml(params_file)
+    changes = [_as_mapping(change, written) for change in assignments(conf, params_file, winner)]
     new = _changed(old, changes)
     if not _is_readable(new):
         new = _changed(_without_braces(old), changes)
     return new.replace(_UNRESOLVED, "${")
+
+
+def _as_mapping(change: str, written: Mapping[str, Any]) -> str:
+    """
+    >>> _as_mapping("++model=convnet", {"model": {"name": "lenet"}}), _as_mapping("++model=convnet", {"model": "lenet"})
+    ('++model={name:convnet}', '++model=convnet')
+    """
+    key, value = change.removeprefix("++").split("=", 1)
+    is_choice = key in (*OPTIONS, "augment") and isinstance(written.get(key), dict) and not value.startswith("{")
+    return f"++{key}={{name:{value}}}" if is_choice else change
 
 
 def _changed(text: str, changes: list[str]) -> str:
