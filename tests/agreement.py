@@ -27,6 +27,7 @@ from pipeline.evaluation.scoring import evaluate
 from pipeline.predict import main as predict
 from pipeline.prepare import prepare
 from pipeline.stage import lineage
+from tests.hidden import WITHOUT_TRAINING
 from tests.networks import description, fit
 from tests.package_server import BOUNDARY, PackageServer, form
 from tests.records import CONFIG, rewrite_record
@@ -129,17 +130,14 @@ def of_predict(asked: Asked, scratch: Path) -> Answers:
     return _of_frame(frame, asked)
 
 
-HIDDEN = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "lightning", "pytorch_lightning", "mlflow", "albumentations", "onnx"}:
-            raise ModuleNotFoundError(f"{name} is hidden")
-sys.meta_path.insert(0, Refuse())
+HIDDEN = (
+    WITHOUT_TRAINING
+    + """
 from pipeline.delivery import Classifier
 files = open(sys.argv[2]).read().splitlines()
 Classifier.load(sys.argv[1]).predict(files, tta="none").to_parquet(sys.argv[3])
 """
+)
 
 
 def of_classifier(asked: Asked, scratch: Path) -> Answers:

@@ -14,6 +14,7 @@ from pipeline.delivery import Classifier
 from pipeline.delivery.decisions import Wishes
 from pipeline.errors import ConfigError
 from pipeline.metrics.calibration import calibrated
+from tests.hidden import WITHOUT_TRAINING
 from tests.page_artefacts import CLASSES
 
 P = [f"p_{name}" for name in CLASSES]
@@ -94,19 +95,16 @@ def test_what_cannot_be_had_is_told(classifier: Classifier, wishes: Wishes, mess
     assert str(error.value) == message
 
 
-HIDDEN = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "lightning", "pytorch_lightning", "mlflow", "albumentations", "onnx"}:
-            raise ModuleNotFoundError(f"{name} is hidden")
-sys.meta_path.insert(0, Refuse())
+HIDDEN = (
+    WITHOUT_TRAINING
+    + """
 from pipeline.delivery import Classifier
 frame = Classifier.load(sys.argv[1]).predict(sys.argv[2:])
 from pipeline.predict import main
 code = main([*sys.argv[2:], "--model", sys.argv[1], "--format", "csv"])
 print(code, repr(float(frame["probability"][0])))
 """
+)
 
 
 def test_nothing_of_the_training_is_needed(classifier: Classifier, package: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ class Prescribed(Record):
 
 
 class Found(Record):
-    """What was found of one sign of overfitting, whatever the verdict.
+    """A sign of overfitting, the gap or the rise, with its size; told whatever the verdict.
 
     Attributes:
         name: `gap` of the accuracies, or `rise` of the validation loss from its least.
@@ -52,7 +52,7 @@ class DiagnosisRecord(Artefact, file="diagnosis.json", stage="diagnose"):
         training: Our own id of the weights; None for the training of another tool.
         verdict: Name of the verdict.
         confidence: Distance from the nearest threshold, in [0, 1].
-        close_call: What would change the verdict, as a clause, where the confidence is low; otherwise empty.
+        close_call: Smallest change of a number that gives another verdict, as a clause; empty where the confidence is high.
         sentence: The verdict with its numbers, in one sentence.
         meaning: Meaning of the verdict for the two curves.
         rule: Name of the rule that fired.

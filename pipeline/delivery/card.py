@@ -181,7 +181,7 @@ def _training(run: RunRecord) -> list[str]:
 
 
 def _start(model: Mapping[str, Any], run: RunRecord) -> list[str]:
-    """What the network started from, and what of it learned; nothing for random weights."""
+    """The lines about the weights that the training started from and the layers that learned; none for random weights."""
     if run.weights_fingerprint is None:
         return []
     learned = {"head": "its last layer alone", "gradual": "its last layer first, then all", "all": "all its layers"}

@@ -39,7 +39,7 @@ _MANY_PIXELS = 128
 
 @dataclass(frozen=True)
 class Seen:
-    """What the network says of the validation images.
+    """The validation images' labels and the network's probabilities for them, with what its accuracy is held against.
 
     Attributes:
         labels: int64 of shape (n,).
@@ -52,6 +52,11 @@ class Seen:
     probabilities: NDArray[np.floating]
     reference: Estimate | None = None
     source_side: float | None = None
+
+    @property
+    def accuracy(self) -> Estimate:
+        """Share of the images that the network classifies rightly."""
+        return Estimate.share(scores.accuracy(self.labels, self.probabilities), len(self.labels))
 
 
 def concerns(dataset: DatasetRecord, seen: Seen | None = None) -> list[Concern]:
@@ -103,12 +108,13 @@ def _confused(dataset: DatasetRecord, seen: Seen) -> Iterator[Concern]:
     mutual = np.triu(matrix + matrix.T, 1)
     first, second = np.unravel_index(int(mutual.argmax()), mutual.shape)
     count, total = int(mutual[first, second]), int(matrix[[first, second]].sum())
-    if total and (low := wilson(count, total)[0]) > CONFUSED:
+    low, high = wilson(count, total) if total else (0.0, 1.0)
+    if low > CONFUSED:
         yield Concern(
             name="confused_classes",
             evidence=f"{dataset.classes[first]!r} and {dataset.classes[second]!r} are taken for each other in {count} of "
             f"{total} validation images",
-            interval=Interval(value=count / total, low=low, high=wilson(count, total)[1]),
+            interval=Interval(value=count / total, low=low, high=high),
             step="look at them in build/evaluate/mistakes.csv: join the classes, name them more sharply, or show larger "
             "images",
         )
@@ -116,7 +122,7 @@ def _confused(dataset: DatasetRecord, seen: Seen) -> Iterator[Concern]:
 
 def _no_better(dataset: DatasetRecord, seen: Seen) -> Iterator[Concern]:
     """An accuracy that simple methods reach too."""
-    val = Estimate.share(scores.accuracy(seen.labels, seen.probabilities), len(seen.labels))
+    val = seen.accuracy
     if seen.reference is not None and val.value <= seen.reference.value:
         yield Concern(
             name="no_better_than_simple_methods",
@@ -127,7 +133,7 @@ def _no_better(dataset: DatasetRecord, seen: Seen) -> Iterator[Concern]:
 
 
 def _overconfident(dataset: DatasetRecord, seen: Seen) -> Iterator[Concern]:
-    val = Estimate.share(scores.accuracy(seen.labels, seen.probabilities), len(seen.labels))
+    val = seen.accuracy
     confidence = float(seen.probabilities.max(axis=1).mean())
     if confidence - val.high > OVERCONFIDENT:
         yield Concern(

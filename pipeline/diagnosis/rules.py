@@ -24,7 +24,7 @@ SMALLEST_HALF = 0.005
 
 @dataclass(frozen=True)
 class Margin:
-    """How far a condition is from where it changes.
+    """Distance of a condition from the threshold at which it changes.
 
     Attributes:
         value: Distance from the threshold in [−1, 1]; the condition holds if it is above 0.

@@ -26,7 +26,7 @@ CLOSE = 0.25
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one sign of overfitting, whatever the verdict.
+    """A sign of overfitting, the gap or the rise, with its size; told whatever the verdict.
 
     Attributes:
         name: `gap` or `rise`.
@@ -50,7 +50,7 @@ class Diagnosis:
         rule: Name of the rule that gave the verdict; empty if none applied.
         confidence: Distance to the nearest threshold that would change the verdict, in [0, 1]: the smallest absolute margin
             of the rules that were tried.
-        close_call: What would change the verdict, as a clause, if the confidence is below `CLOSE`; otherwise empty.
+        close_call: Smallest change of a number that gives another verdict, as a clause; empty from the confidence `CLOSE` on.
         sentence: Verdict and main evidence in one line.
         evidence: Measured numbers by name.
         findings: Gap and rise; none of a training that diverged.

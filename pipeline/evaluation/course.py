@@ -14,7 +14,7 @@ from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, CourseError, Thresholds, diagnose, prescribe
 from pipeline.diagnosis.concerns import Seen, concerns
 from pipeline.diagnosis.loading import read_course
-from pipeline.diagnosis.measurements import Measurements
+from pipeline.diagnosis.measurements import Estimate
 from pipeline.diagnosis.record import as_record
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage import lineage
@@ -41,7 +41,7 @@ def examine(
         settings: Configuration of the training; None for the training of another tool.
         dataset: Record of the prepared images; None where they are not at hand, which leaves out the concerns about them.
         training: Our own id of the weights; None for the training of another tool.
-        seen: What the network says of the validation images; None leaves out the concerns about it.
+        seen: Validation images with the network's probabilities; None leaves out the concerns about them.
     """
     diagnosis = diagnose(course, thresholds)
     found = [] if dataset is None else concerns(dataset, seen)
@@ -66,11 +66,13 @@ def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
     network = best_weights(training, run, DatasetRecord.read(prepared).classes)
     ids = folder / "ids.parquet"
     sides = [np.array(read_parquet_column(ids, side)) for side in ("width", "height")] if ids.exists() else None
-    known = course.reference is not None and course.num_reference is not None
+    reference = None  # the user's own is no simple method
+    if course.reference is not None and course.num_reference is not None:
+        reference = Estimate.share(course.reference, course.num_reference)
     return Seen(
         labels=read_array(folder / "labels.npy", mapped=False),
         probabilities=model.probabilities(network, read_array(folder / "images.npy"), batch_size=BATCH_SIZE),
-        reference=Measurements(course, Thresholds()).reference if known else None,
+        reference=reference,
         source_side=None if sides is None else float(np.median(np.maximum(*sides))),
     )
 
