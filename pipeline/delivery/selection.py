@@ -53,8 +53,8 @@ class Selection:
 def uncertainty(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
     """One less the lead of the likeliest class over the second, in [0, 1], of shape (n,).
 
-    >>> uncertainty(np.array([[0.5, 0.5], [0.9, 0.1]])).round(2).tolist()
-    [1.0, 0.2]
+    >>> print(uncertainty(np.array([[0.5, 0.5], [0.9, 0.1]])).round(2))
+    [1.  0.2]
     """
     ordered = np.sort(probabilities, axis=1)
     unsure: NDArray[np.float32] = (1 - (ordered[:, -1] - ordered[:, -2])).astype(np.float32)
