@@ -1,8 +1,9 @@
 """Cure a training: diagnose it, try what is prescribed, keep what proves better on fresh seeds, and repeat until it fits.
 
 Each round diagnoses the champion on some seeds, tries the prescriptions in several strengths, and compares the best one with
-the champion on fresh seeds, paired, on the confirm split, which nothing else reads. The cure ends at a good fit, when nothing
-helps, when the budget is spent, and at once where the data are at fault.
+the champion on fresh seeds, paired, on the confirm split, which nothing else reads. Where that split has fewer than 100 images,
+all of this is done on the folds of cross-validations, and no image outside of test is left aside. The cure ends at a good fit,
+when nothing helps, when the budget is spent, and at once where the data are at fault.
 
 Reads:   conf/, params.yaml, and the section `cure`, as a training does; trainings that have run before come from build/cache/
 Writes:  multirun/cure/<time>/: `index.html`, `rounds.json`, `params.patch` where something was adopted, and a folder for each
@@ -43,7 +44,7 @@ def finish(session: Session, loop: CureLoop) -> None:
         rounds=rounds, config=loop.config.model_dump(), headline=output.headline(rounds),
         worth_of_data=output.worth_of_data(rounds), patch=patch, command=session.command_line(),
         suspects="" if suspects is None else suspects.sentence(),
-        picture=None if suspects is None else suspects.picture(), curves=conclusion.curves(session.trainings, rounds),
+        picture=None if suspects is None else suspects.picture(), curves=conclusion.curves(loop, rounds),
     )  # fmt: skip
     contents = {"index.html": page.render(results), rounds.FILE: rounds.to_json()}
     if rounds.adopted:
@@ -80,9 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _check(config: Config) -> None:
-    if config.prepare.confirm_fraction == 0:
+    if config.prepare.confirm_fraction == 0 and config.cure.folds is None:
         raise ConfigError(
-            "prepare.confirm_fraction must be above 0, as a change is confirmed on images that chose nothing; got 0."
+            "prepare.confirm_fraction must be above 0 with cure.folds=null, as a change is confirmed on images that chose "
+            "nothing; got 0."
         )
     settings = config.cure
     if settings.max_runs < settings.seeds:

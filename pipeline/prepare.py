@@ -153,7 +153,7 @@ def _split(
     rows = rows[np.lexsort((names, raw.labels[rows], marks[rows]))]
     fractions = Fractions(settings.test_fraction, settings.confirm_fraction, settings.val_fraction)
     labels = raw.labels[rows]
-    folds = settings.folds, settings.fold or 0
+    folds = settings.folds, settings.fold or 0, settings.repeat
     splits = assign(labels, keys[rows], raw.splits[rows], raw.classes, fractions, settings.seed, *folds)
     noisy = with_noise(labels, len(raw.classes), settings.random_labels, settings.seed)
     chosen = {name: np.flatnonzero(splits == name) for name in SPLITS}

@@ -38,7 +38,7 @@ SCRATCH, PROBE = "scratch", "probe"
 
 @dataclass(frozen=True)
 class Fold:
-    """One split of the images: fold `number` of `folds` of the images as the seed `repeat` parts them."""
+    """One split of the images: fold `number` of `folds` in the repeat `repeat` of the cross-validation."""
 
     repeat: int
     number: int
@@ -46,7 +46,7 @@ class Fold:
 
     def overrides(self, limit: int | None) -> list[str]:
         """What sets it, with at most `limit` training images."""
-        fold = [f"prepare.folds={self.folds}", f"prepare.fold={self.number}", f"prepare.seed={self.repeat}"]
+        fold = [f"prepare.folds={self.folds}", f"prepare.fold={self.number}", f"prepare.repeat={self.repeat}"]
         return fold if limit is None else [*fold, f"prepare.limit={limit}"]
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.rounds import RoundsRecord
+from pipeline.artefacts.run import RunRecord
+from pipeline.stage.inputs import input_folder
 from tests.conftest import command_runner, copy_project, environment, forked
 from tests.test_ablate import num_trained, runs
 from tests.test_sweep import wait_until
@@ -107,7 +110,10 @@ def test_a_terminal_shows_the_trainings_and_a_file_takes_what_they_print(project
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("prepare.confirm_fraction=0",), r"prepare\.confirm_fraction must be above 0, .*; got 0\."),
+        (
+            ("prepare.confirm_fraction=0", "cure.folds=null"),
+            r"prepare\.confirm_fraction must be above 0 with cure\.folds=null, .*; got 0\.",
+        ),
         (("cure.confirm_seeds=2",), r"cure\.confirm_seeds must be a whole number >= 3; got 2"),
         (("cure.max_runs=2",), r"cure\.max_runs must allow the cure\.seeds=3 trainings of a diagnosis; got 2"),
         (("--resume", "nowhere"), r"--resume must name the folder of a sweep of cure; got '.*nowhere'"),
@@ -120,6 +126,28 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(
     done = command_runner(project)("pipeline.cure", *arguments, check=False)
     assert done.returncode == 1 and re.search(f"^error: {message}", done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr and num_trained(project) == 0
+
+
+def test_few_images_are_judged_on_all_folds_together(project: Path) -> None:
+    fractions = ("prepare.test_fraction=0.9", "prepare.confirm_fraction=0.1")  # 18 of 180 images are to confirm on
+    budget = ("cure.folds=3", "cure.max_runs=3", "train.max_epochs=2", BASIC)
+    printed = command_runner(project)("pipeline.cure", "data=digits", *fractions, *budget).stdout
+    told = re.search(
+        r"^(\d+) images to confirm on are few: each configuration is judged on 3 folds of the (\d+) images",
+        printed,
+        re.M,
+    )
+    assert told is not None and int(told[1]) < 100
+    assert re.search(r"^diagnosis of 3 folds together: ", printed, re.MULTILINE)
+    cure = result(project)
+    assert cure.folds == 3 and cure.trainings == 3 and len(cure.before) == 1 and not cure.rounds
+    records = [RunRecord.read(path.parent) for path in sorted(project.glob("multirun/cure/*/[0-9]*/run.json"))]
+    assert sorted(record.config["prepare"]["fold"] for record in records) == [0, 1, 2]
+    counts = [DatasetRecord.read(input_folder(record, "prepare")).counts for record in records]
+    assert sum(sum(each["val"]) for each in counts) == int(told[2])
+    assert all(sum(each["confirm"]) == 0 for each in counts)
+    [page] = project.glob("multirun/cure/*/index.html")
+    assert "the 3 folds of a cross-validation of all images outside of test" in " ".join(page.read_text().split())
 
 
 @pytest.mark.slow

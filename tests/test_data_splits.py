@@ -193,6 +193,15 @@ def test_folds_keep_groups_together_and_about_even() -> None:
         assert (split == "val").sum() == 120
 
 
+def test_a_repeat_divides_the_same_images_into_other_folds() -> None:
+    labels = np.arange(400) % 2
+    folds = [shared(labels, ["a", "b"], USUAL, folds=4, fold=1, repeat=repeat) for repeat in (0, 1, 2)]
+    assert all(np.array_equal(split == "test", folds[0] == "test") for split in folds)
+    shared_images = [int(((folds[0] == "val") & (split == "val")).sum()) for split in folds]
+    assert all(abs((split == "val").sum() - shared_images[0]) <= 2 for split in folds)  # one of each class
+    assert all(count < shared_images[0] / 2 for count in shared_images[1:]), shared_images
+
+
 def test_folds_leave_room_for_the_images_that_confirm() -> None:
     splits = shared(np.arange(400) % 2, ["a", "b"], Fractions(0, 0.2, 0.1), folds=4, fold=1)
     assert (splits == "val").sum() == 100 and 30 < (splits == "confirm").sum() < 90

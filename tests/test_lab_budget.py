@@ -17,10 +17,20 @@ class Trainings:
     def is_over(self, overrides: Overrides) -> bool:
         return overrides in self.requested
 
+    def seconds(self, overrides: Overrides) -> tuple[float, float]:
+        """Of a training alone, and with the features of its images; one of 128 pixels takes 16 times as long as one of 32."""
+        seconds = 10.0 * pixels(overrides) / 32**2
+        return seconds, seconds + 20.0 * ("model=efficientnet" in overrides)
 
-def budget(folder: Path, done: int, **limits: Any) -> Budget:
-    trainings: Any = Trainings(folder, [(str(number),) for number in range(done)])
-    return Budget(trainings, **{"max_runs": 10, "max_minutes": None, **limits})
+
+def pixels(overrides: Overrides) -> float:
+    return 128.0**2 if "model=efficientnet" in overrides else 32.0**2
+
+
+def budget(folder: Path, done: int | list[Overrides], **limits: Any) -> Budget:
+    names = [(str(number),) for number in range(done)] if isinstance(done, int) else done
+    trainings: Any = Trainings(folder, names)
+    return Budget(trainings, **{"max_runs": 10, "max_minutes": None, "work": pixels, **limits})
 
 
 def some(*numbers: int) -> list[Overrides]:
@@ -45,3 +55,31 @@ def test_minutes_of_earlier_times_count_and_what_comes_next_is_foreseen(tmp_path
     ):
         budget(tmp_path, done=4, max_minutes=11).check(some(4, 5))
     assert float((tmp_path / MINUTES_FILE).read_text()) == pytest.approx(8.0, abs=0.1)
+
+
+LENETS: list[Overrides] = [(f"seed={seed}",) for seed in range(3)]
+LARGE: Overrides = ("model=efficientnet", "seed=0")
+
+
+def test_a_training_unlike_any_other_is_foreseen_by_its_work(tmp_path: Path) -> None:
+    (tmp_path / MINUTES_FILE).write_text("0.5")  # three trainings of 10 s, one after the other
+    found = budget(tmp_path, LENETS, max_minutes=3)
+    assert found.fits([("augment=strong", "seed=0")]) and not found.fits([LARGE])
+    with pytest.raises(BudgetSpent, match=r"takes about 2\.7"):  # 160 s
+        found.check([LARGE])
+
+
+def test_another_seed_takes_what_the_first_one_took_without_its_features(tmp_path: Path) -> None:
+    (tmp_path / MINUTES_FILE).write_text(repr(210 / 60))  # 3 of 10 s and one of 180 s
+    again: Overrides = ("model=efficientnet", "seed=1")
+    found = budget(tmp_path, [*LENETS, LARGE], max_minutes=3.5)
+    with pytest.raises(BudgetSpent, match=r"takes about 2\.7"):  # 160 s
+        found.check([again])
+
+
+def test_another_fold_takes_what_the_first_one_took_with_its_features(tmp_path: Path) -> None:
+    (tmp_path / MINUTES_FILE).write_text(repr(210 / 60))
+    first, other = (("model=efficientnet", f"prepare.fold={fold}", "seed=0") for fold in (0, 1))
+    found = budget(tmp_path, [*LENETS, first], max_minutes=3.5)
+    with pytest.raises(BudgetSpent, match=r"takes about 3\.0"):  # 180 s
+        found.check([other])

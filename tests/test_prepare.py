@@ -34,7 +34,7 @@ from tests.test_data_decoding import stored
 
 SETTINGS = Prepare(
     size=8, channels=None, fit="pad", max_pixels=10_000, val_fraction=0.1, confirm_fraction=0.1, test_fraction=0.2,
-    folds=None, fold=None, group=None, limit=None, random_labels=0.0, seed=0, near_duplicates=True, min_side=2,
+    folds=None, fold=None, repeat=0, group=None, limit=None, random_labels=0.0, seed=0, near_duplicates=True, min_side=2,
     max_aspect=5.0, min_per_class=3, max_imbalance=10.0, white_level="auto", fill="auto", workers=1, backend="loky",
     on_issue=OnIssue(**{problem: "drop" if problem in UNDECODED else "keep" for problem in OnIssue.model_fields}),
 )  # fmt: skip

@@ -79,6 +79,7 @@ def decisive(config: dict[str, Any]) -> dict[str, Any]:
 )  # fmt: skip
 @example(file=OWN, overrides=[], source=":b", in_braces=None, with_cure=False)
 @example(file=OWN, overrides=["model=resnet"], source="?b", in_braces=True, with_cure=True)
+@example(file=FILES[3], overrides=["model=resnet"], source=None, in_braces=False, with_cure=True)
 def test_params_yaml_composes_to_the_winner_once_it_is_adopted(
     tmp_path: Path, file: dict[str, Any], overrides: list[str], source: str | None, in_braces: bool | None, with_cure: bool
 ) -> None:  # fmt: skip

@@ -58,6 +58,7 @@ class RoundRecord(Record):
         verdict: Verdict that the round treats.
         champion: Trainings of the champion, one for each seed; the treated one first.
         tried: Candidates, each with the seed of the treated training.
+        left_out: Overrides that were not tried, as the budget would not have held their trainings.
         chosen: Override of the challenger; None where no candidate was better.
         adopted: Whether the challenger became the champion.
         confirmation: Comparison on fresh seeds; None where nothing was chosen.
@@ -66,6 +67,7 @@ class RoundRecord(Record):
     verdict: str
     champion: list[TrainingRecord]
     tried: list[CandidateRecord]
+    left_out: list[str]
     chosen: str | None
     adopted: bool
     confirmation: ConfirmationRecord | None
@@ -77,6 +79,7 @@ class RoundsRecord(Artefact, file="rounds.json", stage="cure"):
     Attributes:
         reason: Why it ended, as a clause that follows "because".
         adopted: Overrides that remain of all adoptions, in their order.
+        folds: Number of folds whose trainings stand behind each one, judged together; None: each stands for itself.
         before: Trainings of the user's configuration, one for each seed.
         after: Trainings of the champion at the end, likewise.
         rounds: Rounds in their order.
@@ -86,6 +89,7 @@ class RoundsRecord(Artefact, file="rounds.json", stage="cure"):
 
     reason: str
     adopted: list[str]
+    folds: int | None
     before: list[TrainingRecord]
     after: list[TrainingRecord]
     rounds: list[RoundRecord]

@@ -178,6 +178,7 @@ class Ablate(Section):
 class Cure(Section):
     seeds: Count
     confirm_seeds: int = Field(ge=3)
+    folds: Annotated[int, Field(ge=2)] | None
     max_runs: Count
     max_minutes: Positive | None
     apply: bool

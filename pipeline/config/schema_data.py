@@ -102,6 +102,7 @@ class Prepare(Section):
     test_fraction: Fraction
     folds: Annotated[int, Field(ge=2)] | None
     fold: Natural | None
+    repeat: Natural
     group: str | None
     limit: Count | None
     random_labels: Probability
@@ -134,6 +135,8 @@ class Prepare(Section):
         folds, fold = self.folds, self.fold
         if folds is None and fold is not None:
             raise refused("prepare.fold", "null without prepare.folds", fold)
+        if folds is None and self.repeat:
+            raise refused("prepare.repeat", "0 without prepare.folds", self.repeat)
         if folds is not None and fold is not None and fold >= folds:  # a sweep over `fold` composes without `fold`, too
             raise refused("prepare.fold", f"a whole number in 0..{folds - 1}, as prepare.folds={folds}", fold)
         return self

@@ -34,6 +34,7 @@ def assign(
     seed: int,
     folds: int | None = None,
     fold: int = 0,
+    repeat: int = 0,
 ) -> NDArray[np.str_]:
     """Assign each image to a split: `train`, `val`, `confirm` or `test`.
 
@@ -55,6 +56,7 @@ def assign(
         folds: Number of folds, each with all classes evenly, that the images outside the test split are divided into; one
             of them is `val`. None: no folds.
         fold: Number of the fold that is `val`, from 0.
+        repeat: Number of the repeat of the cross-validation, from 0: each divides the same images into other folds.
 
     Returns:
         Names of splits, of shape (n,).
@@ -75,7 +77,7 @@ def assign(
     chosen = np.full(len(groups.keys), "train", dtype="<U7")
     _draw(groups, chosen, "test", wanted["test"], needed - 1, seed)
     if folds:
-        chosen[_folds(groups, chosen == "train", folds, seed) == fold] = "val"
+        chosen[_folds(groups, chosen == "train", folds, seed, repeat) == fold] = "val"
     _draw(groups, chosen, "confirm", fractions.confirm, 1 + (wanted["val"] > 0), seed)
     # a fraction of all images outside the test split, drawn from those that `confirm` leaves
     _draw(groups, chosen, "val", wanted["val"] / (1 - fractions.confirm), 1, seed)
@@ -200,9 +202,9 @@ def _numbers(keys: NDArray[np.bytes_], seed: int, stream: str) -> NDArray[np.flo
     return np.fromiter(((int.from_bytes(digest[:8], "big") >> 11) / 2**53 for digest in digests), np.float64, len(keys))
 
 
-def _folds(groups: _Groups, free: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.int64]:
+def _folds(groups: _Groups, free: NDArray[np.bool_], folds: int, seed: int, repeat: int) -> NDArray[np.int64]:
     """The fold of each free group: large groups first, each to the fold with the fewest images of its class, then of all."""
-    numbers = _numbers(groups.keys, seed, "folds")
+    numbers = _numbers(groups.keys, seed, f"folds {repeat}" if repeat else "folds")
     by_class = [[0] * folds for _ in range(int(groups.label.max()) + 1)]
     totals = [0] * folds
     assigned = np.full(len(groups.keys), -1, dtype=np.int64)

@@ -4,22 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pipeline.artefacts.rounds import ConfirmationRecord, RoundRecord, TrainingRecord
-from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING, Course, diagnose
+from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING
 from pipeline.errors import ConfigError
-from pipeline.evaluation.accuracy import accuracy_on
-from pipeline.evaluation.course import chosen_thresholds, course_of
-from pipeline.lab import live, output, treatment
+from pipeline.lab import output, treatment
 from pipeline.lab.session import Session
-from pipeline.lab.trainings import Budget, BudgetSpent, Overrides
+from pipeline.lab.trainings import BudgetSpent, Overrides
 from pipeline.lab.treatment import DiagnosedTraining
-from pipeline.metrics import paired
+from pipeline.lab.trials import Trials
 from pipeline.metrics.paired import Difference
 from pipeline.tracking import tags as names
 
-FIRST_SEED, FIRST_FRESH_SEED = 1, 101
+FIRST_FRESH = 101
+"""The first seed that confirms, above that of the configuration, with which the champion's own begin."""
+
 FRUITLESS = 2
 """Number of rounds in a row without an adoption after which the cure ends."""
 
@@ -49,15 +47,14 @@ class CureLoop:
         self.session, self.trainings = session, session.trainings
         self.config = session.compose([])
         self.settings = self.config.cure
-        self.budget = Budget(self.trainings, self.settings.max_runs, self.settings.max_minutes)
-        self.thresholds = chosen_thresholds(self.config)
+        self.trials = Trials(session, self.config)
         self.overrides: Overrides = ()
         self.rounds: list[RoundRecord] = []
         self.reason = ""
         self._tried: set[str] = set()
-        self._diagnosed: dict[tuple[Overrides, float], DiagnosedTraining] = {}
         self._values_before: dict[str, object] = {}
-        self._seeds: Sequence[int] = range(FIRST_SEED, FIRST_SEED + self.settings.seeds)
+        self._num_seeds = self.trials.repetition.number(self.settings.seeds)
+        self._seeds: Sequence[int] = range(self.config.seed, self.config.seed + self._num_seeds)
 
     def run(self) -> None:
         """Go through the rounds."""
@@ -69,7 +66,7 @@ class CureLoop:
 
     def champion(self) -> list[DiagnosedTraining]:
         """The trainings of the champion, one for each seed that diagnoses it."""
-        return self._diagnose([(*self.overrides, f"seed={seed}") for seed in self._seeds])
+        return self.trials.diagnosed([(*self.overrides, f"seed={seed}") for seed in self._seeds])
 
     def before(self) -> list[TrainingRecord]:
         """The trainings of the user's configuration."""
@@ -82,32 +79,35 @@ class CureLoop:
         """
         if not self.rounds or self.rounds[-1].verdict != OVERFITTING or self.rounds[-1].adopted:
             return None
-        half = sum(self.trainings.dataset(self._any_finished()).counts["train"]) // 2
+        [any_champion, *_] = self.trials.parts([(*self.overrides, f"seed={self._seeds[0]}")])
+        half = sum(self.trainings.dataset(any_champion).counts["train"]) // 2
         limits, seeds = ((f"prepare.limit={half}",), ()), self._fresh_seeds(1)
         sides = [[(*self.overrides, *limit, f"seed={seed}") for seed in seeds] for limit in limits]
         try:
-            self._train([*sides[0], *sides[1]])
+            self.trials.run([*sides[0], *sides[1]])
         except BudgetSpent:
             return None
-        (with_half, _), (with_all, _) = map(self._confirmed_accuracies, sides)
-        return paired.difference(with_all, with_half)
+        (with_half, _), (with_all, _) = map(self.trials.confirmed, sides)
+        return self.trials.repetition.compare(with_all, with_half)[0]
 
     def _round(self) -> None:
         champion = self.champion()
         verdicts = [training.verdict for training in champion]
         verdict = treatment.verdict_to_treat(verdicts)
-        all_seeds = f"; all seeds: {', '.join(verdicts).replace('_', ' ')}" if len(champion) > 1 else ""
-        print(f"diagnosis: {champion[0].diagnosis.sentence}{all_seeds}")
+        print(f"diagnosis of {self.trials.repetition.named(self._seeds[0])}: {champion[0].diagnosis.sentence}")
+        if len(champion) > 1:
+            which = " (`dvc repro` trains the first)" if not self.overrides else ""
+            print(f"all seeds, {self._seeds[0]} to {self._seeds[-1]}: {', '.join(verdicts).replace('_', ' ')}{which}")
         poor = all(map(treatment.fits_poorly, champion))
         if all(each == GOOD_FIT for each in verdicts) and not poor:
-            self.reason = f"it fits, on each of {len(champion)} seeds"
+            self.reason = f"it fits, on {self.trials.repetition.all_of(len(champion))}"
         elif verdict in DATA_VERDICTS:
             self.reason = f"{verdict.replace('_', ' ')} is a fault of the data, which no change of the training cures"
         if self.reason:
             return
         treated = next((training for training in champion if training.verdict == verdict), champion[0])
         champion.sort(key=lambda training: training is not treated)
-        settings = self.session.compose(self.overrides).model_dump()
+        settings = self.trials.settings(self.overrides)
         if verdict == GOOD_FIT:
             print("it fits, but simple methods reach as much: the network and the pixels are tried")
             treated = treatment.as_inconclusive(treated)
@@ -119,7 +119,8 @@ class CureLoop:
             self.reason += f"; it would be settled by {settling}" if settling else ""
             return
         self._tried |= {override for _, override in changes}
-        tried = self._try(treated, changes)
+        affordable = self._affordable(treated, changes)
+        tried = self._try(treated, affordable)
         best = treatment.best(treated, [candidate.training for candidate in tried])
         chosen = next((candidate.override for candidate in tried if candidate.training is best), None)
         confirmation = None if chosen is None else self._confirm(verdict, chosen)
@@ -127,6 +128,7 @@ class CureLoop:
             verdict=verdict,
             champion=[training.record() for training in champion],
             tried=[candidate.training.candidate_record(candidate.remedy, treated.overrides) for candidate in tried],
+            left_out=[override for remedy, override in changes if (remedy, override) not in affordable],
             chosen=chosen,
             adopted=confirmation is not None and treatment.is_adopted(confirmation),
             confirmation=confirmation,
@@ -134,15 +136,36 @@ class CureLoop:
         self.rounds.append(record)
         self._end_round(record, settings)
 
+    def _affordable(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The changes whose trainings fit into the budget, with those that would confirm the last of them.
+
+        Raises:
+            BudgetSpent: None of them fits.
+        """
+        affordable: list[tuple[str, str]] = []
+        trials: list[Overrides] = []
+        for change in changes:
+            trial = self.trials.parts([(*treatment.changed(self.overrides, change[1]), treated.overrides[-1])])
+            confirming = self.trials.parts([each for side in self._sides(change[1]) for each in side])
+            if self.trials.budget.fits([*trials, *trial, *confirming]):
+                affordable.append(change)
+                trials += trial
+        if not affordable:
+            self.trials.budget.check([*trial, *confirming])
+        left_out = [override for remedy, override in changes if (remedy, override) not in affordable]
+        if left_out:
+            print(f"left out, as too slow for what is left of the budget: {', '.join(left_out)}")
+        return affordable
+
     def _try(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[Candidate]:
         """Train the candidates, with the seed of the treated training; leave out those for which the images are too small."""
         seed = treated.overrides[-1]
         selected = [(*treatment.changed(self.overrides, override), seed) for _, override in changes]
-        trainings = self._diagnose(selected, treated)
+        trainings = self.trials.diagnosed(selected, treated)
         return [
             Candidate(remedy, override, training)
             for (remedy, override), training in zip(changes, trainings, strict=True)
-            if self.trainings.fits_images(training.overrides)
+            if self.trials.fits_images(training.overrides)
         ]
 
     def _end_round(self, round_: RoundRecord, settings: Mapping[str, Any]) -> None:
@@ -152,74 +175,35 @@ class CureLoop:
             key = round_.chosen.split("=", 1)[0]
             self._values_before.setdefault(key, treatment.value_at(settings, key))
             self.overrides = treatment.changed(self.overrides, round_.chosen)
-            self._seeds = self._fresh_seeds(len(self.rounds))[: self.settings.seeds]
+            self._seeds = self._fresh_seeds(len(self.rounds))[: self._num_seeds]
         elif len(self.rounds) >= FRUITLESS and not any(last.adopted for last in self.rounds[-FRUITLESS:]):
             self.reason = f"{FRUITLESS} rounds brought nothing that proved better"
 
     def _confirm(self, verdict: str, override: str) -> ConfirmationRecord:
-        """Compare champion and challenger on fresh seeds, paired, by their accuracy on the confirm split."""
-        seeds = self._fresh_seeds(len(self.rounds) + 1)
-        sides = (self.overrides, treatment.changed(self.overrides, override))
-        champion, challenger = ([(*overrides, f"seed={seed}") for seed in seeds] for overrides in sides)
-        self._train([*champion, *challenger])
-        (old, old_gaps), (new, new_gaps) = map(self._confirmed_accuracies, (champion, challenger))
+        """Compare champion and challenger on fresh seeds or folds, paired, by their accuracy on images to confirm on."""
+        champion, challenger = sides = self._sides(override)
+        self.trials.run([*champion, *challenger])
+        (old, old_gaps), (new, new_gaps) = map(self.trials.confirmed, sides)
+        accuracy, p = self.trials.repetition.compare(new, old)
         return ConfirmationRecord(
             before=verdict,
-            after=treatment.majority([training.verdict for training in self._diagnose(challenger)]),
-            accuracy=paired.difference(new, old),
-            gap=paired.difference(new_gaps, old_gaps),
-            p=paired.sign_flip_p(new, old),
+            after=treatment.majority([training.verdict for training in self.trials.diagnosed(challenger)]),
+            accuracy=accuracy,
+            gap=self.trials.repetition.compare(new_gaps, old_gaps)[0],
+            p=p,
         )
+
+    def _sides(self, override: str) -> tuple[list[Overrides], list[Overrides]]:
+        """The repetitions of champion and challenger that confirm a change in this round."""
+        seeds = self._fresh_seeds(len(self.rounds) + 1)
+        both = (self.overrides, treatment.changed(self.overrides, override))
+        champion, challenger = ([(*overrides, f"seed={seed}") for seed in seeds] for overrides in both)
+        return champion, challenger
 
     def _fresh_seeds(self, number: int) -> Sequence[int]:
         """The seeds that confirm round `number`; no other round uses them."""
-        first = FIRST_FRESH_SEED + 100 * (number - 1)
-        return range(first, first + self.settings.confirm_seeds)
-
-    def _confirmed_accuracies(self, selected: Sequence[Overrides]) -> tuple[list[float], list[float]]:
-        """Accuracies on the confirm split, and gaps between training and it; a training that diverged counts as guessing."""
-        accuracies, gaps = [], []
-        for overrides, training in zip(selected, self._diagnose(selected), strict=True):
-            if not self.trainings.has_finished(overrides):
-                accuracies.append(1 / len(self.trainings.dataset(self._any_finished()).classes))
-                gaps.append(0.0)
-                continue
-            folder, prepared = self.trainings.folder_of(overrides), self.trainings.prepared(overrides)
-            accuracies.append(accuracy_on(folder, prepared, "confirm"))
-            gaps.append(training.measured("train_accuracy") - accuracies[-1])
-        return accuracies, gaps
-
-    def _any_finished(self) -> Overrides:
-        return next(filter(self.trainings.has_finished, self.trainings.requested))
-
-    def _diagnose(
-        self, selected: Sequence[Overrides], champion: DiagnosedTraining | None = None
-    ) -> list[DiagnosedTraining]:
-        """Run the trainings that have not been run, and diagnose all; a champion's accuracy counts as reachable."""
-        self._train(selected)
-        reachable = champion.measured("val_accuracy") if champion else 0.0
-        for overrides in selected:
-            if (overrides, reachable) not in self._diagnosed:
-                self._diagnosed[overrides, reachable] = self._diagnosed_training(overrides, reachable)
-        return [self._diagnosed[overrides, reachable] for overrides in selected]
-
-    def _diagnosed_training(self, overrides: Overrides, reachable: float) -> DiagnosedTraining:
-        if not self.trainings.has_finished(overrides):
-            loss, accuracy = np.array([np.nan]), np.zeros(1)
-            diverged = Course(loss, accuracy, loss, accuracy, 1, 1, 2)
-            return DiagnosedTraining(overrides, diagnose(diverged), float("inf"))
-        folder, prepared = self.trainings.folder_of(overrides), self.trainings.prepared(overrides)
-        course = course_of(folder, prepared, self.config.diagnose.reference)
-        if course.reference is not None and reachable > course.reference:
-            course = course_of(folder, prepared, reachable)
-        diagnosis = diagnose(course, self.thresholds)
-        self.session.parent.tag(self.trainings.record(overrides), {names.VERDICT: diagnosis.verdict})
-        return DiagnosedTraining(overrides, diagnosis, float(course.val_loss[(course.kept_epoch or 0) - 1]))
-
-    def _train(self, selected: Sequence[Overrides]) -> None:
-        self.budget.check(selected)
-        with live.shown(self.trainings, selected):
-            self.trainings.run(selected, may_diverge=True)
+        first = self.config.seed + FIRST_FRESH + 100 * (number - 1)
+        return range(first, first + self.trials.repetition.number(self.settings.confirm_seeds))
 
     def _composes(self, override: str) -> bool:
         """Whether the change fits this network and these data: some remedies set keys that not every network has."""

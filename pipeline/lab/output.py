@@ -81,7 +81,7 @@ def print_result(rounds: RoundsRecord, patch: str) -> None:
     """Print what a cure adopted, with the change of `params.yaml` as a diff, why it ended, and what more images promise."""
     print(headline(rounds))
     if rounds.adopted:
-        print(f"Before: {_summary(rounds.before)}\nAfter:  {_summary(rounds.after)}")
+        print(f"Before: {_summary(rounds, rounds.before)}\nAfter:  {_summary(rounds, rounds.after)}")
         print(f"The change of params.yaml:\n{patch}")
     if rounds.more_data is not None:
         print(worth_of_data(rounds))
@@ -111,11 +111,12 @@ def _cells(training: TrainingRecord) -> list[str]:
     return [training.verdict.replace("_", " "), *("–" if number is None else f"{number:.3f}" for number in numbers)]
 
 
-def _summary(trainings: Sequence[TrainingRecord]) -> str:
+def _summary(rounds: RoundsRecord, trainings: Sequence[TrainingRecord]) -> str:
     names = ("train_accuracy", "val_accuracy", "gap")
     means = [_mean([getattr(training, name) for training in trainings]) for name in names]
     verdicts = ", ".join(dict.fromkeys(training.verdict.replace("_", " ") for training in trainings))
-    return f"training {means[0]}, validation {means[1]}, gap {means[2]}; {verdicts} (means of {len(trainings)} seeds)"
+    of = f"{len(trainings)} seeds" if rounds.folds is None else f"{rounds.folds} folds"
+    return f"training {means[0]}, validation {means[1]}, gap {means[2]}; {verdicts} (means of {of})"
 
 
 def _mean(numbers: Sequence[float | None]) -> str:

@@ -3,9 +3,10 @@
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pipeline.artefacts.dataset import DatasetRecord
@@ -24,6 +25,9 @@ MINUTES_FILE = ".minutes"
 
 Overrides = tuple[str, ...]
 """Overrides that set a training apart from the others of its command."""
+
+OF_FOLDS = ("prepare.repeat=", "prepare.fold=")
+"""Beginnings of the overrides that tell one fold of a cross-validation from another."""
 
 _EXPLAINED_FAILURES = (TrainingError.__name__, ShapeError.__name__)
 """Failures that follow from the configuration. Any other, such as a full disk, tells nothing about the configuration."""
@@ -100,6 +104,13 @@ class Trainings:
         """The `run.json` of a training."""
         return RunRecord.read(self.folder_of(overrides))
 
+    def seconds(self, overrides: Overrides) -> tuple[float, float] | None:
+        """Seconds of a training's epochs, and those with its features and checks; None where it did not finish."""
+        if not self.has_finished(overrides):
+            return None
+        run = self.record(overrides)
+        return run.seconds, run.times_ms[-1] / 1000 - run.begin
+
     def prepared(self, overrides: Overrides) -> Path:
         """The output of the prepare stage that a training was made from."""
         return input_folder(self.record(overrides), "prepare")
@@ -116,39 +127,80 @@ class Budget:
         trainings: Trainings of the cure; their folder keeps the minutes.
         max_runs: Largest number of trainings.
         max_minutes: Largest wall time in minutes; None: no limit.
+        work: Tells how much a training has to compute, in any unit; it serves to foresee one that is like none before.
     """
 
-    def __init__(self, trainings: Trainings, max_runs: int, max_minutes: float | None) -> None:
+    def __init__(
+        self, trainings: Trainings, max_runs: int, max_minutes: float | None, work: Callable[[Overrides], float]
+    ) -> None:
         self.trainings, self.max_runs, self.max_minutes = trainings, max_runs, max_minutes
+        self._work = cache(work)
         self._file = trainings.folder / MINUTES_FILE
         with checksums.reading(self._file):
             self._earlier_minutes = float(self._file.read_text()) if self._file.exists() else 0.0
         self._begin = time.monotonic()
 
-    def check(self, trainings: Sequence[Overrides]) -> None:
-        """Make sure that those of `trainings` that have not run yet fit into the budget.
+    def minutes(self) -> float:
+        """Minutes that have gone by, which are kept for the next process."""
+        minutes = self._earlier_minutes + (time.monotonic() - self._begin) / 60
+        atomic.write_text(self._file, repr(minutes))
+        return minutes
 
-        The time that they need is estimated from the trainings so far.
+    def fits(self, trainings: Iterable[Overrides]) -> bool:
+        """Whether those of `trainings` that have not run yet fit into the budget."""
+        return not self._lack(trainings)
+
+    def check(self, trainings: Iterable[Overrides]) -> None:
+        """Make sure that those of `trainings` that have not run yet fit into the budget.
 
         Raises:
             BudgetSpent: They do not fit.
         """
-        num_over = sum(map(self.trainings.is_over, self.trainings.requested))
-        num_new = sum(not self.trainings.is_over(overrides) for overrides in dict.fromkeys(trainings))
-        minutes = self._earlier_minutes + (time.monotonic() - self._begin) / 60
-        atomic.write_text(self._file, repr(minutes))
-        if not num_new:
-            return
-        if num_over + num_new > self.max_runs:
-            raise BudgetSpent(
-                f"cure.max_runs={self.max_runs} is spent: {num_over} trainings have run, and what comes next takes {num_new}"
-            )
-        needed = num_new * minutes / num_over if num_over else 0.0
-        if self.max_minutes is not None and minutes + needed > self.max_minutes:
-            raise BudgetSpent(
-                f"cure.max_minutes={self.max_minutes:g} is spent: {minutes:.1f} minutes have gone by, and what comes next "
-                f"takes about {needed:.1f}"
-            )
+        if lack := self._lack(trainings):
+            raise BudgetSpent(lack)
+
+    def _lack(self, trainings: Iterable[Overrides]) -> str:
+        """Which limit the trainings exceed, as a clause; empty where they fit."""
+        minutes, over = self.minutes(), list(filter(self.trainings.is_over, self.trainings.requested))
+        new = [overrides for overrides in dict.fromkeys(trainings) if not self.trainings.is_over(overrides)]
+        if not new:
+            return ""
+        if len(over) + len(new) > self.max_runs:
+            spent = f"cure.max_runs={self.max_runs} is spent: {len(over)} trainings have run"
+            return f"{spent}, and what comes next takes {len(new)}"
+        needed = self._foreseen(new, over, minutes) if over else 0.0
+        if self.max_minutes is None or minutes + needed <= self.max_minutes:
+            return ""
+        return (
+            f"cure.max_minutes={self.max_minutes:g} is spent: {minutes:.1f} minutes have gone by, and what comes next takes "
+            f"about {needed:.1f}"
+        )
+
+    def _foreseen(self, new: Sequence[Overrides], over: Sequence[Overrides], minutes: float) -> float:
+        """The minutes that new trainings will take: what one took so far, more or less by the time that it trains itself.
+
+        One that differs from others in its seed alone trains as long as they did, without their features, which are kept; one
+        that differs in its fold also, as long with them; any other, by its work.
+        """
+        times = {overrides: known for overrides in over if (known := self.trainings.seconds(overrides)) is not None}
+        if not times:
+            return len(new) * minutes / len(over)
+        mean = fmean(with_features for _, with_features in times.values())
+        of_work = mean / fmean(map(self._work, times))
+        side_by_side = max(1.0, mean * len(times) / (60 * minutes))
+        seconds = 0.0
+        for overrides in new:
+            but_seed, but_fold = _without(overrides, "seed="), _without(overrides, "seed=", *OF_FOLDS)
+            same = [alone for other, (alone, _) in times.items() if _without(other, "seed=") == but_seed]
+            alike = [whole for other, (_, whole) in times.items() if _without(other, "seed=", *OF_FOLDS) == but_fold]
+            itself = fmean(same or alike) if same or alike else of_work * self._work(overrides)
+            seconds += max(0.0, 60 * minutes / len(over) + (itself - mean) / side_by_side)
+        return seconds / 60
+
+
+def _without(overrides: Overrides, *starts: str) -> Overrides:
+    """The overrides but those that begin with one of `starts`."""
+    return tuple(override for override in overrides if not override.startswith(starts))
 
 
 def _train_once(train: RunJob, composed: Any, overrides: tuple[str, ...], out: Path) -> None:

@@ -96,7 +96,7 @@ def reason(confirmation: ConfirmationRecord) -> str:
     lacking = (
         "a smaller gap, or much more accuracy" if confirmation.before == rules.OVERFITTING else "a higher accuracy"
     )
-    return f"{evidence}; {confirmation.accuracy.n} seeds do not show {lacking}"
+    return f"{evidence}; {confirmation.accuracy.n} pairs of trainings do not show {lacking}"
 
 
 def outcome(round_: RoundRecord) -> str:

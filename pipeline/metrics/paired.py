@@ -86,6 +86,21 @@ def resampled(challenger: Sequence[float], baseline: Sequence[float], share: flo
     return Difference(plain.mean, plain.mean - margin, plain.mean + margin, plain.n, plain.detectable * factor)
 
 
+def t_p(found: Difference) -> float:
+    """The two-sided p value of Student's t test that belongs to an interval, that of `resampled` included.
+
+    >>> round(t_p(difference([0.80, 0.83, 0.81], [0.78, 0.80, 0.80])), 3)
+    0.074
+    """
+    from scipy import stats
+
+    margin = (found.high - found.low) / 2
+    if not margin:
+        return float(found.mean == 0)
+    statistic = abs(found.mean) / margin * stats.t.ppf(0.5 + CONFIDENCE / 2, found.n - 1)
+    return float(2 * stats.t.sf(statistic, found.n - 1))
+
+
 def detectable_effect(n: int) -> float:
     """The true mean, in standard deviations of the paired differences, that the t test on `n` pairs finds with `POWER`.
 

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from pipeline.artefacts.rounds import RoundsRecord, TrainingRecord
+from pipeline.diagnosis import DATA_VERDICTS
 from pipeline.diagnosis.record import MEANING
 from pipeline.metrics.ablation import Arm
 from pipeline.page import tiles
@@ -46,7 +47,7 @@ def render(results: CureResults) -> str:
     """The page as one HTML file that needs no other file."""
     return fill(
         "cure.html", results=results, cure=results.rounds, config=results.config, number=_number, mean=_mean,
-        meaning=MEANING[results.rounds.after[0].verdict],
+        data_at_fault=results.rounds.after[0].verdict in DATA_VERDICTS, meaning=MEANING[results.rounds.after[0].verdict],
         suspects=None if results.picture is None else tiles.data_uri(results.picture),
         curves=tiles.data_uri(ablation.curves(results.curves)) if results.curves else None,
         configuration=configuration(results.config),

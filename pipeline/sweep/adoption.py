@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 KEPT = ("seed", "fail_fast", "ablate", "cure", "learning_curve", "starts", "tracking")
 """Sections that a winner does not decide."""
 
-FOLDS = ("prepare.folds", "prepare.fold", "prepare.test_fraction")
+FOLDS = ("prepare.folds", "prepare.fold", "prepare.repeat", "prepare.test_fraction")
 """Keys that a winner of a cross-validation does not decide either: the next training takes all images and tests again."""
 
 _UNRESOLVED = "$__{"
@@ -56,21 +56,24 @@ def applied(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str:
     name stays one, so that `-S model.width=2` still finds it.
     """
     old, written = params_file.read_text().replace("${", _UNRESOLVED), validation.read_yaml(params_file)
-    changes = [_as_mapping(change, written) for change in assignments(conf, params_file, winner)]
+    changes = [each for change in assignments(conf, params_file, winner) for each in _as_mapping(change, written)]
     new = _changed(old, changes)
     if not _is_readable(new):
         new = _changed(_without_braces(old), changes)
     return new.replace(_UNRESOLVED, "${")
 
 
-def _as_mapping(change: str, written: Mapping[str, Any]) -> str:
-    """
-    >>> _as_mapping("++model=convnet", {"model": {"name": "lenet"}}), _as_mapping("++model=convnet", {"model": "lenet"})
-    ('++model={name:convnet}', '++model=convnet')
+def _as_mapping(change: str, written: Mapping[str, Any]) -> list[str]:
+    """The choice of an option, as a name first: a mapping alone would be merged into that of the option before.
+
+    >>> _as_mapping("++model=convnet", {"model": {"name": "lenet", "width": 8}})
+    ['++model=convnet', '++model={name:convnet}']
+    >>> _as_mapping("++model=convnet", {"model": "lenet"})
+    ['++model=convnet']
     """
     key, value = change.removeprefix("++").split("=", 1)
     is_choice = key in (*OPTIONS, "augment") and isinstance(written.get(key), dict) and not value.startswith("{")
-    return f"++{key}={{name:{value}}}" if is_choice else change
+    return [change, f"++{key}={{name:{value}}}"] if is_choice else [change]
 
 
 def _changed(text: str, changes: list[str]) -> str:

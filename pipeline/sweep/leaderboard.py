@@ -8,7 +8,7 @@ from pipeline.metrics import history
 from pipeline.storage import tables
 from pipeline.sweep.records import JobResult
 
-REPEATED = {"seed": "seeds", "prepare.fold": "folds"}
+REPEATED = {"seed": "seeds", "prepare.fold": "folds", "prepare.repeat": "repeats"}
 """Keys that tell repetitions of one setting apart, and what people call their values."""
 
 METRICS = (history.VAL_LOSS, history.VAL_ACCURACY, history.CLEAN_LOSS, history.CLEAN_ACCURACY)

@@ -1,0 +1,138 @@
+"""Runs the repetitions of configurations within a budget, diagnoses them, and measures them on images to confirm on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.artefacts.dataset import DatasetRecord
+from pipeline.config.schema import Config
+from pipeline.diagnosis import Course, diagnose
+from pipeline.diagnosis.pooling import pooled
+from pipeline.errors import ConfigError
+from pipeline.evaluation.accuracy import accuracy_on
+from pipeline.evaluation.course import chosen_thresholds, course_of
+from pipeline.lab import live
+from pipeline.lab.repetition import FEW, Folds, Repetition, Seeds
+from pipeline.lab.session import Session
+from pipeline.lab.trainings import Budget, Overrides
+from pipeline.lab.treatment import DiagnosedTraining
+from pipeline.metrics import history
+from pipeline.stage import lineage
+from pipeline.tracking import tags as names
+
+
+class Trials:
+    """The repetitions of the configurations of a cure: each the overrides of one, with a seed at the end.
+
+    Attributes:
+        repetition: What a repetition is: a training with another seed, or a cross-validation.
+        budget: Budget of the cure.
+    """
+
+    def __init__(self, session: Session, config: Config) -> None:
+        self.session, self.trainings, self.config = session, session.trainings, config
+        self.budget = Budget(self.trainings, config.cure.max_runs, config.cure.max_minutes, self._work)
+        self._thresholds = chosen_thresholds(config)
+        dataset = DatasetRecord.read(lineage.locate("prepare", config))
+        self._num_classes = len(dataset.classes)
+        self.repetition = _repetition(config, dataset)
+        self._diagnosed: dict[tuple[Overrides, float], DiagnosedTraining] = {}
+
+    def settings(self, overrides: Overrides) -> Mapping[str, Any]:
+        """The configuration of a repetition as nested mappings."""
+        settings = self.session.compose(overrides).model_dump()
+        if isinstance(self.repetition, Folds):
+            settings["prepare"]["folds"] = self.repetition.folds
+        return settings
+
+    def parts(self, selected: Sequence[Overrides]) -> list[Overrides]:
+        """The trainings of repetitions."""
+        return [part for overrides in selected for part in self.repetition.trainings(overrides)]
+
+    def run(self, selected: Sequence[Overrides]) -> None:
+        """Run the trainings that have not been run.
+
+        Raises:
+            BudgetSpent: They do not fit into the budget.
+        """
+        trainings = self.parts(selected)
+        self.budget.check(trainings)
+        with live.shown(self.trainings, trainings):
+            self.trainings.run(trainings, may_diverge=True)
+
+    def fits_images(self, overrides: Overrides) -> bool:
+        """Whether the images were large enough for the network of a repetition."""
+        return all(map(self.trainings.fits_images, self.parts([overrides])))
+
+    def diagnosed(
+        self, selected: Sequence[Overrides], champion: DiagnosedTraining | None = None
+    ) -> list[DiagnosedTraining]:
+        """Run what has not been run, and diagnose all; a champion's accuracy counts as reachable."""
+        self.run(selected)
+        reachable = champion.measured("val_accuracy") if champion else 0.0
+        for overrides in selected:
+            if (overrides, reachable) not in self._diagnosed:
+                self._diagnosed[overrides, reachable] = self._diagnose(overrides, reachable)
+        return [self._diagnosed[overrides, reachable] for overrides in selected]
+
+    def confirmed(self, selected: Sequence[Overrides]) -> tuple[list[float], list[float]]:
+        """Accuracies on images to confirm on, and gaps between training and them; one that diverged counts as guessing."""
+        accuracies, gaps = [], []
+        for overrides in self.parts(selected):
+            if not self.trainings.has_finished(overrides):
+                accuracies.append(1 / self._num_classes)
+                gaps.append(0.0)
+                continue
+            folder, prepared = self.trainings.folder_of(overrides), self.trainings.prepared(overrides)
+            accuracies.append(accuracy_on(folder, prepared, self.repetition.split))
+            gaps.append(self.trainings.kept_row(overrides)[history.CLEAN_ACCURACY] - accuracies[-1])
+        return accuracies, gaps
+
+    def _diagnose(self, overrides: Overrides, reachable: float) -> DiagnosedTraining:
+        parts = self.parts([overrides])
+        if not all(map(self.trainings.has_finished, parts)):
+            loss, accuracy = np.array([np.nan]), np.zeros(1)
+            diverged = Course(loss, accuracy, loss, accuracy, 1, 1, 2)
+            return DiagnosedTraining(overrides, diagnose(diverged), float("inf"))
+        courses = [self._course(part, reachable) for part in parts]
+        course = pooled(courses) if len(courses) > 1 else courses[0]
+        diagnosis = diagnose(course, self._thresholds)
+        for part in parts:
+            self.session.parent.tag(self.trainings.record(part), {names.VERDICT: diagnosis.verdict})
+        return DiagnosedTraining(overrides, diagnosis, float(course.val_loss[(course.kept_epoch or 0) - 1]))
+
+    def _course(self, overrides: Overrides, reachable: float) -> Course:
+        folder, prepared = self.trainings.folder_of(overrides), self.trainings.prepared(overrides)
+        course = course_of(folder, prepared, self.config.diagnose.reference)
+        if course.reference is not None and reachable > course.reference:
+            course = course_of(folder, prepared, reachable)
+        return course
+
+    def _work(self, overrides: Overrides) -> float:
+        """Pixels of an image that a training computes, times its epochs."""
+        config = self.session.compose(overrides)
+        return float(config.prepare.size**2 * config.train.max_epochs)
+
+
+def _repetition(config: Config, dataset: DatasetRecord) -> Repetition:
+    """Folds where there are few images to confirm on, seeds elsewhere.
+
+    Raises:
+        ConfigError: The budget does not hold one cross-validation.
+    """
+    wanted, num_confirm = config.cure.folds, sum(dataset.counts["confirm"])
+    if wanted is None or num_confirm >= FEW:
+        return Seeds()
+    by_class = np.sum([dataset.counts[split] for split in ("train", "val", "confirm")], axis=0)
+    folds = max(2, min(wanted, int(by_class.min())))
+    if config.cure.max_runs < folds:
+        raise ConfigError(
+            f"cure.max_runs must allow the trainings of a diagnosis, one for each of {folds} folds; got {config.cure.max_runs}."
+        )
+    smallest = f" (a class has {by_class.min()} images)" if folds < wanted else ""
+    print(
+        f"{num_confirm} images to confirm on are few: each configuration is judged on {folds} folds{smallest} of the "
+        f"{by_class.sum()} images outside of test; cure.folds=null takes seeds instead"
+    )
+    return Folds(folds)
