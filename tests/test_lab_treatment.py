@@ -129,7 +129,7 @@ def confirmation(accuracy: float, gap: float, *, before: str, after: str, spread
     [
         (confirmation(0.01, -0.05, before="overfitting", after="overfitting"), True, "overfitting → overfitting"),
         (confirmation(-0.05, -0.1, before="overfitting", after="good_fit"), False, "may cost more than 1% of accuracy"),
-        (confirmation(0.01, 0.0, before="overfitting", after="overfitting"), False, "6 pairs of trainings do not show a smaller"),
+        (confirmation(0.01, 0.0, before="overfitting", after="overfitting"), False, "6 pairs of trainings do not show"),
         (confirmation(0.0, 0.0, before="overfitting", after="good_fit"), True, "overfitting → good fit"),
         (confirmation(0.03, 0.02, before="underfitting", after="overfitting"), True, "underfitting → overfitting"),
         (confirmation(0.08, 0.05, before="overfitting", after="overfitting"), True, "overfitting → overfitting"),
