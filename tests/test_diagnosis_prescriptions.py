@@ -64,6 +64,22 @@ def test_on_peoples_own_pictures_network_start_and_pixels_come_first(course: Cou
     assert "model=efficientnet" not in [each.override for each in prescribe(diagnose(course), settings, most=None)]
 
 
+def test_few_steps_get_smaller_batches_before_a_network_with_running_statistics() -> None:
+    own = {**DEFAULTS, "data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}}
+    found = diagnose(courses.overfitting())
+    few = [each.override for each in prescribe(found, own, num_images=337)]
+    assert few == ["model=efficientnet", "train.batch_size=32", "prepare.size=64"]
+    enough = [each.override for each in prescribe(found, own, num_images=2560)]
+    assert enough == ["model=efficientnet", "model=convnet", "prepare.size=64"]
+    slow = diagnose(courses.still_learning())
+    assert prescribe(slow, DEFAULTS, num_images=141)[0].strengths == (
+        "train.batch_size=8",
+        "train.batch_size=4",
+    )
+    small = DEFAULTS | {"train": {**DEFAULTS["train"], "batch_size": 4}}
+    assert prescribe(slow, small, num_images=20)[0].override == "train.max_epochs=40"
+
+
 def test_what_is_open_gets_more_images_for_validation_before_anything_else() -> None:
     few = courses.good_fit(num_val=60, num_train=60)
     assert diagnose(few).verdict == "inconclusive"

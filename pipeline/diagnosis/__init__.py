@@ -1,7 +1,8 @@
 """Diagnoses whether a training fits, names causes, and prescribes changes; imports neither torch nor mlflow."""
 
 from pipeline.diagnosis.course import Course, CourseError, from_rows
-from pipeline.diagnosis.prescriptions import Prescription, prescribe
+from pipeline.diagnosis.prescriptions import prescribe
+from pipeline.diagnosis.remedies import Prescription
 from pipeline.diagnosis.rules import GOOD_FIT, OVERFITTING
 from pipeline.diagnosis.thresholds import Thresholds
 from pipeline.diagnosis.verdict import DATA_VERDICTS, VERDICTS, Diagnosis, diagnose

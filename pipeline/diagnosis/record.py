@@ -7,7 +7,7 @@ from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.diagnosis import Concern, DiagnosisRecord, Found, Prescribed
 from pipeline.diagnosis import rules
 from pipeline.diagnosis.measurements import Estimate
-from pipeline.diagnosis.prescriptions import Prescription
+from pipeline.diagnosis.remedies import Prescription
 from pipeline.diagnosis.verdict import OVERCONFIDENT, Diagnosis
 
 MEANING = {

@@ -45,7 +45,8 @@ def examine(
     """
     diagnosis = diagnose(course, thresholds)
     found = [] if dataset is None else concerns(dataset, seen)
-    return as_record(diagnosis, prescribe(diagnosis, settings), found, training)
+    num_images = None if dataset is None else sum(dataset.counts["train"])
+    return as_record(diagnosis, prescribe(diagnosis, settings, num_images=num_images), found, training)
 
 
 def seen_of(training: Path, prepared: Path, course: Course) -> Seen:

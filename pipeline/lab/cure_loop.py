@@ -111,7 +111,13 @@ class CureLoop:
         if verdict == GOOD_FIT:
             print("it fits, but simple methods reach as much: the network and the pixels are tried")
             treated = treatment.as_inconclusive(treated)
-        changes = treatment.candidates(treated.diagnosis, settings, adopted=self._values_before, tried=self._tried)
+        changes = treatment.candidates(
+            treated.diagnosis,
+            settings,
+            adopted=self._values_before,
+            tried=self._tried,
+            num_images=self.trials.num_images,
+        )
         changes = [(remedy, override) for remedy, override in changes if self._composes(override)]
         if not changes:
             settling = treated.diagnosis.settled_by

@@ -127,14 +127,14 @@ class Budget:
         trainings: Trainings of the cure; their folder keeps the minutes.
         max_runs: Largest number of trainings.
         max_minutes: Largest wall time in minutes; None: no limit.
-        work: Tells how much a training has to compute, in any unit; it serves to foresee one that is like none before.
+        computing: Foresees the seconds that a training computes with the whole machine, without what it takes to start.
     """
 
     def __init__(
-        self, trainings: Trainings, max_runs: int, max_minutes: float | None, work: Callable[[Overrides], float]
+        self, trainings: Trainings, max_runs: int, max_minutes: float | None, computing: Callable[[Overrides], float]
     ) -> None:
         self.trainings, self.max_runs, self.max_minutes = trainings, max_runs, max_minutes
-        self._work = cache(work)
+        self._computing = cache(computing)
         self._file = trainings.folder / MINUTES_FILE
         with checksums.reading(self._file):
             self._earlier_minutes = float(self._file.read_text()) if self._file.exists() else 0.0
@@ -177,24 +177,24 @@ class Budget:
         )
 
     def _foreseen(self, new: Sequence[Overrides], over: Sequence[Overrides], minutes: float) -> float:
-        """The minutes that new trainings will take: what one took so far, more or less by the time that it trains itself.
+        """The minutes that new trainings will take: what one took so far, more or less by the time that it computes itself.
 
-        One that differs from others in its seed alone trains as long as they did, without their features, which are kept; one
-        that differs in its fold also, as long with them; any other, by its work.
+        One that differs from others in its seed alone computes as long as they did, without their features, which are kept; one
+        that differs in its fold also, as long with them; any other, as long as the network is foreseen to.
         """
         times = {overrides: known for overrides in over if (known := self.trainings.seconds(overrides)) is not None}
         if not times:
             return len(new) * minutes / len(over)
-        mean = fmean(with_features for _, with_features in times.values())
-        of_work = mean / fmean(map(self._work, times))
+        mean, computing = fmean([whole for _, whole in times.values()]), fmean(list(map(self._computing, times)))
         side_by_side = max(1.0, mean * len(times) / (60 * minutes))
         seconds = 0.0
         for overrides in new:
             but_seed, but_fold = _without(overrides, "seed="), _without(overrides, "seed=", *OF_FOLDS)
             same = [alone for other, (alone, _) in times.items() if _without(other, "seed=") == but_seed]
             alike = [whole for other, (_, whole) in times.items() if _without(other, "seed=", *OF_FOLDS) == but_fold]
-            itself = fmean(same or alike) if same or alike else of_work * self._work(overrides)
-            seconds += max(0.0, 60 * minutes / len(over) + (itself - mean) / side_by_side)
+            seen = same or alike
+            more = (fmean(seen) - mean) / side_by_side if seen else self._computing(overrides) - computing
+            seconds += max(0.0, 60 * minutes / len(over) + more)
         return seconds / 60
 
 

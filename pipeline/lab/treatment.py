@@ -152,7 +152,12 @@ def verdict_to_treat(verdicts: Sequence[str]) -> str:
 
 
 def candidates(
-    diagnosis: Diagnosis, settings: Mapping[str, Any], *, adopted: Mapping[str, Any], tried: Collection[str]
+    diagnosis: Diagnosis,
+    settings: Mapping[str, Any],
+    *,
+    adopted: Mapping[str, Any],
+    tried: Collection[str],
+    num_images: int | None = None,
 ) -> list[tuple[str, str]]:
     """Remedy and override of each change that a round tries: the most promising remedies, in some strengths each.
 
@@ -163,9 +168,10 @@ def candidates(
         settings: Configuration of the champion.
         adopted: Value that each key had before a change of it was adopted.
         tried: Overrides that have been tried.
+        num_images: Number of training images; None: unknown.
     """
     by_remedy = []
-    for prescription in prescribe(diagnosis, settings, most=None):
+    for prescription in prescribe(diagnosis, settings, num_images=num_images, most=None):
         allowed = (_without_undoing(override, settings, adopted) for override in prescription.strengths)
         new = dict.fromkeys(override for override in allowed if override is not None and override not in tried)
         if new:

@@ -9,7 +9,7 @@ from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, diagnose
 from pipeline.diagnosis.pooling import pooled
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.accuracy import accuracy_on
 from pipeline.evaluation.course import chosen_thresholds, course_of
 from pipeline.lab import live
@@ -28,15 +28,16 @@ class Trials:
     Attributes:
         repetition: What a repetition is: a training with another seed, or a cross-validation.
         budget: Budget of the cure.
+        num_images: Number of training images of the user's configuration.
     """
 
     def __init__(self, session: Session, config: Config) -> None:
         self.session, self.trainings, self.config = session, session.trainings, config
-        self.budget = Budget(self.trainings, config.cure.max_runs, config.cure.max_minutes, self._work)
+        self.budget = Budget(self.trainings, config.cure.max_runs, config.cure.max_minutes, self._foreseen)
         self._thresholds = chosen_thresholds(config)
-        dataset = DatasetRecord.read(lineage.locate("prepare", config))
-        self._num_classes = len(dataset.classes)
-        self.repetition = _repetition(config, dataset)
+        self._dataset = DatasetRecord.read(lineage.locate("prepare", config))
+        self.repetition = _repetition(config, self._dataset)
+        self.num_images = sum(self._dataset.counts["train"])
         self._diagnosed: dict[tuple[Overrides, float], DiagnosedTraining] = {}
 
     def settings(self, overrides: Overrides) -> Mapping[str, Any]:
@@ -81,7 +82,7 @@ class Trials:
         accuracies, gaps = [], []
         for overrides in self.parts(selected):
             if not self.trainings.has_finished(overrides):
-                accuracies.append(1 / self._num_classes)
+                accuracies.append(1 / len(self._dataset.classes))
                 gaps.append(0.0)
                 continue
             folder, prepared = self.trainings.folder_of(overrides), self.trainings.prepared(overrides)
@@ -109,10 +110,13 @@ class Trials:
             course = course_of(folder, prepared, reachable)
         return course
 
-    def _work(self, overrides: Overrides) -> float:
-        """Pixels of an image that a training computes, times its epochs."""
-        config = self.session.compose(overrides)
-        return float(config.prepare.size**2 * config.train.max_epochs)
+    def _foreseen(self, overrides: Overrides) -> float:
+        from pipeline.lab import foresight
+
+        try:
+            return foresight.seconds(self.session.compose(overrides), self._dataset)
+        except UserError:  # the training will say so
+            return 0.0
 
 
 def _repetition(config: Config, dataset: DatasetRecord) -> Repetition:
