@@ -59,18 +59,26 @@ def test_on_peoples_own_pictures_network_start_and_pixels_come_first(course: Cou
     own: dict[str, Any] = {"data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}}
     settings = {**DEFAULTS, **own}
     first = [each.override for each in prescribe(diagnose(course), settings)]
-    assert first == ["model=efficientnet", "model=convnet", "prepare.size=64"]
+    assert first[:2] == ["model=efficientnet", "model=convnet prepare.size=64"] and "prepare.size=64" not in first
+    resnet = settings | {"model": {"name": "resnet", "weights": None}}
+    assert [each.override for each in prescribe(diagnose(course), resnet)][:2] == [
+        "model=efficientnet",
+        "prepare.size=64",
+    ]
     settings |= {"model": {"name": "efficientnet", "weights": "imagenet"}, "prepare": {"size": 128}}
     assert "model=efficientnet" not in [each.override for each in prescribe(diagnose(course), settings, most=None)]
 
 
-def test_few_steps_get_smaller_batches_before_a_network_with_running_statistics() -> None:
+def test_few_steps_get_smaller_batches() -> None:
     own = {**DEFAULTS, "data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}}
     found = diagnose(courses.overfitting())
-    few = [each.override for each in prescribe(found, own, num_images=337)]
-    assert few == ["model=efficientnet", "train.batch_size=32", "prepare.size=64"]
-    enough = [each.override for each in prescribe(found, own, num_images=2560)]
-    assert enough == ["model=efficientnet", "model=convnet", "prepare.size=64"]
+    few = [each.strengths for each in prescribe(found, own, num_images=337)]
+    assert few == [
+        ("model=efficientnet train.batch_size=32",),
+        tuple(f"model={name} prepare.size=64 train.batch_size=32" for name in ("convnet", "resnet")),
+        ("train.batch_size=32", "train.batch_size=16"),
+    ]
+    assert prescribe(found, own, num_images=2560)[0].override == "model=efficientnet"
     slow = diagnose(courses.still_learning())
     assert prescribe(slow, DEFAULTS, num_images=141)[0].strengths == (
         "train.batch_size=8",

@@ -8,7 +8,7 @@ from pipeline.artefacts.rounds import ConfirmationRecord
 from pipeline.diagnosis import Course, diagnose
 from pipeline.lab.treatment import (
     DiagnosedTraining,
-    as_inconclusive,
+    as_underfitting,
     best,
     candidates,
     changed,
@@ -98,13 +98,13 @@ def test_better_is_a_milder_verdict_or_less_of_the_same() -> None:
     assert is_better(diagnosed(with_gap(0.2)), poor), "accuracy that is surely higher is worth a gap"
 
 
-def test_a_good_fit_that_simple_methods_reach_too_is_treated_as_one_that_is_open() -> None:
+def test_a_good_fit_that_simple_methods_reach_too_is_treated_as_one_that_underfits() -> None:
     poor, good = (diagnosed(courses.good_fit(reference=value, num_reference=2000)) for value in (0.915, 0.8))
     assert fits_poorly(poor) and not fits_poorly(good) and not fits_poorly(diagnosed(courses.good_fit()))
     settings = {"data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}, "prepare": {"size": 32}}
-    tried = candidates(as_inconclusive(poor).diagnosis, settings, adopted={}, tried=set())
+    tried = candidates(as_underfitting(poor).diagnosis, settings, adopted={}, tried=set())
     assert [override for _, override in tried] == [
-        "model=efficientnet", "model=convnet", "model=resnet", "prepare.size=64",
+        "model=efficientnet", "model=convnet prepare.size=64", "model=resnet prepare.size=64", "optimizer.lr=auto",
     ]  # fmt: skip
 
 
@@ -157,3 +157,21 @@ def test_a_new_choice_makes_the_keys_of_the_old_one_void() -> None:
     assert changed(("train.max_epochs=8",), "train.early_stopping={patience: 3}") == (
         "train.max_epochs=8", "train.early_stopping={patience: 3}",
     )  # fmt: skip
+
+
+def test_a_change_may_be_several_overrides_that_belong_together() -> None:
+    both = "model=convnet prepare.size=64"
+    assert changed(("model.width=4", "prepare.size=48", "seed=1"), both) == (
+        "seed=1",
+        "model=convnet",
+        "prepare.size=64",
+    )
+    settings = {**SETTINGS, "data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}}
+    found = candidates(OVERFITTING, settings, adopted={}, tried=set())
+    assert ("a network with normalisation, and twice the pixels", both) in found
+    halved = candidates(OVERFITTING, settings, adopted={"prepare.size": 128}, tried=set())
+    assert "model=convnet prepare.size=64" in [override for _, override in halved]
+    kept = candidates(OVERFITTING, settings, adopted={"model": "convnet"}, tried=set())
+    assert "prepare.size=64" in [override for _, override in kept], (
+        "what would undo an adopted change is left out of it"
+    )

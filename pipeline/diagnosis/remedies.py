@@ -1,5 +1,6 @@
 """The changes that cures are made of: each function gives overrides in several strengths for a training's configuration."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,8 @@ class Prescription:
 
     Attributes:
         remedy: Description in a few words.
-        strengths: Overrides to choose from, one for each strength; the first is tried first.
+        strengths: Overrides to choose from, one for each strength; the first is tried first. Several that belong together have
+            spaces between them (`words`).
     """
 
     remedy: str
@@ -39,39 +41,59 @@ _AUGMENTATIONS = ("none", "light", "standard", "strong")
 """Presets of augmentation, from the weakest to the strongest."""
 
 
+def words(override: str) -> list[str]:
+    """The overrides of one change, which may be several that belong together, with spaces between them.
+
+    >>> words("model=convnet prepare.size=64"), words("train.early_stopping={patience: 3, restore_best: true}")
+    (['model=convnet', 'prepare.size=64'], ['train.early_stopping={patience: 3, restore_best: true}'])
+    """
+    return re.split(r" (?=[\w.]+=)", override)
+
+
 def pretrained(settings: Configuration) -> Prescription | None:
     if not _has_own_pictures(settings) or _get(settings, "model.weights", None) is not None:
         return None
-    return Prescription("begin with what ImageNet's photographs taught", ("model=efficientnet",))
-
-
-def smaller_batches(settings: Configuration) -> Prescription | None:
-    num_images, now = _get(settings, NUM_IMAGES, None), _get(settings, "train.batch_size", 256)
-    if num_images is None or num_images >= FEWEST_STEPS * now:
-        return None
-    most = max(FEWEST_IMAGES, 1 << max(0, (num_images // FEWEST_STEPS).bit_length() - 1))  # a power of two
-    sizes = [size for size in (most, most // 2) if FEWEST_IMAGES <= size < now]
-    if not sizes:
-        return None
-    return Prescription("smaller batches: more steps", tuple(f"train.batch_size={size}" for size in sizes))
+    change = " ".join(["model=efficientnet", *_batches(settings)[:1]])
+    return Prescription("begin with what ImageNet's photographs taught", (change,))
 
 
 def convolutional(settings: Configuration) -> Prescription | None:
-    if not _has_own_pictures(settings) or _get(settings, "model.name", "lenet") != "lenet":
+    now = _get(settings, "prepare.size", None)
+    if not _has_own_pictures(settings) or _get(settings, "model.name", "lenet") != "lenet" or now is None:
         return None
-    if smaller_batches(settings) is not None:  # running statistics take more steps than there are
-        return None
-    return Prescription("a network with normalisation", ("model=convnet", "model=resnet"))
+    changes = (
+        " ".join([f"model={name}", f"prepare.size={2 * now}", *_batches(settings)[:1]])
+        for name in ("convnet", "resnet")
+    )
+    return Prescription("a network with normalisation, and twice the pixels", tuple(changes))
+
+
+def smaller_batches(settings: Configuration) -> Prescription | None:
+    batches = _batches(settings)
+    return Prescription("smaller batches: more steps", tuple(batches)) if batches else None
 
 
 def more_pixels(settings: Configuration) -> Prescription | None:
     now = _get(settings, "prepare.size", None)
-    if not _has_own_pictures(settings) or now is None or now > 64:
+    if not _has_own_pictures(settings) or not _takes_any_size(settings) or now is None or now > 64:
         return None
     return Prescription("larger images", (f"prepare.size={2 * now}",))
 
 
-FOR_OWN_PICTURES = (pretrained, smaller_batches, convolutional, more_pixels)
+FOR_OWN_PICTURES = (pretrained, convolutional, smaller_batches, more_pixels)
+
+
+def _batches(settings: Configuration) -> list[str]:
+    """Sizes of batches that give an epoch enough steps, the larger first; none where it has enough."""
+    num_images, now = _get(settings, NUM_IMAGES, None), _get(settings, "train.batch_size", 256)
+    if num_images is None or num_images >= FEWEST_STEPS * now:
+        return []
+    most = max(FEWEST_IMAGES, 1 << max(0, (num_images // FEWEST_STEPS).bit_length() - 1))  # a power of two
+    return [f"train.batch_size={size}" for size in (most, most // 2) if FEWEST_IMAGES <= size < now]
+
+
+def _takes_any_size(settings: Configuration) -> bool:
+    return bool(_get(settings, "model.name", "lenet") != "lenet")  # which is made for 32 pixels
 
 
 def _has_own_pictures(settings: Configuration) -> bool:
@@ -167,7 +189,11 @@ def larger_images(settings: Configuration) -> Prescription | None:
     now = _get(settings, "prepare.size", None)
     if _get(settings, "prepare.fit", "stretch") == "pad":
         return None  # padding to a larger size adds no detail
-    return None if now is None else Prescription("larger images", (f"prepare.size={round(now * 1.5)}",))
+    return (
+        None
+        if now is None or not _takes_any_size(settings)
+        else Prescription("larger images", (f"prepare.size={round(now * 1.5)}",))
+    )
 
 
 def early_stopping(settings: Configuration) -> Prescription | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.artefacts.rounds import ConfirmationRecord, RoundRecord, TrainingRecord
 from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING
+from pipeline.diagnosis.remedies import words
 from pipeline.errors import ConfigError
 from pipeline.lab import output, treatment
 from pipeline.lab.session import Session
@@ -110,7 +111,7 @@ class CureLoop:
         settings = self.trials.settings(self.overrides)
         if verdict == GOOD_FIT:
             print("it fits, but simple methods reach as much: the network and the pixels are tried")
-            treated = treatment.as_inconclusive(treated)
+            treated = treatment.as_underfitting(treated)
         changes = treatment.candidates(
             treated.diagnosis,
             settings,
@@ -178,8 +179,8 @@ class CureLoop:
         output.print_round(len(self.rounds), round_)
         self._track(round_)
         if round_.adopted and round_.chosen is not None:
-            key = round_.chosen.split("=", 1)[0]
-            self._values_before.setdefault(key, treatment.value_at(settings, key))
+            for key in (word.split("=", 1)[0] for word in words(round_.chosen)):
+                self._values_before.setdefault(key, treatment.value_at(settings, key))
             self.overrides = treatment.changed(self.overrides, round_.chosen)
             self._seeds = self._fresh_seeds(len(self.rounds))[: self._num_seeds]
         elif len(self.rounds) >= FRUITLESS and not any(last.adopted for last in self.rounds[-FRUITLESS:]):

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.artefacts.rounds import CandidateRecord, ConfirmationRecord, RoundRecord, TrainingRecord
 from pipeline.diagnosis import DATA_VERDICTS, Diagnosis, prescribe, rules
 from pipeline.diagnosis.measurements import Estimate
+from pipeline.diagnosis.remedies import words
 from pipeline.lab.trainings import Overrides
 from pipeline.metrics.paired import Difference
 
@@ -133,9 +134,9 @@ def fits_poorly(training: DiagnosedTraining) -> bool:
     return isinstance(reference, Estimate) and training.measured("val_accuracy") <= reference.value
 
 
-def as_inconclusive(training: DiagnosedTraining) -> DiagnosedTraining:
-    """A training that fits poorly, as one whose verdict leaves open what to change."""
-    return replace(training, diagnosis=replace(training.diagnosis, verdict=rules.INCONCLUSIVE))
+def as_underfitting(training: DiagnosedTraining) -> DiagnosedTraining:
+    """A training that fits poorly, as one that needs what a network that underfits needs."""
+    return replace(training, diagnosis=replace(training.diagnosis, verdict=rules.UNDERFITTING, causes=()))
 
 
 def verdict_to_treat(verdicts: Sequence[str]) -> str:
@@ -173,7 +174,7 @@ def candidates(
     by_remedy = []
     for prescription in prescribe(diagnosis, settings, num_images=num_images, most=None):
         allowed = (_without_undoing(override, settings, adopted) for override in prescription.strengths)
-        new = dict.fromkeys(override for override in allowed if override is not None and override not in tried)
+        new = dict.fromkeys(override for override in allowed if override and override not in tried)
         if new:
             by_remedy.append([(prescription.remedy, override) for override in islice(new, MOST_STRENGTHS)])
     return [change for changes in by_remedy[:MOST_REMEDIES] for change in changes]
@@ -203,14 +204,15 @@ def best(champion: DiagnosedTraining, tried: Sequence[DiagnosedTraining]) -> Dia
 
 
 def changed(overrides: Overrides, override: str) -> Overrides:
-    """Add an override, and drop those of the same key or of keys below it.
+    """Add the overrides of a change, and drop those of the same keys or of keys below them.
 
     >>> changed(("augment=light", "augment.copies=8", "model.width=4"), "augment=strong")
     ('model.width=4', 'augment=strong')
     """
-    key = override.split("=", 1)[0]
-    others = (other for other in overrides if not f"{other.split('=', 1)[0]}.".startswith(f"{key}."))
-    return (*others, override)
+    for word in words(override):
+        key = word.split("=", 1)[0]
+        overrides = (*(other for other in overrides if not f"{other.split('=', 1)[0]}.".startswith(f"{key}.")), word)
+    return overrides
 
 
 def value_at(settings: Mapping[str, Any], key: str) -> Any:
@@ -221,7 +223,13 @@ def value_at(settings: Mapping[str, Any], key: str) -> Any:
     return value["name"] if isinstance(value, Mapping) and "name" in value else value
 
 
-def _without_undoing(override: str, settings: Mapping[str, Any], adopted: Mapping[str, Any]) -> str | None:
+def _without_undoing(override: str, settings: Mapping[str, Any], adopted: Mapping[str, Any]) -> str:
+    """The overrides of a change without those that would undo an adopted one; empty where none is left."""
+    allowed = (_allowed(word, settings, adopted) for word in words(override))
+    return " ".join(word for word in allowed if word is not None)
+
+
+def _allowed(override: str, settings: Mapping[str, Any], adopted: Mapping[str, Any]) -> str | None:
     """The override, or the midpoint of old and new value where it would undo an adopted change; None without a midpoint."""
     key, text = override.split("=", 1)
     if key not in adopted:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.signals import SignalsRecord
+from pipeline.diagnosis.remedies import words
 from pipeline.page.inputs import ReportInputs
 
 INITIAL_LOSS_TOLERANCE = 0.1
@@ -90,8 +91,8 @@ def code_line(run: RunRecord) -> str:
 
 
 def experiment(override: str) -> str:
-    """The command that tries an override, whether `params.yaml` lists its key or not."""
-    return f"dvc exp run -S {shlex.quote(f'++{override}')}"
+    """The command that tries a change, whether `params.yaml` lists its keys or not."""
+    return "dvc exp run " + " ".join(f"-S {shlex.quote(f'++{word}')}" for word in words(override))
 
 
 def next_command(inputs: ReportInputs) -> str:
