@@ -146,6 +146,8 @@ class CureLoop:
     def _affordable(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """The changes whose trainings fit into the budget, with those that would confirm the last of them.
 
+        What was trained before a kill counts as affordable, so that a resumed cure tries what it had chosen to try.
+
         Raises:
             BudgetSpent: None of them fits.
         """
@@ -154,7 +156,7 @@ class CureLoop:
         for change in changes:
             trial = self.trials.parts([(*treatment.changed(self.overrides, change[1]), treated.overrides[-1])])
             confirming = self.trials.parts([each for side in self._sides(change[1]) for each in side])
-            if self.trials.budget.fits([*trials, *trial, *confirming]):
+            if all(map(self.trainings.is_over, trial)) or self.trials.budget.fits([*trials, *trial, *confirming]):
                 affordable.append(change)
                 trials += trial
         if not affordable:
