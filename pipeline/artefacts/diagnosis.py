@@ -110,3 +110,31 @@ class ReferenceRecord(Artefact, file="reference.json", stage="diagnose"):
 
     accuracy: float
     num_images: int
+
+
+class LabelNoiseRecord(Artefact, file="label_noise.json", stage="diagnose"):
+    """Estimate of the share of labels that are wrong in training and validation.
+
+    Attributes:
+        share, low, high: The share, with its 95 % interval.
+        accuracy: Share of the labels that a logistic regression predicts on images that it was not fitted on.
+        majority: Share of the most frequent class.
+        num_images: Number of images behind it.
+        views: Names of what the logistic regression saw.
+    """
+
+    share: float
+    low: float
+    high: float
+    accuracy: float
+    majority: float
+    num_images: int
+    views: list[str]
+
+    @property
+    def skill(self) -> float:
+        """Accuracy on the labels that are not surely wrong, on a scale from guessing (0) to no mistake (1); 0 where half of
+        them are wrong, as nothing tells that from images that are too hard."""
+        if self.low >= 0.5 or self.majority == 1:
+            return 0.0
+        return (min(1.0, self.accuracy / (1 - self.low)) - self.majority) / (1 - self.majority)

@@ -13,15 +13,12 @@ from pipeline.config.schema import Config
 from pipeline.data.raw_dataset import read
 from pipeline.errors import UserError
 from pipeline.evaluation.edges import edges
-from pipeline.evaluation.label_audit import View
+from pipeline.evaluation.label_audit import STRENGTH, View
 from pipeline.evaluation.probe import probe, regression, with_pretrained
 from pipeline.evaluation.reference import pixels
 from pipeline.stage import lineage
 from pipeline.storage.arrays import read_array
 from pipeline.storage.tables import harmless, read_csv, read_parquet_column
-
-STRENGTH = 0.003
-"""C of the logistic regression on features, weaker than a probe's: with 0.01 it learns some of the wrong labels by heart."""
 
 SPLITS = ("train", "val", "confirm")
 """Splits whose labels are audited: all but the test split, which nothing but an evaluation reads."""

@@ -25,9 +25,6 @@ KEY = "diagnose.training"
 
 BATCH_SIZE = 512
 
-MOST_PROBED = 2_000
-"""Largest number of images of a split whose features are computed for the reference, half a minute on two cores."""
-
 
 def examine(
     course: Course, thresholds: Thresholds, settings: Mapping[str, Any] | None, dataset: DatasetRecord | None = None,
@@ -62,6 +59,7 @@ def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
     """
     from pipeline import model
     from pipeline.evaluation.accuracy import best_weights
+    from pipeline.evaluation.label_noise import label_noise
 
     run, folder = RunRecord.read(training, KEY), prepared / "val"
     network = best_weights(training, run, DatasetRecord.read(prepared).classes)
@@ -75,6 +73,7 @@ def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
         probabilities=model.probabilities(network, read_array(folder / "images.npy"), batch_size=BATCH_SIZE),
         reference=reference,
         source_side=None if sides is None else float(np.median(np.maximum(*sides))),
+        noise=label_noise(training, prepared),
     )
 
 
@@ -120,7 +119,7 @@ def reachable(training: Path, prepared: Path) -> tuple[float, int]:
     run = RunRecord.read(training, KEY)
     if run.weights_fingerprint is None:
         return simple
-    from pipeline.evaluation.probe import probe_accuracy
+    from pipeline.evaluation.probe import MOST_PROBED, probe_accuracy
 
     folder = lineage.CACHE / f"reference-{lineage.content('prepare', prepared)}-{run.weights_fingerprint}"
     if not (folder / ReferenceRecord.FILE).exists():

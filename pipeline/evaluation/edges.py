@@ -12,7 +12,7 @@ SIDE, CELL, DIRECTIONS = 32, 4, 8
 IMAGES_AT_A_TIME = 256
 
 
-def edges(split: Path) -> NDArray[np.float32]:
+def edges(split: Path, chosen: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
     """Histograms of the directions of gradients, of shape (n, 512).
 
     As in Dalal and Triggs 2005 (https://doi.org/10.1109/CVPR.2005.177), without normalisation by blocks. Images count as
@@ -20,9 +20,10 @@ def edges(split: Path) -> NDArray[np.float32]:
 
     Args:
         split: A split's folder, as prepare leaves it.
+        chosen: Indices of the images; None: all.
     """
     images = read_array(split / "images.npy")
-    pieces = [histograms(grey) for grey in _small(images)]
+    pieces = [histograms(grey) for grey in _small(images if chosen is None else images[chosen])]
     return np.concatenate(pieces) if pieces else np.zeros((0, (SIDE // CELL) ** 2 * DIRECTIONS), np.float32)
 
 

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 FOLDS = 5
 
+STRENGTH = 0.003
+"""C of the logistic regression on features, weaker than a probe's: with 0.01 it learns some of the wrong labels by heart."""
+
 EVEN, UNEVEN, UNKNOWN = 0.9, 0.3, 0.75
 """Share of equal rates among those with which labels are taken to be flipped, by how evenly the counts are spread; chosen, like
 the two limits below, on the sets of `benchmarks/labels/`."""
