@@ -68,7 +68,7 @@ class EvaluationRecord(Artefact, file="details.json", stage="evaluate"):
         training: Our own id of the training.
         calibration: Calibration of the probabilities.
         scores: Scores on that split.
-        kept_epoch: Losses and accuracies of the epoch whose weights were kept, by column of the history.
+        kept_epoch: Losses and accuracies of the weights that were kept, by column of the history.
         gap: Accuracy on the clean training probe less that on the validation split, at that epoch.
     """
 

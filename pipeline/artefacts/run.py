@@ -96,6 +96,13 @@ class Saving(Record):
     saved_seconds: float
 
 
+class KeptTraining(Record):
+    """Accuracy of the kept weights on training images, in evaluation mode and without augmentation, and their number."""
+
+    accuracy: float
+    num_images: int
+
+
 class RunOutcome(Record):
     """The outcome of a training.
 
@@ -109,6 +116,8 @@ class RunOutcome(Record):
         times_ms: Unix time of the end of each epoch, in milliseconds.
         num_parameters: Number of the network's parameters.
         weights_sha256: SHA-256 of `model.ckpt`.
+        kept_training: Accuracy of these weights on up to 20,000 training images, which the history measures on as many as
+            validation has; None in records of earlier versions.
     """
 
     best_epoch: int
@@ -120,10 +129,19 @@ class RunOutcome(Record):
     times_ms: list[int]
     num_parameters: int
     weights_sha256: str
+    kept_training: KeptTraining | None = None
 
 
 class RunRecord(RunOrigin, RunOutcome):
     """A finished training: its origin and its outcome."""
+
+    def at_kept_epoch(self, rows: list[dict[str, float]]) -> dict[str, float]:
+        """Losses and accuracies of the kept weights, by column of the history, whose `rows` are given; the training accuracy
+        is that on more images where it was measured."""
+        row = next(row for row in rows if row["epoch"] == self.best_epoch)
+        columns = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
+        measured = {} if self.kept_training is None else {history.CLEAN_ACCURACY: self.kept_training.accuracy}
+        return {column: row[column] for column in columns} | measured
 
 
 def read_rows(folder: Path) -> list[dict[str, float]]:

@@ -34,6 +34,8 @@ class Course:
         clean: Whether training was measured in evaluation mode and without augmentation. Otherwise dropout and augmentation
             make training look worse, and the gap smaller, than it is.
         kept_epoch: Epoch whose weights are used, counted from 1; None: the last epoch.
+        kept_training: Accuracy on training images of the weights that are used, measured once on more of them than
+            `num_train`, and their number; None: that of the kept epoch in `train_accuracy`.
         majority: Share of the most frequent class; None: 1/C.
         chance_loss: Loss of predicting the shares of the classes; None: ln C.
         reference: Accuracy that a fitted model should reach on the same split, from another model or from the user.
@@ -58,6 +60,7 @@ class Course:
     num_classes: int
     clean: bool = True
     kept_epoch: int | None = None
+    kept_training: tuple[float, int] | None = None
     majority: float | None = None
     chance_loss: float | None = None
     reference: float | None = None

@@ -34,6 +34,8 @@ def read_course(training: Path, prepared: Path | None = None, **known: Any) -> C
     if prepared is not None:
         about["duplicates"] = duplicates(prepared)
     known = {**about, **known}
+    if run.kept_training is not None and known["kept_epoch"] == run.best_epoch:
+        known["kept_training"] = (run.kept_training.accuracy, run.kept_training.num_images)
     return from_rows(read_rows(training), **_counts(signals), **known)
 
 

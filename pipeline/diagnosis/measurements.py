@@ -98,7 +98,7 @@ class Measurements:
     @cached_property
     def train(self) -> Estimate:
         """Training accuracy at the kept epoch."""
-        return Estimate.share(self._kept(self.course.train_accuracy), self.course.num_train)
+        return Estimate.share(*self._kept_training())
 
     @cached_property
     def val(self) -> Estimate:
@@ -108,8 +108,7 @@ class Measurements:
     @cached_property
     def gap(self) -> Estimate:
         """Training accuracy minus validation accuracy at the kept epoch."""
-        train, val = self._kept(self.course.train_accuracy), self._kept(self.course.val_accuracy)
-        return Estimate.difference(train, self.course.num_train, val, self.course.num_val)
+        return Estimate.difference(*self._kept_training(), self._kept(self.course.val_accuracy), self.course.num_val)
 
     @cached_property
     def lead(self) -> Estimate:
@@ -222,6 +221,12 @@ class Measurements:
 
     def _end(self, series: Series) -> float:
         return float(np.median(series[-self.window :]))
+
+    def _kept_training(self) -> tuple[float, int]:
+        """Training accuracy of the kept weights, and the number of images behind it."""
+        if self.course.kept_training is not None:
+            return self.course.kept_training
+        return self._kept(self.course.train_accuracy), self.course.num_train
 
     def _kept(self, series: Series) -> float:
         return self._end(series) if self.course.kept_epoch is None else float(series[self.course.kept_epoch - 1])

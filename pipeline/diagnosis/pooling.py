@@ -45,6 +45,12 @@ def pooled(courses: Sequence[Course]) -> Course:
         mean[epoch - 1] = fmean(float(value[at - 1]) for value, at in zip(values, kept, strict=True))
         changes[name] = mean
     num_val = sum(course.num_val for course in courses)
+    measured = [course.kept_training for course in courses if course.kept_training is not None]
+    if len(measured) == len(courses):
+        num_images = min(num_val, sum(number for _, number in measured))
+        changes["kept_training"] = (fmean(accuracy for accuracy, _ in measured), num_images)
+    else:
+        changes["kept_training"] = None
     accuracies = [float(course.val_accuracy[at - 1]) for course, at in zip(courses, kept, strict=True)]
     for name in ("majority", "chance_loss", "reference", "initial_loss", "duplicates"):
         values = [getattr(course, name) for course in courses]

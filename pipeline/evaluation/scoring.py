@@ -111,11 +111,8 @@ def _fit(training: Path, run: RunRecord) -> dict[str, Any]:
 
     The gap's 95 % interval is that of a difference of two proportions (Newcombe 1998, method 10).
     """
-    rows = read_rows(training)
-    best = next(row for row in rows if row["epoch"] == run.best_epoch)
-    signals = SignalsRecord.read(training)
-    num_probe, num_val = signals.num_probe, signals.num_val
-    clean, val = best[history.CLEAN_ACCURACY], best[history.VAL_ACCURACY]
-    low, high = newcombe(round(clean * num_probe), num_probe, round(val * num_val), num_val)
-    kept = (history.CLEAN_ACCURACY, history.CLEAN_LOSS, history.VAL_ACCURACY, history.VAL_LOSS)
-    return {"kept_epoch": {key: best[key] for key in kept}, "gap": Interval(value=clean - val, low=low, high=high)}
+    kept, signals = run.at_kept_epoch(read_rows(training)), SignalsRecord.read(training)
+    num_train = signals.num_probe if run.kept_training is None else run.kept_training.num_images
+    num_val, clean, val = signals.num_val, kept[history.CLEAN_ACCURACY], kept[history.VAL_ACCURACY]
+    low, high = newcombe(round(clean * num_train), num_train, round(val * num_val), num_val)
+    return {"kept_epoch": kept, "gap": Interval(value=clean - val, low=low, high=high)}

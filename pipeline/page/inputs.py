@@ -150,7 +150,7 @@ def read(
     rows = read_rows(training)
     best = next(row for row in rows if row["epoch"] == run.best_epoch)
     measured = EvaluationRecord.read(evaluation, EVALUATION_KEY)
-    if any(value != best[key] for key, value in measured.kept_epoch.items()):
+    if measured.kept_epoch != run.at_kept_epoch(rows):
         raise DataError(
             f"{EVALUATION_KEY} must be an evaluation of the training in {str(training)!r}; got {str(evaluation)!r}, made of "
             f"another one. Run: python -m pipeline.evaluate evaluate.training={training}"

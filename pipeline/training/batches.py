@@ -217,9 +217,9 @@ def _loader(images: Dataset[Batch], **settings: Any) -> DataLoader[Batch]:
     return DataLoader(images, batch_size=None, generator=torch.Generator(), **settings)
 
 
-def probe_indices(num_train: int, num_val: int, seed: int) -> np.ndarray:
-    """Sorted indices of the training images on which the clean training loss is measured: as many as in validation."""
-    return np.sort(np.random.default_rng(seed).permutation(num_train)[:num_val])
+def probe_indices(num_train: int, most: int, seed: int) -> np.ndarray:
+    """Sorted indices of the training images that are measured in evaluation mode: in each epoch as many as in validation."""
+    return np.sort(np.random.default_rng(seed).permutation(num_train)[:most])
 
 
 def _split(prepared: Path, name: str, features: Mapping[str, Path] | None) -> tuple[Any, np.ndarray]:

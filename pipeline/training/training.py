@@ -30,6 +30,7 @@ from pipeline.training.batches import Augment, ImageBatches
 from pipeline.training.callbacks import OnRow
 from pipeline.training.checks import measure_signals
 from pipeline.training.features import LastLayer, training_features
+from pipeline.training.kept import measure_kept
 from pipeline.training.loop import Outcome, train_epochs
 from pipeline.training.module import TrainingModule
 
@@ -97,12 +98,13 @@ def train(inputs: Inputs, cache: Path, working: Path, out: Path, config: Config,
         if (working / name).exists():
             shutil.copy2(working / name, out)
     (out / "weights.csv").write_text(_weights_table(plan.network, state))
+    kept = measure_kept(network, outcome.state, batches, seed=config.seed, accelerator=config.train.accelerator)
     return RunOutcome(
         best_epoch=outcome.best_epoch, epochs=len(outcome.rows), stop_reason=outcome.stop_reason,
         early_stopping=Saving(saved_epochs=outcome.saved_epochs, saved_seconds=outcome.saved_seconds), lr=lr,
         seconds=sum(row["seconds"] for row in outcome.rows), times_ms=outcome.times_ms,
         num_parameters=sum(parameter.numel() for parameter in plan.network.parameters()),
-        weights_sha256=lineage.hash_file(out / "model.ckpt"),
+        weights_sha256=lineage.hash_file(out / "model.ckpt"), kept_training=kept,
     )  # fmt: skip
 
 
