@@ -59,8 +59,8 @@ def still_learning(epochs: int = 20, **changes: Any) -> Course:
 
 
 def not_learning(epochs: int = 20, **changes: Any) -> Course:
-    flat = np.full(epochs, 0.1)
-    return course(flat, flat, **changes)
+    flat, loss = np.full(epochs, 0.1), np.full(epochs, np.log(10))
+    return course(flat, flat, **{"train_loss": loss, "val_loss": loss, **changes})
 
 
 def no_signal(epochs: int = 30, **changes: Any) -> Course:

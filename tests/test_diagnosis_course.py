@@ -24,6 +24,16 @@ def test_our_history_is_read_with_its_clean_probe_and_its_signals() -> None:
     assert made.penalty_share is not None and made.penalty_share.tolist() == pytest.approx([0.1])
 
 
+def test_the_learning_rate_is_read_where_each_epoch_has_one() -> None:
+    rows = [{**OURS, "lr": 0.1}, {**OURS, "lr": 0.05}]
+    made = from_rows(rows, **ABOUT)
+    assert made.lr is not None and made.lr.tolist() == [0.1, 0.05]
+    of_keras = from_rows([{**KERAS, "learning_rate": 0.1}], **ABOUT)
+    assert of_keras.lr is not None and of_keras.lr.tolist() == [0.1]
+    assert from_rows([OURS], **ABOUT).lr is None
+    assert from_rows([*rows, {**OURS, "lr": float("nan")}], **ABOUT).lr is None
+
+
 @pytest.mark.parametrize("row", [KERAS, FASTAI], ids=["Keras", "fastai"])
 def test_without_a_clean_probe_what_was_measured_while_learning_counts(row: dict[str, float]) -> None:
     made = from_rows([row], **ABOUT)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.diagnosis import VERDICTS, Course, Thresholds, diagnose
+from pipeline.diagnosis.measurements import Estimate
 from pipeline.diagnosis.record import MEANING
 from tests import courses
 from tests.courses import EXAMPLES
@@ -88,6 +89,63 @@ def test_a_slow_training_that_still_stands_at_guessing_learns() -> None:
     assert diagnose(slow).verdict != "not_learning"
 
 
+def test_a_loss_below_that_of_guessing_is_learning_though_the_commonest_class_is_still_told_each_time() -> None:
+    flat, falling = np.full(20, 0.4), np.linspace(1.6, 1.4, 20)
+    known: dict[str, Any] = {"majority": 0.4, "chance_loss": 1.6, "num_classes": 6}
+    stuck = courses.course(flat, flat, train_loss=np.full(20, 1.59), val_loss=np.full(20, 1.6), **known)
+    assert diagnose(stuck).verdict == "not_learning"
+    assert diagnose(replace(stuck, train_loss=falling, val_loss=falling + 0.01)).verdict != "not_learning"
+
+
+def test_a_rate_that_ends_near_0_is_projected_from_its_high_part_and_the_sentence_says_so() -> None:
+    rates = np.concatenate([np.full(20, 1.0), np.linspace(0.4, 0.0, 10)])
+    falling, flat = 1.5 * np.exp(-np.arange(20) / 15) + 0.5, np.linspace(0.86, 0.85, 10)
+    loss = np.concatenate([falling, flat])
+    train = np.concatenate([np.linspace(0.3, 0.7, 20), np.full(10, 0.75)])
+    made = courses.course(train, train - 0.02, train_loss=loss, val_loss=loss + 0.05)
+    at_its_end, annealed = diagnose(made), diagnose(replace(made, lr=rates))
+    ahead, less = annealed.evidence["val_ahead"], at_its_end.evidence["val_ahead"]
+    assert isinstance(ahead, Estimate) and isinstance(less, Estimate) and ahead.value > 2 * less.value
+    assert (
+        annealed.verdict == "still_learning"
+        and "twice the epochs, with the schedule stretched, would" in annealed.sentence
+    )
+    constant = diagnose(replace(courses.still_learning(), lr=np.full(20, 0.1)))
+    assert constant.verdict == "still_learning" and "twice the epochs would" in constant.sentence
+    short = diagnose(replace(courses.still_learning(), lr=np.concatenate([np.full(9, 1.0), np.zeros(11)])))
+    assert "val_ahead" not in short.evidence
+
+
+def test_where_it_underfits_more_epochs_must_close_half_of_what_is_missing() -> None:
+    slow = np.linspace(0.4, 0.5, 20)
+    made = courses.course(slow, slow, reference=0.55, num_reference=2000)
+    assert diagnose(made).verdict == "still_learning"
+    far = replace(made, reference=0.95)
+    assert diagnose(far).verdict == "underfitting"
+    assert diagnose(far, Thresholds(closes=0.01)).verdict == "still_learning"
+
+
+def test_where_no_training_image_is_mistaken_nothing_is_left_to_learn() -> None:
+    train, val = np.minimum(1.0, np.linspace(0.9, 1.1, 20)), np.linspace(0.85, 0.935, 20)
+    made = courses.course(train, val, train_loss=np.linspace(0.8, 0.1, 20))
+    assert diagnose(made).verdict == "overfitting"
+    assert diagnose(replace(made, train_accuracy=train - 0.02)).verdict == "still_learning"
+
+
+def test_jumps_while_learning_count_only_beyond_chance() -> None:
+    shaken = 0.6 + 0.02 * (-1.0) ** np.arange(30)
+    made = courses.course(shaken, np.full(30, 0.59), num_train=200)
+    assert diagnose(made).verdict == "unstable"
+    assert diagnose(replace(made, clean=False)).verdict != "unstable"
+    assert diagnose(replace(made, clean=False, num_train=20_000)).verdict == "unstable"
+
+
+def test_validation_surely_above_guessing_has_a_signal_however_many_classes_there_are() -> None:
+    made = replace(courses.no_signal(), num_classes=60, val_accuracy=np.full(30, 0.017))
+    assert diagnose(made).verdict == "no_signal"
+    assert diagnose(replace(made, val_accuracy=np.full(30, 0.05))).verdict == "overfitting"
+
+
 def test_each_meaning_says_only_what_its_rule_has_checked() -> None:
     for make, verdict in EXAMPLES.values():
         settles = "settle" in MEANING[verdict]
@@ -140,7 +198,7 @@ def _gap_of(gap: float) -> tuple[np.ndarray, np.ndarray]:
 
 def test_few_epochs_block_only_what_needs_many() -> None:
     assert diagnose(courses.overfitting(5)).verdict == "overfitting"
-    diagnosis = diagnose(courses.good_fit(9))
+    diagnosis = diagnose(courses.course(courses.rising(0.5, 0.93, 9, 2.0), courses.rising(0.5, 0.915, 9, 2.0)))
     assert diagnosis.verdict == "inconclusive" and "10 epochs" in diagnosis.settled_by
     assert {"unstable", "overtrained", "good_fit"} <= set(diagnosis.not_judged)
 

@@ -6,13 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from regimes import REGIMES
 
+from pipeline.config.schema import Cosine, WarmupScheduler
 from pipeline.diagnosis import Course, from_rows
 from pipeline.metrics import history
+from pipeline.training.optimizers import build_scheduler
 
 FILE = Path(__file__).resolve().parent / "histories.parquet"
+STEPS = 10
+"""Steps of an epoch from which its learning rate is computed; the number hardly matters."""
+
 COLUMNS = (
     history.TRAIN_LOSS, history.TRAIN_ACCURACY, history.CLEAN_LOSS, history.CLEAN_ACCURACY, history.VAL_LOSS,
     history.VAL_ACCURACY, history.PENALTY, history.UPDATE_RATIO, history.DEAD_RELU,
@@ -52,6 +60,7 @@ class Trained:
             for key, value in self.known.items()
             if key not in ("num_probe", "num_train", "num_val", "seconds")
         }
+        known["lr"] = rates(self.regime, len(self.rows))
         if reached is not None and reached[0] > known["reference"]:
             known["reference"], known["num_reference"] = reached
         return from_rows(
@@ -62,6 +71,23 @@ class Trained:
             num_learning=self.known["num_train"],
             **known,
         )
+
+
+def rates(regime: str, epochs: int) -> np.ndarray:
+    """The learning rate at the end of each of the first epochs of a regime, of shape (epochs,), as a share of its highest.
+
+    The histories of this study do not hold it; the schedule of the regime gives it.
+    """
+    about = next(each for each in REGIMES if each.name == regime)
+    name = next((each.split("=")[1] for each in about.overrides if each.startswith("scheduler=")), "one_cycle")
+    settings = {
+        "one_cycle": WarmupScheduler(name="one_cycle", warmup_fraction=0.25),
+        "cosine": Cosine(name="cosine", warmup_fraction=0.0, final_fraction=0.01),
+        "constant": WarmupScheduler(name="constant", warmup_fraction=0.0),
+    }[name]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    factor = build_scheduler(optimizer, STEPS * max(about.epochs, epochs), settings).lr_lambdas[0]
+    return np.array([factor(STEPS * (epoch + 1) - 1) for epoch in range(epochs)])
 
 
 def pack(jobs: Sequence[tuple[Mapping[str, Any], Path]]) -> None:

@@ -28,6 +28,8 @@ from joblib import Parallel, delayed
 from regimes import REGIMES, Regime, variants
 from rich.progress import track
 
+from pipeline.artefacts.augment import AugmentRecord
+from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.config import composition
 from pipeline.errors import TrainingError
 from pipeline.evaluation.reference import reference_accuracy
@@ -150,10 +152,11 @@ def _train(regime: Regime, prepared: Path, augmented: Path, working: Path, out: 
 
     try:
         with mock.patch.object(training.model, "build", flawed):
-            record = training.train(prepared, augmented, working, out, config, lambda row, time_ms: None)
+            inputs, cache = training.Inputs(prepared, augmented), lineage.ROOT / "build" / "cache"
+            outcome = training.train(inputs, cache, working, out, config, lambda row, time_ms: None)
     except TrainingError:
         return None
-    return int(record["best_epoch"])
+    return outcome.best_epoch
 
 
 def _write_split(folder: Path, drawn: Split, dataset: str) -> None:
@@ -162,15 +165,14 @@ def _write_split(folder: Path, drawn: Split, dataset: str) -> None:
         np.save(folder / name / "images.npy", images)
         np.save(folder / name / "labels.npy", labels)
     pixels = drawn.train / 255
-    about = {
-        "name": dataset,
-        "classes": [str(label) for label in range(NUM_CLASSES)],
-        "size": 32,
-        "channels": 1,
-        "mean": [float(pixels.mean())],
-        "std": [float(pixels.std()) or 1.0],
+    counts = {
+        name: np.bincount(labels, minlength=NUM_CLASSES).tolist()
+        for name, labels in (("train", drawn.train_labels), ("val", drawn.val_labels))
     }
-    (folder / "dataset.json").write_text(json.dumps(about))
+    DatasetRecord(
+        name=dataset, classes=[str(label) for label in range(NUM_CLASSES)], size=32, channels=1, counts=counts,
+        mean=[float(pixels.mean())], std=[float(pixels.std()) or 1.0], source=dataset, licence="", files={},
+    ).write(folder)  # fmt: skip
 
 
 def _write_augmentation(folder: Path, transforms: list[Any], *, mirrored: bool) -> None:
@@ -178,8 +180,10 @@ def _write_augmentation(folder: Path, transforms: list[Any], *, mirrored: bool) 
     folder.mkdir()
     np.save(folder / "images.npy", np.empty((0, 0, 32, 32, 1), dtype=np.uint8))
     veto = {} if mirrored else {"HorizontalFlip": [str(label) for label in range(NUM_CLASSES)]}
-    about = {"mode": "online" if transforms else "materialized", "transforms": transforms, "veto": veto}
-    (folder / "augment.json").write_text(json.dumps(about))
+    AugmentRecord(
+        name="", mode="online" if transforms else "materialized", asked="auto", reason="", copies=0, strength=1.0, seed=0,
+        transforms=transforms, veto=veto, images_sha256="",
+    ).write(folder)  # fmt: skip
 
 
 def _reference(folder: Path, drawn: Split | None, dataset: str) -> tuple[float, int]:

@@ -45,6 +45,7 @@ class Course:
         num_learning: Number of images of an epoch, behind `learning_accuracy`; None: `num_train`.
         update_ratio: ‖Δw‖/‖w‖ of a step.
         dead_relu: Share of ReLUs that are 0 for all images.
+        lr: Learning rate; None also where the history has no value at some epoch.
         penalty_share: Share of the penalties in the objective.
         initial_loss: Loss before the first step.
         learns_one_batch: Whether the untrained network could fit one batch completely.
@@ -70,6 +71,7 @@ class Course:
     num_learning: int | None = None
     update_ratio: Series | None = None
     dead_relu: Series | None = None
+    lr: Series | None = None
     penalty_share: Series | None = None
     initial_loss: float | None = None
     learns_one_batch: bool | None = None
@@ -131,6 +133,9 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Names of the columns in `history.csv` and in the files of Keras' and fastai's `CSVLogger`; the first one present counts."""
 
+LEARNING_RATES = ("lr", "learning_rate")
+"""Names of the column of the learning rate; the first one present counts."""
+
 _REQUIRED = {
     history.TRAIN_LOSS: "the training loss",
     history.TRAIN_ACCURACY: "the training accuracy",
@@ -173,6 +178,9 @@ def from_rows(
     for key, column in (("update_ratio", history.UPDATE_RATIO), ("dead_relu", history.DEAD_RELU)):
         if column in rows[0]:
             known = {key: np.array([row[column] for row in rows]), **known}
+    rates = next((np.array([row[name] for row in rows]) for name in LEARNING_RATES if name in rows[0]), None)
+    if rates is not None and np.isfinite(rates).all():
+        known = {"lr": rates, **known}
     if history.PENALTY in rows[0] and history.TRAIN_LOSS in series:
         penalty = np.array([row[history.PENALTY] for row in rows])
         known = {"penalty_share": penalty / np.maximum(penalty + series[history.TRAIN_LOSS], 1e-12), **known}

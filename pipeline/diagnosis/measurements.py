@@ -12,6 +12,9 @@ from pipeline.diagnosis.thresholds import Thresholds
 from pipeline.metrics.intervals import newcombe, wilson
 from pipeline.metrics.projection import SKIPPED, projected_fall
 
+NEAR_ZERO = 0.1
+"""Share of its maximum below which a learning rate is near 0."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -170,25 +173,39 @@ class Measurements:
         return float(smooth[:kept].max() - smooth[kept - 1])
 
     @cached_property
+    def anneals(self) -> bool:
+        """Whether the learning rate ends near 0, which lowers any loss for a while and then flattens it."""
+        rates = self.course.lr
+        return rates is not None and bool(rates[-1] < NEAR_ZERO * rates.max())
+
+    @cached_property
+    def num_projected(self) -> int:
+        """Number of epochs that a projection is made from: of a rate that ends near 0, those up to its last high value."""
+        rates = self.course.lr
+        if rates is None or not self.anneals:
+            return self.course.num_epochs
+        return int(np.flatnonzero(rates >= rates.max() / 2)[-1]) + 1
+
+    @cached_property
     def train_ahead(self) -> Estimate | None:
-        """Projected fall of the training loss with twice the epochs; None with too few epochs."""
+        """Projected fall of the training loss with twice the epochs, and the schedule stretched; None with too few epochs."""
         return self._ahead(self.course.train_loss)
 
     @cached_property
     def val_ahead(self) -> Estimate | None:
-        """Projected fall of the validation loss with twice the epochs; None with too few epochs."""
+        """Projected fall of the validation loss likewise."""
         return self._ahead(self.course.val_loss)
 
     @cached_property
     def accuracy_ahead(self) -> Estimate | None:
-        """Projected gain of validation accuracy with twice the epochs; None with too few epochs.
+        """Projected gain of validation accuracy likewise.
 
         It is the projected fall of the validation loss, times the mistakes that went with each nat in the last three quarters
-        of the epochs: accuracies of single epochs are too coarse to be projected themselves.
+        of the projected epochs: accuracies of single epochs are too coarse to be projected themselves.
         """
         if self.val_ahead is None:
             return None
-        tail = slice(self.course.num_epochs // SKIPPED, None)
+        tail = slice(self.num_projected // SKIPPED, self.num_projected)
         loss, mistakes = self.course.val_loss[tail], 1 - self.course.val_accuracy[tail]
         (spread, both), _ = np.cov(loss, mistakes)
         slope = min(1.0, max(0.0, both / spread)) if spread > 0 else 0.0
@@ -196,7 +213,9 @@ class Measurements:
         return Estimate(slope * ahead.value, slope * ahead.low, slope * ahead.high)
 
     def _ahead(self, curve: Series) -> Estimate | None:
-        fall = projected_fall(curve)
+        if self.anneals and self.num_projected < self.thresholds.min_epochs:
+            return None
+        fall = projected_fall(curve[: self.num_projected])
         return None if fall is None else Estimate(*fall)
 
     @cached_property
@@ -211,10 +230,15 @@ class Measurements:
 
     @cached_property
     def jumps(self) -> tuple[float, int]:
-        """Share of epochs in the last half in which training accuracy jumps, and number of jumps down."""
-        accuracy = self.course.train_accuracy
-        steps = np.diff(accuracy[len(accuracy) // 2 :])
-        smallest = max(self.thresholds.jump, 3 / self.course.num_train)
+        """Share of epochs in the last half in which training accuracy jumps, and number of jumps down.
+
+        While learning each epoch draws other augmentations and other units to drop, so there a jump is also beyond chance.
+        """
+        course = self.course
+        late = course.train_accuracy[course.num_epochs // 2 :]
+        steps, smallest = np.diff(late), max(self.thresholds.jump, 3 / course.num_train)
+        if not course.clean:
+            smallest = max(smallest, 1.96 * math.sqrt(2 * late.mean() * (1 - late.mean()) / course.num_train))
         if not len(steps):
             return 0.0, 0
         return float((np.abs(steps) > smallest).mean()), int((steps < -smallest).sum())

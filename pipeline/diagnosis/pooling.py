@@ -11,7 +11,7 @@ from pipeline.diagnosis.course import Course, CourseError
 
 _SERIES = (
     "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_loss", "learning_accuracy", "update_ratio",
-    "dead_relu", "penalty_share",
+    "dead_relu", "lr", "penalty_share",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ MEANING = {
     rules.NO_SIGNAL: "Training is learned by heart and validation stays at guessing: labels and images do not belong together.",
     rules.UNSTABLE: "The curves do not settle: they jump until the end.",
     rules.SPLIT_MISMATCH: "Validation is easier than training: the two were not drawn alike.",
-    rules.STILL_LEARNING: "Both losses still fall: training ended before they settled.",
+    rules.STILL_LEARNING: "With more epochs both losses would fall further: training ended too early.",
     rules.UNDERFITTING: "Even on its training images the network stays below what can be reached on such images.",
     rules.OVERFITTING: "The network learns the details and the noise of its training images, which do not help it on others.",
     rules.GOOD_FIT: "The distance between training and validation is small, and validation has learned and settled.",

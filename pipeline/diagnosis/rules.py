@@ -75,10 +75,17 @@ def _eval_mismatch(measured: Measurements) -> Margin | None:
 
 
 def _stuck(measured: Measurements) -> Margin:
-    """Training accuracy is surely at the level of the majority class, in both modes."""
-    learned = measured.course.base + measured.thresholds.skill
+    """Training accuracy is surely at the level of the majority class, in both modes, and its loss not below that of guessing.
+
+    Where one class is frequent, a network may know more than that class long before its accuracy shows it.
+    """
+    course, t = measured.course, measured.thresholds
     accuracies = [accuracy for accuracy in (measured.train_end, measured.learning_end) if accuracy is not None]
-    return _all(*(-_surely_above(accuracy, learned, "a training accuracy") for accuracy in accuracies))
+    least = (1 - t.known) * course.guessing_loss
+    return _all(
+        *(-_surely_above(accuracy, course.base + t.skill, "a training accuracy") for accuracy in accuracies),
+        _above(float(measured.train_smooth[-1]), least, "a training loss"),
+    )
 
 
 def _thrown_off(measured: Measurements) -> bool:
@@ -103,10 +110,13 @@ def _not_learning(measured: Measurements) -> Margin:
 
 
 def _no_signal(measured: Measurements) -> Margin:
-    """Training accuracy is far above the majority class, validation accuracy surely is not."""
+    """Training accuracy is far above the majority class; validation accuracy surely is not, and may be at its level."""
     t, base = measured.thresholds, measured.course.base
-    learned = _above(measured.train_end.value - base, t.no_signal_train, "a training accuracy")
-    return _all(learned, _surely_below(measured.val_end, base + t.no_signal_val, "a validation accuracy"))
+    return _all(
+        _above(measured.train_end.value - base, t.no_signal_train, "a training accuracy"),
+        _surely_below(measured.val_end, base + t.no_signal_val, "a validation accuracy"),
+        -_surely_above(measured.val_end, base, "a validation accuracy"),
+    )
 
 
 def _unstable(measured: Measurements) -> Margin | None:
@@ -124,7 +134,10 @@ def _split_mismatch(measured: Measurements) -> Margin:
 
 
 def _still_learning(measured: Measurements) -> Margin:
-    """Twice the epochs are projected to lower both losses, that of validation surely, and to raise validation accuracy."""
+    """Twice the epochs are projected to lower both losses, that of validation surely, and to raise validation accuracy.
+
+    Some training images are still mistaken, and where training underfits, the gain is a good part of what is missing.
+    """
     t, course = measured.thresholds, measured.course
     if measured.val_ahead is None or measured.train_ahead is None or measured.accuracy_ahead is None:
         steps = (_still_falling(course.train_loss, t.last_step), _still_falling(course.val_loss, t.last_step))
@@ -135,8 +148,18 @@ def _still_learning(measured: Measurements) -> Margin:
         _above(measured.val_ahead.value, t.fall * course.guessing_loss, "a projected fall of validation loss"),
         _above(measured.train_ahead.value, t.fall * course.guessing_loss, "a projected fall of training loss"),
         _above(measured.accuracy_ahead.value, t.worth, "a projected gain of validation accuracy"),
+        _above(1 - measured.train.value, t.left, "a share of mistakes on training images"),
         TRUE if lowest_late else FALSE,
+        _closes(measured, measured.accuracy_ahead.value),
     )
+
+
+def _closes(measured: Measurements, gain: float) -> Margin:
+    """Where training underfits, more epochs must close a good part of the distance to what can be reached."""
+    if measured.reference is None or (_underfitting(measured) or FALSE).value <= 0:
+        return TRUE
+    missing = measured.reference.value - measured.val.value
+    return _above(gain, measured.thresholds.closes * missing, "a projected gain of validation accuracy")
 
 
 def _still_falling(loss: np.ndarray, smallest: float) -> Margin:

@@ -16,6 +16,8 @@ class Thresholds:
         duplicates: Share of validation images among the training images above which a leak is suspected.
         mismatch: Largest lead of training mode over evaluation mode on training images.
         skill: Smallest lead over the majority class that counts as learned.
+        known: Share of the guessing loss by which the training loss must be below it for something to be learned, whatever
+            the accuracy.
         no_signal_train: Smallest lead of training over the majority class at which validation without one means no signal.
         no_signal_val: Largest lead of validation over the majority class in that case.
         jump: Smallest change of training accuracy between two epochs that counts as a jump; at least three images.
@@ -29,6 +31,8 @@ class Thresholds:
             guessing loss.
         fall: Smallest projected fall of both losses for that, as a share of the guessing loss.
         worth: Smallest projected gain of validation accuracy for that.
+        closes: Share of the distance to the reference that the gain must close where training accuracy is surely below it.
+        left: Share of mistakes on training images above which there is something left to learn.
         last_step: Share of the whole fall that the last step of a short training must exceed for it to be still learning.
         hopeless_loss: Share of the guessing loss below which a validation loss has little left to fall.
         small_gap: Gap below which `still_learning` is tried before `overfitting`.
@@ -51,6 +55,7 @@ class Thresholds:
     duplicates: float = 0.005
     mismatch: float = 0.05
     skill: float = 0.02
+    known: float = 0.05
     no_signal_train: float = 0.2
     no_signal_val: float = 0.05
     jump: float = 0.03
@@ -59,9 +64,11 @@ class Thresholds:
     thrown: float = 1.2
     ahead: float = 0.02
     falling: float = 0.1
-    sure_fall: float = 0.005
-    fall: float = 0.02
-    worth: float = 0.005
+    sure_fall: float = 0.002
+    fall: float = 0.005
+    worth: float = 0.002
+    closes: float = 0.5
+    left: float = 0.01
     last_step: float = 0.05
     hopeless_loss: float = 0.1
     small_gap: float = 0.1

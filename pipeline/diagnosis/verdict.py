@@ -141,10 +141,12 @@ def _sentence(verdict: str, rule: str, measured: Measurements) -> str:
         detail = f"validation is ahead by {measured.lead}"
     elif verdict == rules.STILL_LEARNING:
         ahead = measured.accuracy_ahead
+        stretched = ", with the schedule stretched," if measured.anneals else ""
         detail = (
             "both losses fell until the last epoch"
             if ahead is None
-            else f"twice the epochs would bring about {ahead.value:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}] of validation"
+            else f"twice the epochs{stretched} would bring about {ahead.value:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}] "
+            "of validation"
         )
     elif verdict == rules.UNDERFITTING:
         detail = f"on these data {measured.reference} can be reached"
