@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import outside_table
+import outside_truth
 import torch
 from PIL import Image
 from torch import nn
@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--pack", action="store_true", help="train nothing; write outside.parquet")
     options = parser.parse_args()
     if options.pack:
-        outside_table.pack(options.work)
+        outside_truth.pack(options.work)
         return
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)

@@ -1,205 +1,217 @@
-"""Read the diagnosis off the trainings of `outside.py`, and hold it against what really helped each.
+"""Hold the diagnosis against what really helped each training of `outside.py`; `outside_truth.py` says how that is decided.
 
 python benchmarks/diagnosis/outside_table.py            the figures of docs/diagnosis.md, from outside.parquet
 python benchmarks/diagnosis/outside_table.py --wrong    with every training whose verdict names what did not help
+python benchmarks/diagnosis/outside_table.py --leave    thresholds chosen on four data sets and read on the fifth; a minute
 """
 
 import argparse
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from itertools import product
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import outside_truth
+import store
+import table
+from outside_truth import Place, Training
+from table import share
 
-from pipeline.diagnosis import Course, Thresholds, diagnose, from_rows
+from pipeline.diagnosis import Thresholds, diagnose, rules
 from pipeline.diagnosis.measurements import Measurements
-from pipeline.metrics.intervals import wilson
-
-FILE = Path(__file__).resolve().parent / "outside.parquet"
-COLUMNS = (
-    "lr", "train/loss", "train/accuracy", "train_clean/loss", "train_clean/accuracy", "val/loss", "val/accuracy",
-)  # fmt: skip
-
-WORTH, WORTHLESS = 0.02, 0.01
-"""Gain of validation accuracy from which a change helped, and below which it did not; trainings between count for neither."""
-
-LOSS_WORTH, LOSS_WORTHLESS = 0.03, 0.015
-"""The same for the fall of the validation loss with twice the epochs, as a share of the guessing loss."""
-
-UNSTABLE_WORTH = 0.05
-
-HELPS = {
-    "longer": "still_learning", "larger": "underfitting", "more data": "overfitting", "regularised": "overfitting",
-    "calmer": "unstable",
-}  # fmt: skip
-"""The verdict whose remedy each change is."""
 
 CHAOTIC = {"unstable", "diverged", "not_learning"}
 """Verdicts whose first remedy is a lower rate."""
 
+CHOICES = {
+    "fall": (0.005, 0.01, 0.02), "sure_fall": (0.001, 0.002, 0.005), "worth": (0.002, 0.005, 0.01), "gap": (0.05, 0.06, 0.08),
+}  # fmt: skip
+"""Values of the thresholds among which four data sets choose."""
+
+ALARM_COSTS = 5
+"""Number of right verdicts on the old study's good fits that one false alarm there costs, when thresholds are chosen."""
+
+SLOW = ("train_ahead", "val_ahead", "accuracy_ahead")
+"""Measurements that take long, and that no threshold of `CHOICES` changes."""
+
 
 @dataclass(frozen=True)
-class Training:
-    """A training as it is stored: its setting, what is known of its data, and its history."""
+class Case:
+    """A training whose true verdicts are known: one for its regime in the old study, several here."""
 
-    setting: dict[str, Any]
-    known: dict[str, Any]
-    rows: list[dict[str, float]]
+    name: str
+    dataset: str
+    seed: str
+    trainer: str
+    truth: frozenset[str]
+    measured: Measurements
 
-    @property
-    def diverged(self) -> bool:
-        return not all(np.isfinite(row["val/loss"]) for row in self.rows)
+    def with_thresholds(self, thresholds: Thresholds) -> Measurements:
+        return _again(self.measured, thresholds)
 
-    def course(self, epochs: int | None = None) -> Course:
-        known = {name: value for name, value in self.known.items() if name != "seconds"}
-        return from_rows(self.rows[:epochs], **known)
-
-    def end(self, name: str, epochs: int | None = None) -> float:
-        """The median of the last tenth of the epochs, of three at least."""
-        rows = self.rows[:epochs]
-        values = [row.get(name, row.get(name.replace("train_clean", "train"), np.nan)) for row in rows]
-        return float(np.median(values[-max(3, len(rows) // 10) :]))
+    def is_right(self, verdict: str) -> bool:
+        return verdict in self.truth or (verdict in CHAOTIC and bool(self.truth & CHAOTIC))
 
 
-Place = tuple[str, str, int]
-"""Data set, regime and seed."""
-
-
-def pack(work: Path) -> None:
-    """Write the trainings in the folder of `outside.py` into one table, in single precision."""
-    table: dict[str, list[Any]] = defaultdict(list)
-    for path in sorted(work.glob("*.json")):
-        content = json.loads(path.read_text())
-        job = content["job"]
-        for name in ("dataset", "regime", "variant", "seed"):
-            table[name].append(job[name])
-        table["setting"].append(json.dumps(job["setting"]))
-        table["known"].append(json.dumps(content["known"]))
-        for name in COLUMNS:
-            present = name in content["rows"][0]
-            table[name].append([row[name] for row in content["rows"]] if present else None)
-    arrays = {
-        name: pa.array(values, pa.list_(pa.float32())) if name in COLUMNS else pa.array(values)
-        for name, values in table.items()
-    }
-    pq.write_table(pa.table(arrays), FILE, compression="zstd", compression_level=15)
-
-
-def read() -> dict[Place, dict[str, Training]]:
-    """All trainings, by place and by the change that they make; the training itself is that without a change."""
-    found: dict[Place, dict[str, Training]] = defaultdict(dict)
-    for line in pq.read_table(FILE).to_pylist():
-        series = {name: line[name] for name in COLUMNS if line[name] is not None}
-        rows = [dict(zip(series, values, strict=True)) for values in zip(*series.values(), strict=True)]
-        training = Training(json.loads(line["setting"]), json.loads(line["known"]), rows)
-        found[line["dataset"], line["regime"], line["seed"]][line["variant"]] = training
+def _again(measured: Measurements, thresholds: Thresholds) -> Measurements:
+    found = Measurements(measured.course, thresholds)
+    if not measured.diverged:
+        vars(found).update({name: getattr(measured, name) for name in SLOW})
     return found
 
 
-def helped(variants: Mapping[str, Training]) -> set[str] | None:
-    """The verdicts whose remedy helped; `good_fit` where none did, and None where that is not clear."""
-    base = variants[""]
-    if base.diverged:
-        return {"diverged"}
-    sure, unclear = set(), False
-    for name, verdict in HELPS.items():
-        if name not in variants or variants[name].diverged:
-            continue
-        other = variants[name]
-        gain = other.end("val/accuracy") - base.end("val/accuracy")
-        if name == "longer":
-            fell = base.end("val/loss") - other.end("val/loss")
-            helps, may = _lasts(base, gain, fell)
-        elif name == "larger":
-            learned = other.end("train_clean/accuracy") - base.end("train_clean/accuracy")
-            helps, may = min(gain, learned) >= WORTH, gain >= WORTHLESS
-        else:
-            helps, may = gain >= (UNSTABLE_WORTH if name == "calmer" else WORTH), gain >= WORTHLESS
-        sure |= {verdict} if helps else set()
-        unclear |= may and not helps
-    return sure or (None if unclear else {"good_fit"})
+def told(measured: Measurements) -> str:
+    """The verdict of the first rule that applies."""
+    for rule in rules.in_order(measured):
+        margin = rule.margin(measured)
+        if margin is not None and margin.value > 0:
+            return rule.verdict
+    return rules.INCONCLUSIVE
 
 
-def _lasts(base: Training, gain: float, fell: float) -> tuple[bool, bool]:
-    """Whether twice the epochs helped, and whether they may have."""
-    guessing = base.known["chance_loss"]
-    helps = (gain >= WORTH and fell > 0) or (fell >= LOSS_WORTH * guessing and gain >= 0)
-    return helps, gain >= WORTHLESS or fell >= LOSS_WORTHLESS * guessing
+def cases(trained: Mapping[Place, Mapping[str, Training]], truths: Mapping[Place, frozenset[str] | None]) -> list[Case]:
+    found = []
+    for (dataset, regime, seed), truth in sorted(truths.items()):
+        if truth:
+            base = trained[dataset, regime, seed][""]
+            trainer = str(base.setting["schedule"]) if base.setting["clean"] else "measured while learning"
+            measured = Measurements(base.course(), Thresholds())
+            found.append(Case(f"{dataset} {regime!r} {seed}", dataset, f"seed {seed}", trainer, truth, measured))
+    return found
 
 
-def pairs(trained: Mapping[Place, Mapping[str, Training]]) -> Iterator[tuple[str, Course, bool]]:
-    """Courses with the kind of their schedule, and whether twice the epochs helped; unclear ones are left out.
-
-    A training with a constant rate is the beginning of the one with twice its epochs, and so are its own beginnings.
-    """
-    for variants in trained.values():
-        base, longer = variants.get(""), variants.get("longer")
-        if base is None or longer is None or longer.diverged:
-            continue
-        constant, number = base.setting["schedule"] == "constant", len(base.rows)
-        for epochs in sorted({number, number * 2 // 3, number // 2}) if constant else [number]:
-            if epochs < 8:
-                continue
-            begun = Training(base.setting, base.known, longer.rows[:epochs] if constant else base.rows)
-            gain = longer.end("val/accuracy", 2 * epochs) - begun.end("val/accuracy")
-            fell = begun.end("val/loss") - longer.end("val/loss", 2 * epochs)
-            helps, may = _lasts(begun, gain, fell)
-            if helps or not may:
-                yield "constant" if constant else "ends near 0", begun.course(), helps
+def old_cases() -> list[Case]:
+    """The part of the old study that was looked at while the rules were changed."""
+    trained = list(store.read())
+    certificates, reached = table.certify(trained), table.champions(trained)
+    found = []
+    for each in trained:
+        if each.part == "seen" and certificates[each.dataset, each.regime].holds:
+            champion = reached.get((each.dataset, each.seed)) if each.regime in table.SAME_DATA else None
+            measured = Measurements(each.course(champion), Thresholds())
+            found.append(Case(each.regime, each.dataset, "", "", frozenset({table.CLAIMS[each.regime]}), measured))
+    return found
 
 
-def is_projected(course: Course) -> bool:
+def is_projected(measured: Measurements) -> bool:
     """Whether the projection alone would call it still learning."""
-    t, measured = Thresholds(), Measurements(course, Thresholds())
+    t, guessing = measured.thresholds, measured.course.guessing_loss
     val, train, accuracy = measured.val_ahead, measured.train_ahead, measured.accuracy_ahead
     if val is None or train is None or accuracy is None:
         return False
-    guessing = course.guessing_loss
-    return bool(
-        val.low > t.sure_fall * guessing
-        and min(val.value, train.value) > t.fall * guessing
-        and accuracy.value > t.worth
-    )
+    far = min(val.value, train.value) > t.fall * guessing
+    return bool(far and val.low > t.sure_fall * guessing and accuracy.value > t.worth)
 
 
-def share(count: int, total: int) -> str:
-    low, high = wilson(count, total)
-    return f"{count} of {total}, {count / total:.3f} [{low:.3f}, {high:.3f}]"
+def summary(found: Sequence[Case], verdicts: Sequence[str]) -> list[str]:
+    """The scores, a line each."""
+    right = [case.is_right(verdict) for case, verdict in zip(found, verdicts, strict=True)]
+    both = list(zip(found, verdicts, right, strict=True))
+    silent = sum(verdict == rules.INCONCLUSIVE for verdict in verdicts)
+    lines = [
+        f"the verdict names what helped: {share(sum(right), len(right))}",
+        f"  of those that are not inconclusive: {share(sum(right), len(right) - silent)}",
+    ]
+    for key in ("dataset", "trainer", "seed"):
+        for value in sorted({getattr(case, key) for case in found}):
+            hits = [hit for case, _, hit in both if getattr(case, key) == value]
+            lines.append(f"  {value}: {share(sum(hits), len(hits))}")
+    good = [verdict for case, verdict, _ in both if case.truth == {"good_fit"}]
+    alarms = sum(verdict not in (rules.GOOD_FIT, rules.INCONCLUSIVE) for verdict in good)
+    lines.append(f"good fits alarmed: {alarms} of {len(good)}")
+    for verdict in sorted(set().union(*(case.truth for case in found))):
+        hits = [hit for case, _, hit in both if verdict in case.truth]
+        lines.append(f"  helped by the remedy of {verdict}: right {share(sum(hits), len(hits))}")
+    for pair in ((rules.OVERFITTING, rules.UNDERFITTING), (rules.STILL_LEARNING, rules.UNDERFITTING)):
+        either = [(case, verdict) for case, verdict, _ in both if len(case.truth & set(pair)) == 1]
+        swapped = sum(verdict in pair and verdict not in case.truth for case, verdict in either)
+        lines.append(f"  {' taken for '.join(pair)} or the reverse: {share(swapped, len(either))}")
+    return lines
+
+
+class Leaving:
+    """Chooses the thresholds on some data sets, to read the verdicts on another one."""
+
+    def __init__(self, found: Sequence[Case], pairs: Sequence[tuple[str, str, Measurements, bool]]) -> None:
+        self.found, old = found, old_cases()
+        self.grid = [Thresholds(**dict(zip(CHOICES, values, strict=True))) for values in product(*CHOICES.values())]
+        self.verdicts = [[told(case.with_thresholds(each)) for case in found] for each in self.grid]
+        self.right = np.array([_right(found, verdicts) for verdicts in self.verdicts])
+        self.paired = np.array(
+            [[is_projected(_again(measured, each)) == helps for _, _, measured, helps in pairs] for each in self.grid]
+        )
+        self.places = np.array([case.dataset for case in found])
+        self.paired_places = np.array([place for place, *_ in pairs])
+        olds = [[told(case.with_thresholds(each)) for case in old] for each in self.grid]
+        self.old = np.array([np.mean(_right(old, verdicts)) for verdicts in olds])
+        fits = [number for number, case in enumerate(old) if case.truth == {"good_fit"}]
+        quiet = (rules.GOOD_FIT, rules.INCONCLUSIVE)
+        self.alarms = np.array([np.mean([verdicts[number] not in quiet for number in fits]) for verdicts in olds])
+
+    def choose(self, without: str) -> int:
+        """The place in the grid of the best thresholds on all data sets but one; of equal ones the nearest to the defaults."""
+        right, paired = self.right[:, self.places != without], self.paired[:, self.paired_places != without]
+        score = right.mean(axis=1) + paired.mean(axis=1) + self.old - ALARM_COSTS * self.alarms
+        default = Thresholds()
+        changed = [sum(getattr(each, name) != getattr(default, name) for name in CHOICES) for each in self.grid]
+        return int(np.argmax(score - 1e-6 * np.array(changed)))
+
+    def lines(self) -> list[str]:
+        verdicts, hits = np.empty(len(self.found), dtype=object), 0
+        lines = ["", "thresholds chosen on the other data sets and on the seen part of the old study:"]
+        for place in [*sorted(set(self.places)), ""]:
+            chosen = self.choose(place)
+            values = ", ".join(f"{name} {getattr(self.grid[chosen], name):g}" for name in CHOICES)
+            lines.append(f"  {'without ' + place if place else 'on all'}: {values}")
+            here, paired_here = self.places == place, self.paired_places == place
+            verdicts[here] = np.array(self.verdicts[chosen], dtype=object)[here]
+            hits += int(self.paired[chosen, paired_here].sum())
+        lines += ["read on the data set that was left out:", *summary(self.found, list(verdicts))]
+        return [*lines, f"twice the epochs, all kinds of rate: {share(hits, self.paired.shape[1])}"]
+
+
+def _right(found: Sequence[Case], verdicts: Sequence[str]) -> list[bool]:
+    return [case.is_right(verdict) for case, verdict in zip(found, verdicts, strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wrong", action="store_true")
+    parser.add_argument("--leave", action="store_true")
     options = parser.parse_args()
-    trained = read()
-    right, total = Counter[str](), Counter[str]()
-    matrix: Counter[tuple[str, str]] = Counter()
-    for (dataset, regime, seed), variants in sorted(trained.items()):
-        if not {"", "longer", "larger"} <= set(variants) or (truth := helped(variants)) is None:
-            continue
-        found = diagnose(variants[""].course())
-        hit = found.verdict in truth or (found.verdict in CHAOTIC and bool(truth & CHAOTIC))
-        total[dataset] += 1
-        right[dataset] += hit
-        matrix[" or ".join(sorted(truth)), found.verdict] += 1
-        if options.wrong and not hit:
-            print(f"{dataset} {regime!r} {seed}, helped by {' or '.join(sorted(truth))}: {found.sentence}")
-    print(f"the verdict names what helped: {share(sum(right.values()), sum(total.values()))}")
-    for dataset in total:
-        print(f"  {dataset}: {share(right[dataset], total[dataset])}")
+    trained = {place: variants for place, variants in outside_truth.read().items() if outside_truth.complete(variants)}
+    outcomes = {place: outside_truth.borne_out(variants) for place, variants in trained.items()}
+    found = cases(trained, {place: truth for place, (truth, _) in outcomes.items()})
+    print(f"{len(trained)} trainings, of which {len(found)} have a clear outcome; left out:")
+    for reason, count in Counter(reason for _, reason in outcomes.values() if reason).items():
+        print(f"  {count}: {reason}")
+    verdicts = [told(case.measured) for case in found]
+    print("\n".join(summary(found, verdicts)))
+    matrix = Counter((" or ".join(sorted(case.truth)), verdict) for case, verdict in zip(found, verdicts, strict=True))
     for (truth, verdict), count in sorted(matrix.items()):
         print(f"  helped {truth}: {verdict} {count}")
-    counts: dict[str, Counter[tuple[bool, bool]]] = defaultdict(Counter)
-    for kind, course, helps in pairs(trained):
-        counts[kind][helps, is_projected(course)] += 1
-    for kind, found in counts.items():
-        hits = found[True, True] + found[False, False]
-        print(f"twice the epochs, rate {kind}: {share(hits, sum(found.values()))}; helped {dict(found)}")
+    before = cases(trained, {place: outside_truth.helped_before(variants) for place, variants in trained.items()})
+    hits = _right(before, [told(case.measured) for case in before])
+    print(f"by the definition before, which took gains within the noise: {share(sum(hits), len(hits))}")
+    pairs: list[tuple[str, str, Measurements, bool]] = [
+        (dataset, kind, Measurements(course, Thresholds()), helps)
+        for dataset, kind, course, helps in outside_truth.pairs(trained)
+    ]
+    for kind in sorted({kind for _, kind, _, _ in pairs}):
+        counts = Counter((helps, is_projected(measured)) for _, each, measured, helps in pairs if each == kind)
+        hit = counts[True, True] + counts[False, False]
+        not_helped = counts[False, True] + counts[False, False]
+        wrongly = f"{counts[False, True]} of {not_helped} told wrongly that they would"
+        print(f"twice the epochs, rate {kind}: {share(hit, sum(counts.values()))}; {wrongly}")
+    if options.wrong:
+        for case, verdict in zip(found, verdicts, strict=True):
+            if not case.is_right(verdict):
+                print(
+                    f"{case.name}, helped by {' or '.join(sorted(case.truth))}: {diagnose(case.measured.course).sentence}"
+                )
+    if options.leave:
+        print("\n".join(Leaving(found, pairs).lines()))
 
 
 if __name__ == "__main__":
