@@ -3,11 +3,11 @@
 A verdict is borne out where its remedy helped: the same seed and images, with one change, reach a validation accuracy that is
 2 points higher. With some hundred validation images 2 points may be chance. So the gain must also be surely above 0, by the
 interval of a difference (Newcombe's, which is too wide for two networks on the same images, and so errs towards leaving out),
-or the loss, which is measured more finely, must fall with it by 3 % of that of guessing. For twice the epochs such a fall of the
-loss is enough.
+or the loss, which is measured more finely, must fall with it by 3 % of that of guessing. For twice the epochs, such a fall of
+the loss is enough.
 
 A training is a good fit where none of this helped by half as much, and its gap is at most 5 points. That limit is no threshold
-of the rules: these lie between 5 and 10 points, and gaps between those are left out where nothing helped. So is what is unclear.
+of the rules: these lie between 5 and 10 points, and such gaps are left out where nothing helped. So is what is unclear.
 """
 
 import json

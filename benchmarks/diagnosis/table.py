@@ -121,6 +121,18 @@ def tell(
     return found
 
 
+def never_enough(trained: Iterable[Trained], certificates: dict[Place, Certificate]) -> tuple[int, int]:
+    """How many trainings are called still learning, of those with a rate that ends near 0 and three times the epochs of a good
+    fit: as these epochs brought nothing, neither will more."""
+    found = [
+        diagnose(each.course())
+        for each in trained
+        if each.variant == LONGER and CLAIMS[each.regime] == "good_fit" and certificates[each.dataset, each.regime].holds
+        and Measurements(each.course(), Thresholds()).anneals
+    ]  # fmt: skip
+    return sum(each.verdict == "still_learning" for each in found), len(found)
+
+
 def share(count: int, total: int) -> str:
     """A proportion with its 95 % interval (Wilson 1927)."""
     low, high = wilson(count, total)
@@ -219,6 +231,9 @@ def main() -> None:
             console.print(f"  {regime} on {dataset}, meant to be {CLAIMS[regime]}")
     for line in summary(told):
         console.print(line)
+    console.print(
+        f"three times a good fit's epochs and a rate to 0, yet still learning: {share(*never_enough(trained, certificates))}"
+    )
     for verdict, (right, total) in recalls(told).items():
         console.print(f"  {verdict}: {share(right, total)}")
     console.print(matrix(told))
