@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.diagnosis import VERDICTS, Course, Thresholds, diagnose
-from pipeline.diagnosis.measurements import Estimate
+from pipeline.diagnosis.measurements import Estimate, Measurements
 from pipeline.diagnosis.record import MEANING
 from tests import courses
 from tests.courses import EXAMPLES
@@ -114,6 +114,20 @@ def test_a_rate_that_ends_near_0_is_projected_from_its_high_part_and_the_sentenc
     assert constant.verdict == "still_learning" and "twice the epochs would" in constant.sentence
     short = diagnose(replace(courses.still_learning(), lr=np.concatenate([np.full(9, 1.0), np.zeros(11)])))
     assert "val_ahead" not in short.evidence
+
+
+def test_no_more_is_promised_than_there_are_mistakes_and_less_where_a_falling_rate_has_lowered_the_loss_already() -> (
+    None
+):
+    falling = np.concatenate([np.linspace(2.3, 1.3, 20), np.full(10, 0.65)])
+    train = np.concatenate([np.linspace(0.2, 0.5, 20), np.full(10, 0.8)])
+    rates = np.concatenate([np.full(20, 1.0), np.linspace(0.4, 0.0, 10)])
+    made = courses.course(train, train, train_loss=falling, val_loss=falling, lr=rates)
+    until = courses.course(train[:20], train[:20], train_loss=falling[:20], val_loss=falling[:20], lr=rates[:20])
+    whole, high = (Measurements(each, Thresholds()) for each in (made, until))
+    assert whole.val_ahead is not None and high.val_ahead is not None and whole.accuracy_ahead is not None
+    assert 0 < whole.val_ahead.value < 0.55 * high.val_ahead.value
+    assert whole.accuracy_ahead.high <= 0.2 + 1e-9
 
 
 def test_where_it_underfits_more_epochs_must_close_half_of_what_is_missing() -> None:

@@ -209,14 +209,19 @@ class Measurements:
         loss, mistakes = self.course.val_loss[tail], 1 - self.course.val_accuracy[tail]
         (spread, both), _ = np.cov(loss, mistakes)
         slope = min(1.0, max(0.0, both / spread)) if spread > 0 else 0.0
-        ahead = self.val_ahead
-        return Estimate(slope * ahead.value, slope * ahead.low, slope * ahead.high)
+        ahead, left = self.val_ahead, 1 - self._end(self.course.val_accuracy)
+        return Estimate(*(min(left, slope * bound) for bound in (ahead.value, ahead.low, ahead.high)))
 
     def _ahead(self, curve: Series) -> Estimate | None:
         if self.anneals and self.num_projected < self.thresholds.min_epochs:
             return None
-        fall = projected_fall(curve[: self.num_projected])
-        return None if fall is None else Estimate(*fall)
+        projected = curve[: self.num_projected]
+        fall = projected_fall(projected)
+        if fall is None:
+            return None
+        # a falling rate has lowered the loss already: the longer schedule lowers what it left by the same share
+        scale = min(1.0, self._end(curve) / max(self._end(projected), 1e-12)) if self.anneals else 1.0
+        return Estimate(*(scale * bound for bound in fall))
 
     @cached_property
     def train_falling(self) -> float:
