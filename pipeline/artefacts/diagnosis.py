@@ -138,3 +138,17 @@ class LabelNoiseRecord(Artefact, file="label_noise.json", stage="diagnose"):
         if self.low >= 0.5 or self.majority == 1:
             return 0.0
         return (min(1.0, self.accuracy / (1 - self.low)) - self.majority) / (1 - self.majority)
+
+
+class SizeTrialRecord(Artefact, file="size_trial.json", stage="diagnose"):
+    """Accuracy of a logistic regression on edges at twice the size less that at the size of training, on the same images.
+
+    Attributes:
+        size: Larger size, in pixels.
+        num_images: Number of images behind it.
+        gain: The difference, with its 95 % interval.
+    """
+
+    size: int
+    num_images: int
+    gain: Interval

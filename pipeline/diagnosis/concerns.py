@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.dataset import DatasetRecord
-from pipeline.artefacts.diagnosis import Concern, LabelNoiseRecord
+from pipeline.artefacts.diagnosis import Concern, LabelNoiseRecord, SizeTrialRecord
 from pipeline.diagnosis.measurements import Estimate
 from pipeline.metrics import scores
 from pipeline.metrics.intervals import wilson
@@ -54,6 +54,7 @@ class Seen:
         reference: Accuracy of simple methods on these images, or None.
         source_side: Median of the longer sides of the source's images in pixels, or None.
         noise: Estimate of the share of wrong labels in training and validation, or None.
+        trial: What twice the size brings to a simple method, or None.
     """
 
     labels: NDArray[np.int64]
@@ -61,6 +62,7 @@ class Seen:
     reference: Estimate | None = None
     source_side: float | None = None
     noise: LabelNoiseRecord | None = None
+    trial: SizeTrialRecord | None = None
 
     @property
     def accuracy(self) -> Estimate:
@@ -171,14 +173,26 @@ def _overconfident(dataset: DatasetRecord, seen: Seen) -> Iterator[Concern]:
 
 def _reduced(dataset: DatasetRecord, seen: Seen) -> Iterator[Concern]:
     """Images that are far smaller than those of the source."""
-    side, size = seen.source_side, dataset.size
-    if side is not None and size < _MANY_PIXELS and side >= REDUCED * size:
+    side, size, trial = seen.source_side, dataset.size, seen.trial
+    if side is not None and is_reduced(size, side):
+        tried = ""
+        if trial is not None:
+            gain = Estimate(trial.gain.value, trial.gain.low, trial.gain.high)
+            tried = (
+                f"; at {trial.size} pixels a logistic regression on edges gains {gain} on {trial.num_images:,} images"
+                + ("" if gain.low > 0 else ", which may be chance")
+            )
         yield Concern(
             name="small_images",
-            evidence=f"the images of the source are {side:,.0f} pixels wide or high, and the network sees {size}",
+            evidence=f"the images of the source are {side:,.0f} pixels wide or high, and the network sees {size}{tried}",
             interval=Interval(value=side / size, low=side / size, high=side / size),
             step=f"show it more: prepare.size={2 * size}",
         )
+
+
+def is_reduced(size: int, source_side: float) -> bool:
+    """Whether images of so many pixels show far less than those of the source, of which the longer side is given."""
+    return size < _MANY_PIXELS and source_side >= REDUCED * size
 
 
 def _split_shift(dataset: DatasetRecord) -> Iterator[Concern]:

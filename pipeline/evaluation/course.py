@@ -12,7 +12,7 @@ from pipeline.artefacts.run import RunRecord
 from pipeline.config import validation
 from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, CourseError, Thresholds, diagnose, prescribe
-from pipeline.diagnosis.concerns import Seen, concerns
+from pipeline.diagnosis.concerns import Seen, concerns, is_reduced
 from pipeline.diagnosis.loading import read_course
 from pipeline.diagnosis.measurements import Estimate
 from pipeline.diagnosis.record import as_record
@@ -60,11 +60,18 @@ def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
     from pipeline import model
     from pipeline.evaluation.accuracy import best_weights
     from pipeline.evaluation.label_noise import label_noise
+    from pipeline.evaluation.size_trial import size_trial
 
     run, folder = RunRecord.read(training, KEY), prepared / "val"
-    network = best_weights(training, run, DatasetRecord.read(prepared).classes)
+    dataset = DatasetRecord.read(prepared)
+    network = best_weights(training, run, dataset.classes)
     ids = folder / "ids.parquet"
     sides = [np.array(read_parquet_column(ids, side)) for side in ("width", "height")] if ids.exists() else None
+    side = None if sides is None else float(np.median(np.maximum(*sides)))
+    trial = None
+    if side is not None and is_reduced(dataset.size, side):
+        raw = (lineage.dvc_folder("fetch"), *sorted(lineage.CACHE.glob("fetch-*")))
+        trial = size_trial(prepared, raw, run.config["prepare"]["max_pixels"])
     reference = None  # the user's own is no simple method
     if course.reference is not None and course.num_reference is not None:
         reference = Estimate.share(course.reference, course.num_reference)
@@ -72,8 +79,9 @@ def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
         labels=read_array(folder / "labels.npy", mapped=False),
         probabilities=model.probabilities(network, read_array(folder / "images.npy"), batch_size=BATCH_SIZE),
         reference=reference,
-        source_side=None if sides is None else float(np.median(np.maximum(*sides))),
+        source_side=side,
         noise=label_noise(training, prepared),
+        trial=trial,
     )
 
 

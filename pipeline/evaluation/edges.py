@@ -27,11 +27,12 @@ def edges(split: Path, chosen: NDArray[np.int64] | None = None) -> NDArray[np.fl
     return np.concatenate(pieces) if pieces else np.zeros((0, (SIDE // CELL) ** 2 * DIRECTIONS), np.float32)
 
 
-def histograms(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+def histograms(grey: NDArray[np.float32], cell: int = CELL) -> NDArray[np.float32]:
     """The square roots of the histograms, which weigh strong edges less.
 
     Args:
-        grey: Images of shape (n, height, width) in [0, 1], the sides multiples of `CELL`.
+        grey: Images of shape (n, height, width) in [0, 1], the sides multiples of `cell`.
+        cell: Side of a cell in pixels.
 
     >>> ramp = np.tile(np.arange(8, dtype=np.float32) / 8, (1, 8, 1))
     >>> histograms(ramp).reshape(2, 2, 8)[0, 0].argmax()  # all edges point to the right
@@ -43,10 +44,10 @@ def histograms(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     strength = np.hypot(down, right)
     direction = np.arctan2(down, right) / (2 * np.pi) % 1 * DIRECTIONS
     below, part = np.floor(direction).astype(np.int64) % DIRECTIONS, direction - np.floor(direction)
-    found = np.empty((count, height // CELL, width // CELL, DIRECTIONS), np.float32)
+    found = np.empty((count, height // cell, width // cell, DIRECTIONS), np.float32)
     for each in range(DIRECTIONS):
         share = (below == each) * (1 - part) + ((below + 1) % DIRECTIONS == each) * part
-        cells = (strength * share).reshape(count, height // CELL, CELL, width // CELL, CELL)
+        cells = (strength * share).reshape(count, height // cell, cell, width // cell, cell)
         found[..., each] = cells.mean(axis=(2, 4))
     return np.sqrt(found).reshape(count, -1)
 
