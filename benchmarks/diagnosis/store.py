@@ -26,6 +26,9 @@ COLUMNS = (
     history.VAL_ACCURACY, history.PENALTY, history.UPDATE_RATIO, history.DEAD_RELU,
 )  # fmt: skip
 
+JOB = ("part", "dataset", "regime", "variant", "seed")
+"""Columns that name a training."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -91,12 +94,15 @@ def rates(regime: str, epochs: int) -> np.ndarray:
 
 
 def pack(jobs: Sequence[tuple[Mapping[str, Any], Path]]) -> None:
-    """Write the trainings whose file exists into one table, in single precision."""
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("part", "dataset", "regime", "variant", "seed", "known", *COLUMNS)
-    }
+    """Write the trainings into one table, in single precision; one whose file is missing stays as the table has it."""
+    columns: dict[str, list[Any]] = {name: [] for name in (*JOB, "known", *COLUMNS)}
+    before = pq.read_table(FILE).to_pylist() if FILE.exists() else []
+    packed = {tuple(line[name] for name in JOB): line for line in before}
     for job, file in jobs:
         if not file.exists():
+            if line := packed.get(tuple(job[name] for name in JOB)):
+                for name, values in columns.items():
+                    values.append(line[name])
             continue
         content = json.loads(file.read_text())
         for name, value in job.items():

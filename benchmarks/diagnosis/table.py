@@ -28,6 +28,9 @@ from pipeline.metrics.intervals import wilson
 WORTH = 0.02
 """Mean gain in validation accuracy from which a counterfactual counts as better, if every seed gains."""
 
+STUCK = 0.05
+"""Training accuracy above guessing that a training which is stuck at guessing reaches after no epoch."""
+
 SAME_DATA = {regime.name for regime in REGIMES if not regime.images}
 CLAIMS = {regime.name: regime.verdict for regime in REGIMES}
 BY_HAND = ("diverged", "leak_suspected", "eval_mismatch", "not_learning", "no_signal", "split_mismatch")
@@ -105,19 +108,50 @@ def champions(trained: Iterable[Trained]) -> dict[tuple[str, int], tuple[float, 
     return {(each.dataset, each.seed): (_accuracies(each)[1], each.known["num_val"]) for each in plain}
 
 
+def truth(trained: Trained, verdict: str, calmer: Trained | None) -> str | None:
+    """The true verdict of a training of a regime that is meant to be unstable; None where nothing certifies one.
+
+    Seeds of these regimes end differently, so each training is certified by its own rerun at a tenth of the rate.
+
+    Args:
+        trained: The training.
+        verdict: Its given verdict: of one that is stuck at guessing until a lower rate cures it, both *unstable* and *not
+            learning* are true.
+        calmer: The rerun.
+    """
+    if Measurements(trained.course(), Thresholds()).diverged:
+        return "diverged"
+    if calmer is None or _accuracies(calmer)[1] - _accuracies(trained)[1] < WORTH:
+        return None
+    return verdict if verdict == "not_learning" and is_stuck(trained) else "unstable"
+
+
+def is_stuck(trained: Trained) -> bool:
+    """Whether training accuracy is at guessing after all epochs."""
+    course = trained.course()
+    return bool(course.train_accuracy.max() < course.base + STUCK)
+
+
 def tell(
     trained: Iterable[Trained],
     certificates: dict[Place, Certificate],
     thresholds: Thresholds,
     reached: dict[tuple[str, int], tuple[float, int]],
+    calmer: dict[tuple[str, str, int], Trained],
 ) -> list[Told]:
-    """Diagnose every training of a certified regime, with `reached` as the reference if its data are the same."""
+    """Diagnose every training that is certified, by its regime or by itself, with `reached` as the reference if its data are
+    the same."""
     found = []
     for each in trained:
-        if certificates[each.dataset, each.regime].holds:
+        claim = CLAIMS[each.regime]
+        if claim == "unstable" or certificates[each.dataset, each.regime].holds:
             champion = reached.get((each.dataset, each.seed)) if each.regime in SAME_DATA else None
             diagnosis = diagnose(each.course(champion), thresholds)
-            found.append(Told(each, CLAIMS[each.regime], diagnosis.verdict, diagnosis.sentence))
+            true: str | None = claim
+            if claim == "unstable":
+                true = truth(each, diagnosis.verdict, calmer.get((each.dataset, each.regime, each.seed)))
+            if true is not None:
+                found.append(Told(each, true, diagnosis.verdict, diagnosis.sentence))
     return found
 
 
@@ -214,9 +248,12 @@ def main() -> None:
     trained = list(store.read())
     certificates = certify(trained)
     reached = {} if options.alone else champions(trained)
-    told = tell([each for each in trained if each.part == options.part], certificates, thresholds, reached)
+    calmer = {(each.dataset, each.regime, each.seed): each for each in trained if each.variant == CALMER}
+    told = tell([each for each in trained if each.part == options.part], certificates, thresholds, reached, calmer)
     console = Console(width=200, highlight=False)
-    left_out = [place for place, certificate in certificates.items() if not certificate.holds]
+    left_out = [
+        place for place, certificate in certificates.items() if not certificate.holds and CLAIMS[place[1]] != "unstable"
+    ]
     console.print(
         f"{len(told)} trainings of the part {options.part!r}; left out as not certified: {len(left_out)} regimes"
     )
@@ -236,6 +273,10 @@ def main() -> None:
     )
     for verdict, (right, total) in recalls(told).items():
         console.print(f"  {verdict}: {share(right, total)}")
+    moved = [each for each in told if each.truth == "unstable" and not is_stuck(each.trained)]
+    if moved:
+        right = sum(each.verdict == "unstable" for each in moved)
+        console.print(f"  unstable, of trainings that had learned something: {share(right, len(moved))}")
     console.print(matrix(told))
     console.print(rivals(told))
     if options.wrong:
