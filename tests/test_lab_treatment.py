@@ -98,6 +98,14 @@ def test_better_is_a_milder_verdict_or_less_of_the_same() -> None:
     assert is_better(diagnosed(with_gap(0.2)), poor), "accuracy that is surely higher is worth a gap"
 
 
+def test_a_likely_gain_with_a_lower_loss_is_worth_a_confirmation_whatever_the_gap() -> None:
+    few = {"num_train": 100, "num_val": 100}
+    before = diagnosed(courses.course(courses.rising(0.5, 0.9, 30), courses.rising(0.5, 0.75, 30), **few))
+    after = with_gap(0.2, **few)
+    assert before.measured("gap") < diagnosed(after).measured("gap")
+    assert is_better(diagnosed(after, loss=0.9), before) and not is_better(diagnosed(after, loss=1.1), before)
+
+
 def test_a_good_fit_that_simple_methods_reach_too_is_treated_as_one_that_underfits() -> None:
     poor, good = (diagnosed(courses.good_fit(reference=value, num_reference=2000)) for value in (0.915, 0.8))
     assert fits_poorly(poor) and not fits_poorly(good) and not fits_poorly(diagnosed(courses.good_fit()))

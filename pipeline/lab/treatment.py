@@ -20,8 +20,8 @@ MOST_REMEDIES, MOST_STRENGTHS = 3, 3
 NOT_INFERIOR = 0.01
 """Loss of accuracy below which a change is not inferior, at the lower bound of its interval."""
 
-SURELY_HIGHER = 0.02
-"""Gain of accuracy that is worth any gap, at the lower bound of its interval."""
+WORTH_A_GAP = 0.02
+"""Gain of accuracy that is worth any gap, where it is sure that there is one."""
 
 _MILDEST_FIRST = (
     (rules.GOOD_FIT,), (rules.INCONCLUSIVE,), (rules.OVERFITTING, rules.UNDERFITTING, rules.STILL_LEARNING),
@@ -75,14 +75,16 @@ def is_adopted(confirmation: ConfirmationRecord) -> bool:
     """Whether the challenger becomes the champion.
 
     It must not be inferior, and it must either be a good fit, or surely have a smaller gap where the champion overfitted, or
-    surely have a higher accuracy; where the champion overfitted, by more than `SURELY_HIGHER`.
+    surely have a higher accuracy; where the champion overfitted, one that is higher by `WORTH_A_GAP` or more.
     """
     if _may_be_inferior(confirmation):
         return False
     if confirmation.after == rules.GOOD_FIT != confirmation.before:
         return True
     if confirmation.before == rules.OVERFITTING:
-        return confirmation.gap.high < 0 or confirmation.accuracy.low > SURELY_HIGHER
+        return confirmation.gap.high < 0 or (
+            confirmation.accuracy.low > 0 and confirmation.accuracy.mean >= WORTH_A_GAP
+        )
     return confirmation.accuracy.low > 0
 
 
@@ -183,13 +185,16 @@ def candidates(
 def is_better(candidate: DiagnosedTraining, champion: DiagnosedTraining) -> bool:
     """Whether a candidate is better than the champion with the same seed.
 
-    It is with a surely higher validation accuracy, whatever the verdicts; else with a milder verdict, or with the same verdict
-    and a smaller gap (for overfitting) or a higher validation accuracy (for any other).
+    It is with a surely higher validation accuracy, or one higher by `WORTH_A_GAP` with a lower validation loss, whatever the
+    verdicts; else with a milder verdict, or with the same verdict and a smaller gap (for overfitting) or a higher
+    validation accuracy (for any other).
     """
     old, new = champion.verdict, candidate.verdict
     before, after = (each.diagnosis.evidence.get("val_accuracy") for each in (champion, candidate))
-    if isinstance(before, Estimate) and isinstance(after, Estimate) and after.low > before.high:
-        return True
+    if isinstance(before, Estimate) and isinstance(after, Estimate):
+        is_likely = after.value - before.value >= WORTH_A_GAP and candidate.loss < champion.loss
+        if is_likely or after.low > before.high:
+            return True
     if _SEVERITY[old] != _SEVERITY[new]:
         return _SEVERITY[new] < _SEVERITY[old]
     if old == rules.OVERFITTING:
