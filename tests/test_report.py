@@ -384,7 +384,7 @@ def test_closing_lines_say_how_it_fits_and_where_to_look(
     first, second, third, fourth, last = printed.splitlines()
     assert first.startswith("Inconclusive: training 0.875") and second.startswith("Test accuracy: 0.")
     assert third == "Look at build/report/index.html, compare runs with `mlflow ui`, or try:"
-    assert fourth == "    dvc exp run -S ++model=lenet"
+    assert fourth == "    dvc exp run -S ++train.batch_size=4"
     assert last == f"Classify images: python -m pipeline.predict FOLDER --model {folders['package']}"
     assert (out / "summary.txt").read_text() == printed
     assert (out / "index.html").exists()

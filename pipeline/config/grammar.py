@@ -16,6 +16,15 @@ _STRUCTURE = re.compile(
 """Beginnings of values that are meant to be more than a text: quoted ones, lists, mappings and Hydra's functions."""
 
 
+def words(override: str) -> list[str]:
+    """The overrides of one change, which may be several that belong together, with spaces between them.
+
+    >>> words("model=convnet prepare.size=64"), words("train.early_stopping={patience: 3, restore_best: true}")
+    (['model=convnet', 'prepare.size=64'], ['train.early_stopping={patience: 3, restore_best: true}'])
+    """
+    return re.split(r" (?=[\w.]+=)", override)
+
+
 def quote(value: Any, *, interpolates: bool = False) -> str:
     """A value in Hydra's grammar, such that Hydra reads the same value back.
 

@@ -1,6 +1,5 @@
 """The changes that cures are made of: each function gives overrides in several strengths for a training's configuration."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ class Prescription:
     Attributes:
         remedy: Description in a few words.
         strengths: Overrides to choose from, one for each strength; the first is tried first. Several that belong together have
-            spaces between them (`words`).
+            spaces between them (`pipeline.config.grammar.words`).
     """
 
     remedy: str
@@ -39,15 +38,6 @@ NUM_IMAGES = "number of training images"
 
 _AUGMENTATIONS = ("none", "light", "standard", "strong")
 """Presets of augmentation, from the weakest to the strongest."""
-
-
-def words(override: str) -> list[str]:
-    """The overrides of one change, which may be several that belong together, with spaces between them.
-
-    >>> words("model=convnet prepare.size=64"), words("train.early_stopping={patience: 3, restore_best: true}")
-    (['model=convnet', 'prepare.size=64'], ['train.early_stopping={patience: 3, restore_best: true}'])
-    """
-    return re.split(r" (?=[\w.]+=)", override)
 
 
 def pretrained(settings: Configuration) -> Prescription | None:

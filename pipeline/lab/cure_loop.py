@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artefacts.rounds import ConfirmationRecord, RoundRecord, TrainingRecord
+from pipeline.config.grammar import words
 from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING
-from pipeline.diagnosis.remedies import words
 from pipeline.errors import ConfigError
 from pipeline.lab import output, treatment
 from pipeline.lab.session import Session

@@ -8,9 +8,9 @@ from math import isfinite, nan, sqrt
 from typing import Any
 
 from pipeline.artefacts.rounds import CandidateRecord, ConfirmationRecord, RoundRecord, TrainingRecord
+from pipeline.config.grammar import words
 from pipeline.diagnosis import DATA_VERDICTS, Diagnosis, prescribe, rules
 from pipeline.diagnosis.measurements import Estimate
-from pipeline.diagnosis.remedies import words
 from pipeline.lab.trainings import Overrides
 from pipeline.metrics.paired import Difference
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.signals import SignalsRecord
-from pipeline.diagnosis.remedies import words
+from pipeline.config.grammar import words
 from pipeline.page.inputs import ReportInputs
 
 INITIAL_LOSS_TOLERANCE = 0.1
