@@ -55,7 +55,7 @@ READ = {
     **{f"package/{name}": "register" for name in (*FILES, "SHA256SUMS", "fingerprint.txt")},
     "diagnose/SHA256SUMS": "report", "diagnose/diagnosis.json": "report",
     "diagnose/fingerprint.txt": "report",
-    "cache/reference-*/reference.json": "diagnose",
+    "cache/reference-*/reference.json": "diagnose", "cache/label-noise-*/label_noise.json": "diagnose",
 }  # fmt: skip
 """A reader of each file that some stage or command reads."""
 
