@@ -17,6 +17,7 @@ from pipeline.artefacts.mistakes import Mistakes
 from pipeline.artefacts.outputs import CALIBRATION, EVALUATED, SHUFFLED, TRAINING, NetworkOutputs
 from pipeline.errors import DataError
 from pipeline.evaluate import about_classes, evaluate
+from pipeline.evaluation.accuracy import accuracy_on
 from pipeline.metrics import history, scores
 from pipeline.metrics.calibration import calibrated
 from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
@@ -177,6 +178,19 @@ def test_probabilities_are_calibrated_on_confirm_and_where_that_is_small_on_vali
     plain = calibrated(measured.log_probabilities, 1.0)
     assert record.scores.loss_uncalibrated == scores.negative_log_likelihood(measured.labels, plain)
     assert record.scores.ece_uncalibrated == scores.expected_calibration_error(measured.labels, plain)
+
+
+def test_the_accuracy_on_confirm_is_told_where_it_calibrates_alone(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert EvaluationRecord.read(made["evaluation"]).confirm is None, (
+        "18 images are calibrated on together with those of validation"
+    )
+    monkeypatch.setattr("pipeline.evaluation.outputs.ENOUGH", 1)
+    enough = evaluate(training=made["training"], prepared=made["prepared"], batch_size=16, out=tmp_path)
+    assert enough.confirm is not None
+    assert enough.confirm.value == pytest.approx(accuracy_on(made["training"], made["prepared"], "confirm"))
+    assert enough.confirm.low < enough.confirm.value < enough.confirm.high
 
 
 def refuse(training: Path, prepared: Path, out: Path, message: str) -> None:

@@ -47,6 +47,15 @@ def test_a_test_accuracy_far_below_that_of_validation_is_a_concern(inputs: Repor
     assert "**Concerns**" in text and "test below validation: the test accuracy is " in text
 
 
+def test_an_accuracy_on_confirm_far_below_that_of_validation_is_a_concern_too(inputs: ReportInputs) -> None:
+    val = inputs.diagnosis.interval("val_accuracy")
+    for far, told in ((0.01, True), (-0.01, False)):
+        confirm = Interval(value=val.low - far - 0.1, low=val.low - far - 0.2, high=val.low - far)
+        measured = inputs.evaluation.model_copy(update={"confirm": confirm})
+        text = comment(with_test_accuracy(replace(with_changes(inputs, concerns=[]), evaluation=measured), 0.8))
+        assert ("confirm below validation: the confirm accuracy is " in text) == told
+
+
 def test_each_concern_stands_with_its_evidence_and_its_step(inputs: ReportInputs) -> None:
     concerns = [
         Concern(

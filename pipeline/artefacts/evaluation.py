@@ -70,6 +70,7 @@ class EvaluationRecord(Artefact, file="details.json", stage="evaluate"):
         scores: Scores on that split.
         kept_epoch: Losses and accuracies of the weights that were kept, by column of the history.
         gap: Accuracy on the clean training probe less that on the validation split, at that epoch.
+        confirm: Accuracy on the confirm split; None where it has too few images to calibrate on alone.
     """
 
     VERSION = 2
@@ -80,6 +81,7 @@ class EvaluationRecord(Artefact, file="details.json", stage="evaluate"):
     scores: Scores
     kept_epoch: dict[str, float]
     gap: Interval
+    confirm: Interval | None = None
 
     def by_name(self) -> dict[str, float]:
         """The scores on the test split as MLflow names them; none for an evaluation of another split."""

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.evaluation import EvaluationRecord, Scores
-from pipeline.artefacts.outputs import EVALUATED
+from pipeline.artefacts.outputs import CALIBRATION, EVALUATED
 from pipeline.artefacts.predictions import Predictions
 from pipeline.artefacts.run import RunRecord, read_rows
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.evaluation.accuracy import KEY, best_weights
 from pipeline.evaluation.mistakes import most_confident_mistakes, write_mistakes
-from pipeline.evaluation.outputs import outputs_of, reference
+from pipeline.evaluation.outputs import Reference, outputs_of, reference
 from pipeline.metrics import history, scores
 from pipeline.metrics.calibration import calibrated
 from pipeline.metrics.intervals import newcombe, wilson
@@ -61,8 +61,9 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
 
     found = _scores(labels, probabilities, calibrated(measured.log_probabilities, 1.0))
     record = EvaluationRecord(
-        split=split, training=run.id, calibration=known.calibration, scores=found, **_fit(training, run)
-    )
+        split=split, training=run.id, calibration=known.calibration, scores=found, confirm=_confirm(known),
+        **_fit(training, run),
+    )  # fmt: skip
     record.write(out)
     known.write(out)
     measured.write(out, EVALUATED)
@@ -82,6 +83,17 @@ def evaluate(*, training: Path, prepared: Path, batch_size: int, out: Path, tta:
     atomic.write_bytes(out / "mistakes.png", shown)
     atomic.write_bytes(out / "confusion.png", figures.confusion(matrix, classes))
     return record
+
+
+def _confirm(known: Reference) -> Interval | None:
+    """Accuracy on the confirm split, which `known` has where it alone calibrated the network."""
+    if known.calibration.splits != ["confirm"]:
+        return None
+    outputs = known.outputs[CALIBRATION]
+    correct = int((outputs.log_probabilities.argmax(axis=1) == outputs.labels).sum())
+    return Interval(
+        value=correct / len(outputs), **dict(zip(("low", "high"), wilson(correct, len(outputs)), strict=True))
+    )
 
 
 def _scores(labels: NDArray[np.int64], probabilities: NDArray[np.float32], uncalibrated: NDArray[np.float32]) -> Scores:

@@ -185,20 +185,23 @@ def read(
 
 
 def _of_evaluation(evaluation: EvaluationRecord, val: Interval) -> list[Concern]:
-    """What an evaluation on the test split adds: an accuracy that is surely below that of validation."""
-    accuracy = evaluation.scores.accuracy
-    if evaluation.split != "test" or accuracy.high >= val.low:
-        return []
+    """What an evaluation adds: an accuracy on the test or the confirm split that is surely below that of validation."""
+    measured = {
+        "test": evaluation.scores.accuracy if evaluation.split == "test" else None,
+        "confirm": evaluation.confirm,
+    }
     return [
         Concern(
-            name="test_below_validation",
-            evidence=f"the test accuracy is {accuracy}, and that of validation {val}",
+            name=f"{split}_below_validation",
+            evidence=f"the {split} accuracy is {accuracy}, and that of validation {val}",
             interval=Interval(
                 value=accuracy.value - val.value, low=accuracy.low - val.high, high=accuracy.high - val.low
             ),
-            step="trust the test accuracy, and look whether its images come from elsewhere, or whether much was chosen by "
+            step=f"trust the {split} accuracy, and look whether its images come from elsewhere, or whether much was chosen by "
             "validation",
         )
+        for split, accuracy in measured.items()
+        if accuracy is not None and accuracy.high < val.low
     ]
 
 
