@@ -13,6 +13,9 @@ from pipeline.storage.tables import to_csv
 REMARKABLE = 0.005
 """Smallest sure gain in accuracy from the second half of the training images for which more images are recommended."""
 
+PROMISING = 0.02
+"""Possible gain from them up to which more images promise little."""
+
 _MEASURED = (
     history.CLEAN_ACCURACY, history.VAL_ACCURACY, history.CLEAN_LOSS, history.VAL_LOSS, history.VAL_ECE,
     history.WEIGHTS_NORM, history.WEIGHTS_SPARSITY,
@@ -98,7 +101,12 @@ def worth_of_data(rounds: RoundsRecord) -> str:
     gain = rounds.more_data
     if gain is None:
         return ""
-    promise = "more images would help" if gain.low > REMARKABLE else "more of them promise little"
+    if gain.low > REMARKABLE:
+        promise = "more images would help"
+    elif gain.high > PROMISING:
+        promise = f"more images may help, which {gain.n} pairs of trainings do not show"
+    else:
+        promise = "more of them promise little"
     return f"The second half of the training images brought {treatment.written(gain)} of accuracy: {promise}."
 
 
