@@ -125,7 +125,6 @@ class CureLoop:
             self.reason = f"nothing is left to try against {verdict.replace('_', ' ')}"
             self.reason += f"; it would be settled by {settling}" if settling else ""
             return
-        self._tried |= {override for _, override in changes}
         affordable = self._affordable(treated, changes)
         tried = self._try(treated, affordable)
         best = treatment.best(treated, [candidate.training for candidate in tried])
@@ -141,6 +140,10 @@ class CureLoop:
             confirmation=confirmation,
         )
         self.rounds.append(record)
+        self._tried |= {override for _, override in affordable}
+        if record.adopted:  # what was better too may add to it
+            better = (candidate for candidate in tried if treatment.is_better(candidate.training, treated))
+            self._tried -= {candidate.override for candidate in better} - {chosen}
         self._end_round(record, settings)
 
     def _affordable(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
