@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -18,6 +19,9 @@ from pipeline.errors import StoreError
 from pipeline.storage import lock
 
 _SIGNATURE = b"SQLite format 3\0"
+
+CHECKPOINT_SECONDS = (0.05, 0.2, 1.0)
+"""Waiting times before a file that cannot be read as a database is taken for damaged."""
 
 
 def check(database: Path, experiment: str) -> None:
@@ -152,16 +156,34 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         StoreError: The file is no database, or a damaged one.
     """
-    with database.open("rb") as file:
-        if file.read(len(_SIGNATURE)) != _SIGNATURE:
-            raise _not_of_mlflow(database, "it is no SQLite file")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as connection:
+            _wait_for_checkpoint(connection)
             yield connection
     except sqlite3.OperationalError:
         raise  # locked, or on a disk that fails: time may mend it
     except sqlite3.DatabaseError as error:
-        raise _not_of_mlflow(database, f"it is damaged ({error})") from None
+        # Only now, as closing the file would drop the locks of this process's own connections to it.
+        with database.open("rb") as file:
+            is_sqlite = file.read(len(_SIGNATURE)) == _SIGNATURE
+        reason = f"it is damaged ({error})" if is_sqlite else "it is no SQLite file"
+        raise _not_of_mlflow(database, reason) from None
+
+
+def _wait_for_checkpoint(connection: sqlite3.Connection) -> None:
+    """Read the database, again after a moment where that fails.
+
+    A reader sees no database while the last other connection moves its write-ahead log into the file.
+    """
+    for seconds in CHECKPOINT_SECONDS:
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            time.sleep(seconds)
+        else:
+            return
 
 
 def _not_of_mlflow(database: Path, reason: str) -> StoreError:
