@@ -54,7 +54,7 @@ class Seen:
         reference: Accuracy of simple methods on these images, or None.
         source_side: Median of the longer sides of the source's images in pixels, or None.
         noise: Estimate of the share of wrong labels in training and validation, or None.
-        trial: What twice the size brings to a simple method, or None.
+        trial: Gain of a simple method from images of twice the size; None: not measured.
     """
 
     labels: NDArray[np.int64]

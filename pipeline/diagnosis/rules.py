@@ -155,7 +155,7 @@ def _still_learning(measured: Measurements) -> Margin:
 
 
 def _closes(measured: Measurements, gain: float) -> Margin:
-    """Where training underfits, more epochs must close a good part of the distance to what can be reached."""
+    """The projected gain is a good part of the distance to the reference; true wherever training does not underfit."""
     if measured.reference is None or (_underfitting(measured) or FALSE).value <= 0:
         return TRUE
     missing = measured.reference.value - measured.val.value

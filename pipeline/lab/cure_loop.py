@@ -126,6 +126,9 @@ class CureLoop:
             self.reason += f"; it would be settled by {settling}" if settling else ""
             return
         affordable = self._affordable(treated, changes)
+        left_out = [change[1] for change in changes if change not in affordable]
+        if left_out:
+            print(f"left out, as too slow for what is left of the budget: {', '.join(left_out)}")
         tried = self._try(treated, affordable)
         best = treatment.best(treated, [candidate.training for candidate in tried])
         chosen = next((candidate.override for candidate in tried if candidate.training is best), None)
@@ -134,7 +137,7 @@ class CureLoop:
             verdict=verdict,
             champion=[training.record() for training in champion],
             tried=[candidate.training.candidate_record(candidate.remedy, treated.overrides) for candidate in tried],
-            left_out=[override for remedy, override in changes if (remedy, override) not in affordable],
+            left_out=left_out,
             chosen=chosen,
             adopted=confirmation is not None and treatment.is_adopted(confirmation),
             confirmation=confirmation,
@@ -164,9 +167,6 @@ class CureLoop:
                 trials += trial
         if not affordable:
             self.trials.budget.check([*trial, *confirming])
-        left_out = [override for remedy, override in changes if (remedy, override) not in affordable]
-        if left_out:
-            print(f"left out, as too slow for what is left of the budget: {', '.join(left_out)}")
         return affordable
 
     def _try(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[Candidate]:

@@ -160,7 +160,7 @@ class Budget:
             raise BudgetSpent(lack)
 
     def _lack(self, trainings: Iterable[Overrides]) -> str:
-        """Which limit the trainings exceed, as a clause; empty where they fit."""
+        """A clause that names the limit of the budget that the trainings exceed; empty where they fit."""
         minutes, over = self.minutes(), list(filter(self.trainings.is_over, self.trainings.requested))
         new = [overrides for overrides in dict.fromkeys(trainings) if not self.trainings.is_over(overrides)]
         if not new:

@@ -26,7 +26,7 @@ class Trials:
     """The repetitions of the configurations of a cure: each the overrides of one, with a seed at the end.
 
     Attributes:
-        repetition: What a repetition is: a training with another seed, or a cross-validation.
+        repetition: Seeds or folds; makes the trainings of a repetition and compares their accuracies.
         budget: Budget of the cure.
         num_images: Number of training images of the user's configuration.
     """

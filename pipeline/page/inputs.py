@@ -185,7 +185,7 @@ def read(
 
 
 def _of_evaluation(evaluation: EvaluationRecord, val: Interval) -> list[Concern]:
-    """What an evaluation adds: an accuracy on the test or the confirm split that is surely below that of validation."""
+    """A concern for each of test and confirm on which the accuracy is surely below that of validation."""
     measured = {
         "test": evaluation.scores.accuracy if evaluation.split == "test" else None,
         "confirm": evaluation.confirm,
