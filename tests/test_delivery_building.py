@@ -10,15 +10,18 @@ import pytest
 from safetensors.numpy import load_file
 
 from pipeline import model
-from pipeline.artefacts.outputs import CALIBRATION, EVALUATED, NetworkOutputs
+from pipeline.artefacts.outputs import CALIBRATION, EVALUATED, SHUFFLED, NetworkOutputs
 from pipeline.artefacts.package import CARD, FILES, IMAGES, WEIGHTS, ManifestRecord, ThresholdsRecord
 from pipeline.config.schema import Package
 from pipeline.delivery.building import Sources, build
 from pipeline.delivery.classifier import Classifier
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.features import KeptFeatures
+from pipeline.evaluation.outputs import reference
 from pipeline.evaluation.scoring import evaluate
 from pipeline.metrics import conformal
 from pipeline.metrics.calibration import calibrated
+from pipeline.model.checkpoint import load_content
 from tests.page_artefacts import CLASSES, COUNTS, make_all
 from tests.records import rewrite_record
 
@@ -189,3 +192,34 @@ def test_few_images_set_no_thresholds_and_the_card_says_why(sources: Sources, tm
     assert record.note in (tmp_path / "out" / CARD).read_text()
     frame = Classifier.load(tmp_path / "out").predict([np.zeros((9, 9), np.uint8)])
     assert frame["set"].isna().all() and frame["unknown"].isna().all() and frame["label"].notna().all()
+
+
+def test_outputs_from_kept_features_are_those_from_images(sources: Sources, tmp_path: Path) -> None:
+    path, prepared = sources.training / "model.ckpt", sources.prepared
+    network, kept = model.load(path)[0], KeptFeatures(model.load(path)[0], load_content(path)["network"], tmp_path)
+    of_images = reference(network, prepared, tta="none", batch_size=16)
+    of_features = reference(network, prepared, tta="none", batch_size=16, kept=kept)
+    assert of_images.calibration.temperature == pytest.approx(of_features.calibration.temperature, rel=1e-3)
+    assert of_images.outputs.keys() == of_features.outputs.keys() and SHUFFLED in of_images.outputs
+    for name, outputs in of_images.outputs.items():
+        for field, values in vars(outputs).items():
+            np.testing.assert_allclose(values, vars(of_features.outputs[name])[field], atol=1e-4, err_msg=name)
+    assert kept.exist()
+
+
+def test_a_package_takes_features_that_are_kept(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, path = Sources(sources.training, sources.prepared, None, None), sources.training / "model.ckpt"
+    monkeypatch.setattr("pipeline.delivery.building.CACHE", tmp_path / "cache")
+    (tmp_path / "first").mkdir()
+    build(alone, settings(), tmp_path / "first", tta="none", batch_size=16)
+    assert not (tmp_path / "cache").exists(), "a network that was not trained on features keeps none"
+    images = np.load(sources.prepared / "train" / "images.npy")
+    kept = KeptFeatures(model.load(path)[0], load_content(path)["network"], tmp_path / "cache")
+    kept.file({"prepare": sources.prepared}, "train", images)
+    capsys.readouterr()
+    (tmp_path / "second").mkdir()
+    build(alone, settings(), tmp_path / "second", tta="none", batch_size=16)
+    printed = capsys.readouterr().out
+    assert "shuffled tiles) are kept" in printed and "(train" not in printed

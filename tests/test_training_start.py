@@ -1,10 +1,13 @@
 """Tests trainings that start from weights: which layers learn, and what is computed once and kept."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import pipeline.model
@@ -12,6 +15,7 @@ from pipeline.artefacts.weights import TENSORS, WeightsRecord
 from pipeline.config.composition import compose
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, DamagedError
+from pipeline.evaluation.features import KeptFeatures
 from pipeline.model import start
 from pipeline.model.penalties import decay_
 from pipeline.stage import lineage
@@ -101,36 +105,66 @@ def test_a_head_is_trained_on_features_that_the_second_training_finds(
     assert len([*(tmp_path / "cache").glob("features-*/features.npy")]) == 3
 
 
-@pytest.mark.parametrize("changed", ["weights", "images", "copies", "size"])
-def test_features_of_something_else_are_computed_anew(
-    changed: str, inputs: Inputs, trained: Callable[..., dict[str, Tensor]], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    ("changed", "computed"),
+    [
+        ("weights", ["64 images (train)", "32 images (val)", "128 images (copies)"]),
+        ("train", ["2 images (train)"]),
+        ("val", ["2 images (val)"]),
+        ("copies", ["2 images (copies)"]),
+    ],
+)
+def test_features_of_what_has_changed_are_computed_anew(
+    changed: str, computed: list[str], inputs: Inputs, trained: Callable[..., dict[str, Tensor]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from pipeline.artefacts.augment import AugmentRecord
+    from pipeline.artefacts.dataset import DatasetRecord
     from pipeline.storage import checksums
 
-    trained("model.train_layers=head")
-    folder, record = {
-        "weights": (inputs.weights, "weights.json"), "images": (inputs.prepare, "dataset.json"),
-        "copies": (inputs.augment, "augment.json"), "size": (inputs.prepare, "dataset.json"),
-    }[changed]  # fmt: skip
-    assert folder is not None
+    before = trained("model.train_layers=head")
+    capsys.readouterr()
+    assert inputs.weights is not None
     if changed == "weights":
-        WeightsRecord.read_alone(folder).model_copy(update={"sha256": "f" * 64}).write(folder)
+        tensors = load_file(inputs.weights / TENSORS)
+        tensors["features.block_1_convolution.weight"] *= 2
+        save_file(tensors, inputs.weights / TENSORS)
+        WeightsRecord.read_alone(inputs.weights).model_copy(update={"sha256": "f" * 64}).write(inputs.weights)
+        checksums.seal(inputs.weights)
+    elif changed == "copies":
+        copies = np.load(inputs.augment / "images.npy")
+        copies[1, 5:7] ^= 1
+        np.save(inputs.augment / "images.npy", copies)
+        AugmentRecord.read_alone(inputs.augment).model_copy(update={"name": "other"}).write(inputs.augment)
+        checksums.seal(inputs.augment)
     else:
-        text = (folder / record).read_text()
-        assert '"digest"' in text
-        key, value = {
-            "images": ("licence", "other"),
-            "copies": ("name", "other"),
-            "size": ("source", "at another size"),
-        }[changed]
-        from pipeline.artefacts.augment import AugmentRecord
-        from pipeline.artefacts.dataset import DatasetRecord
+        images = np.load(inputs.prepare / changed / "images.npy")
+        images[5:7] ^= 1
+        np.save(inputs.prepare / changed / "images.npy", images)
+        DatasetRecord.read_alone(inputs.prepare).model_copy(update={"licence": "other"}).write(inputs.prepare)
+        checksums.seal(inputs.prepare)
+    after = trained("model.train_layers=head", name="again")
+    assert re.findall(r"features of (.*) are kept", capsys.readouterr().out) == computed
+    assert ("head.classes.weight" in moved(before, after)) == (changed != "val")
 
-        kind = AugmentRecord if changed == "copies" else DatasetRecord
-        kind.read_alone(folder).model_copy(update={key: value}).write(folder)
-    checksums.seal(folder)
-    trained("model.train_layers=head", name="again")
-    assert len([*(tmp_path / "cache").glob("features-*/features.npy")]) == (4 if changed == "copies" else 6)
+
+def test_features_found_in_another_split_are_those_computed_to_the_last_bit(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body, generator = network("convnet", channels=3), np.random.default_rng(0)
+    images = generator.integers(0, 256, (90, 32, 32, 3), np.uint8)
+    first = KeptFeatures(body, description("convnet", channels=3), tmp_path / "first")
+    assert not first.exist()
+    first.file({"prepare": inputs.prepare}, "train", images)
+    assert first.exist()
+    order = generator.permutation(90)[:50]
+    capsys.readouterr()
+    found = np.load(first.file({"prepare": inputs.prepare}, "val", images[order]))
+    assert "features of" not in capsys.readouterr().out
+    alone = KeptFeatures(body, description("convnet", channels=3), tmp_path / "alone")
+    assert np.array_equal(found, np.load(alone.file({"prepare": inputs.prepare}, "val", images[order])))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), body.eval().last_features(torch.from_numpy(images[order])))
 
 
 def test_on_features_and_on_images_a_head_learns_the_same(trained: Callable[..., dict[str, Tensor]]) -> None:

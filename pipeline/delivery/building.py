@@ -49,6 +49,7 @@ from pipeline.metrics.outliers import Clusters, fit_clusters
 from pipeline.stage.inputs import check_input, input_folder
 from pipeline.storage import atomic
 from pipeline.storage.digests import sha256
+from pipeline.storage.places import CACHE
 from pipeline.storage.tables import read_parquet_column
 
 TRAINING_KEY, EVALUATION_KEY, DIAGNOSIS_KEY = "package.training", "package.evaluation", "package.diagnosis"
@@ -91,9 +92,11 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
     run = RunRecord.read(sources.training, TRAINING_KEY)
     check_input(run, "prepare", sources.prepared, TRAINING_KEY)
     dataset = DatasetRecord.read(sources.prepared)
+    from pipeline.evaluation.features import KeptFeatures
     from pipeline.model.checkpoint import load_content
 
     network = best_weights(sources.training, run, dataset.classes)
+    description = load_content(sources.training / "model.ckpt")["network"]
     evaluation = _evaluation(sources, run)
     diagnosis = _diagnosis(sources, run)
     if evaluation is not None and sources.evaluation is not None:
@@ -102,14 +105,17 @@ def build(sources: Sources, settings: Settings, out: Path, *, tta: str, batch_si
         known = Reference(evaluation.calibration, {name: NetworkOutputs.read(folder, name) for name in names})
         measured = NetworkOutputs.read(folder, EVALUATED)
     else:
-        known, measured = outputs.reference(network, sources.prepared, tta=tta, batch_size=batch_size), None
+        kept = KeptFeatures(network, description, CACHE)
+        known = outputs.reference(
+            network, sources.prepared, tta=tta, batch_size=batch_size, kept=kept if kept.exist() else None
+        )
+        measured = None
     export(network, (dataset.size, dataset.size, dataset.channels), out)
     thresholds, clusters = _thresholds(known, measured, evaluation, settings, dataset.classes)
     if clusters is not None:
         np.savez(out / CLUSTERS, **clusters._asdict())
     found, folders = known.outputs[CALIBRATION], [sources.prepared / split for split in known.calibration.splits]
     write_sample(out / DRIFT, found, answers_of(found, thresholds, dataset.classes), folders)
-    description = load_content(sources.training / "model.ckpt")["network"]
     _preprocessing(run, dataset, description).write(out)
     ClassesRecord(classes=dataset.classes).write(out)
     thresholds.write(out)

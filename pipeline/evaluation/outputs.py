@@ -16,6 +16,7 @@ from pipeline.seeds import derive_seed
 from pipeline.storage.arrays import read_array
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.features import KeptFeatures
     from pipeline.model import Network
 
 Images = NDArray[np.uint8]
@@ -47,7 +48,7 @@ class Reference(NamedTuple):
 
 def outputs_of(
     network: "Network", prepared: Path, split: str, *, tta: str = "none", batch_size: int, most: int | None = None,
-    change: Callable[[Images], Images] = lambda images: images,
+    change: Callable[[Images], Images] | None = None, kept: "KeptFeatures | None" = None,
 ) -> NetworkOutputs:  # fmt: skip
     """The outputs of a network for the images of a split.
 
@@ -59,6 +60,7 @@ def outputs_of(
         batch_size: Number of images at a time; memory grows with it, and not with the split.
         most: Number of images, drawn at random, that suffice; None: all.
         change: What to do to the images before.
+        kept: Features of the network, which are then taken from there where one view of each image suffices.
     """
     from pipeline import model
 
@@ -68,14 +70,24 @@ def outputs_of(
     if most is not None and most < len(labels):
         generator = np.random.default_rng(derive_seed(0, "images that stand for a split"))
         chosen = np.sort(generator.choice(len(labels), most, replace=False))
+    shown = images if len(chosen) == len(images) else images[chosen]
+    if kept is not None and tta == "none":
+        name = split if len(chosen) == len(images) else f"{split}, {most} of them"
+        if change is not None:
+            name, shown = f"{name}, {change.__name__.replace('_', ' ')}", change(shown)
+        features = read_array(kept.file({"prepare": prepared}, name, shown), mapped=False)
+        return NetworkOutputs(labels[chosen], *model.outputs_of_features(network, features))
     parts = []
     for begin in range(0, len(chosen), batch_size):
-        batch = change(images[chosen[begin : begin + batch_size]])
+        batch = shown[begin : begin + batch_size]
+        batch = batch if change is None else change(batch)
         parts.append(model.outputs(network, batch, tta=tta, batch_size=batch_size))
     return NetworkOutputs(labels[chosen], *map(np.concatenate, zip(*parts, strict=True)))
 
 
-def reference(network: "Network", prepared: Path, *, tta: str, batch_size: int) -> Reference:
+def reference(
+    network: "Network", prepared: Path, *, tta: str, batch_size: int, kept: "KeptFeatures | None" = None
+) -> Reference:
     """Calibrate a network on the confirm split, which chose nothing. The test split is not read.
 
     Args:
@@ -83,20 +95,24 @@ def reference(network: "Network", prepared: Path, *, tta: str, batch_size: int) 
         prepared: Output of the prepare stage that it was trained on.
         tta: Views of each image to average over.
         batch_size: Number of images at a time.
+        kept: Features of the network, where its last layer alone has learned.
     """
     counts = {split: sum(numbers) for split, numbers in DatasetRecord.read(prepared).counts.items()}
     splits = ["confirm"] if counts["confirm"] else []
     if counts["confirm"] < ENOUGH:
         splits.append("val")
-    found = joined([outputs_of(network, prepared, split, tta=tta, batch_size=batch_size) for split in splits])
+    found = joined(
+        [outputs_of(network, prepared, split, tta=tta, batch_size=batch_size, kept=kept) for split in splits]
+    )
     if len(found) < FEWEST:
         return Reference(
             Calibration(splits=splits, num_images=len(found), tta=tta, temperature=1.0), {CALIBRATION: found}
         )
     shuffled = outputs_of(
-        network, prepared, splits[0], batch_size=batch_size, most=MOST_SHUFFLED, change=shuffled_tiles
-    )
-    training = outputs_of(network, prepared, "train", batch_size=batch_size, most=MOST_TRAINING)
+        network, prepared, splits[0], batch_size=batch_size, most=MOST_SHUFFLED, change=shuffled_tiles,
+        kept=kept,
+    )  # fmt: skip
+    training = outputs_of(network, prepared, "train", batch_size=batch_size, most=MOST_TRAINING, kept=kept)
     temperature = fit_temperature(found.labels, found.log_probabilities)
     calibration = Calibration(splits=splits, num_images=len(found), tta=tta, temperature=temperature)
     return Reference(calibration, {CALIBRATION: found, SHUFFLED: shuffled, TRAINING: training})

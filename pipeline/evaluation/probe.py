@@ -14,7 +14,7 @@ from pipeline.artefacts.weights import WeightsRecord
 from pipeline.config.schema import Config
 from pipeline.config.schema_model import EfficientNet
 from pipeline.config.validation import read_yaml
-from pipeline.evaluation.features import feature_file
+from pipeline.evaluation.features import KeptFeatures
 from pipeline.evaluation.reference import evenly
 from pipeline.model import start
 from pipeline.stage import lineage
@@ -79,22 +79,19 @@ def probe(
     """
     config = with_pretrained(config)
     prepared = prepared or lineage.locate("prepare", config)
-    folders = {"weights": lineage.locate("weights", config), "prepare": prepared}
-    dataset = DatasetRecord.read(prepared)
-    description = start.description(
-        config.model.model_dump(exclude=set(config.model.START)), WeightsRecord.read(folders["weights"]), dataset
-    )
+    weights, dataset = lineage.locate("weights", config), DatasetRecord.read(prepared)
+    options = config.model.model_dump(exclude=set(config.model.START))
+    description = start.description(options, WeightsRecord.read(weights), dataset)
     network = model.build(**description)
-    start.load_into(network, folders["weights"], with_last_layer=False)
+    start.load_into(network, weights, with_last_layer=False)
+    kept = KeptFeatures(network, description, CACHE)
     found: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
     for split in splits:
         images = read_array(prepared / split / "images.npy")
         chosen = evenly(len(images), len(images) if most is None else most)
         name = split if len(chosen) == len(images) else f"{split}, {most} of them"
         shown = images if len(chosen) == len(images) else images[chosen]
-        found.append(
-            (read_array(feature_file(network, description, folders, name, shown, CACHE), mapped=False), chosen)
-        )
+        found.append((read_array(kept.file({"prepare": prepared}, name, shown), mapped=False), chosen))
     of_splits = list(zip(splits, found, strict=True))
     return Probe(
         features=np.concatenate([values for values, _ in found]),

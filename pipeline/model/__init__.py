@@ -11,14 +11,14 @@ from pipeline.model import checkpoint, convnet, efficientnet, lenet, resnet, tim
 from pipeline.model.arithmetic import Layer, layer_table, output_formula, output_size
 from pipeline.model.checkpoint import save
 from pipeline.model.feature_maps import activations, filters
-from pipeline.model.inference import Outputs, outputs, probabilities
+from pipeline.model.inference import Outputs, outputs, outputs_of_features, probabilities
 from pipeline.model.network import Network, Normalize, evaluating
 from pipeline.model.penalties import decay_, l1, l2, penalized, soft_threshold_
 
 __all__ = [
     "Layer", "Network", "Normalize", "Outputs", "activations", "build", "decay_", "evaluating", "filters", "l1", "l2",
-    "layer_table", "load", "output_formula", "output_size", "outputs", "penalized", "probabilities", "save",
-    "soft_threshold_",
+    "layer_table", "load", "output_formula", "output_size", "outputs", "outputs_of_features", "penalized",
+    "probabilities", "save", "soft_threshold_",
 ]  # fmt: skip
 
 NETWORKS: dict[str, Callable[..., Network]] = {

@@ -73,6 +73,15 @@ def outputs(network: Network, images: NDArray[np.uint8], *, tta: str = "none", b
     return Outputs(*map(np.concatenate, zip(*batches, strict=True)))
 
 
+@torch.inference_mode()
+def outputs_of_features(network: Network, features: NDArray[np.float32]) -> Outputs:
+    """The outputs for images whose last features (n, num_features) are known; see `outputs`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device).eval()
+    logits = network.head[-1](torch.from_numpy(features).to(device)).float()
+    return Outputs(logits.cpu().numpy(), features, logits.log_softmax(dim=1).cpu().numpy())
+
+
 def _batches(
     network: Network, images: NDArray[np.uint8], views: list[Callable[[NDArray[np.uint8]], NDArray[np.uint8]]],
     batch_size: int,

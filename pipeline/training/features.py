@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.evaluation.features import feature_file
+from pipeline.evaluation.features import KeptFeatures
 from pipeline.model.network import Network
 from pipeline.storage.arrays import read_array
 
@@ -37,13 +37,13 @@ def training_features(
     Args:
         network: Network with the weights that the training starts from.
         description: Arguments of `pipeline.model.build` that made it.
-        inputs: Output folders of the stages weights, prepare and augment, by stage.
+        inputs: Output folders of the stages prepare and augment, by stage.
         cache: The project's `build/cache`.
     """
-    of_images = {stage: inputs[stage] for stage in ("weights", "prepare")}
-    splits = {split: read_array(inputs["prepare"] / split / "images.npy") for split in ("train", "val")}
+    kept, prepared = KeptFeatures(network, description, cache), {"prepare": inputs["prepare"]}
     files = {
-        split: feature_file(network, description, of_images, split, images, cache) for split, images in splits.items()
+        split: kept.file(prepared, split, read_array(inputs["prepare"] / split / "images.npy"))
+        for split in ("train", "val")
     }
-    copies = read_array(inputs["augment"] / "images.npy")
-    return files | {"copies": feature_file(network, description, inputs, "copies", copies, cache)}
+    of_copies = prepared | {"augment": inputs["augment"]}
+    return files | {"copies": kept.file(of_copies, "copies", read_array(inputs["augment"] / "images.npy"))}
