@@ -8,6 +8,7 @@ made them where no veto holds, as albumentations reads it back), `augment.json` 
     python -m pipeline.augment augment=strong augment.copies=8
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
@@ -37,10 +39,17 @@ _WORKER_START_SECONDS = 5.0
 """Start of a process: nearly all of it the import of albumentations."""
 
 
-def augment(prepared: Path, out: Path, settings: Augment) -> None:
+def augment(prepared: Path, out: Path, settings: Augment, *, by_image: bool = False) -> None:
     """Write the copies of the training images, what made them, and a picture of both.
 
     Without transforms, or at strength 0, there are no copies.
+
+    Args:
+        prepared: Output of the prepare stage.
+        out: Folder to fill.
+        settings: Section `augment` of the configuration.
+        by_image: Whether the copies of an image follow from the image alone, and not from its place among the others. The
+            folds of a cross-validation then share the copies of the images that they share, and the features of these.
 
     Raises:
         ConfigError: A transform or an argument is not valid, or changes the shape or the type of the images; or the
@@ -64,7 +73,7 @@ def augment(prepared: Path, out: Path, settings: Augment) -> None:
         print(f"augment.mode=auto: {mode}, as {reason}")
     copies = settings.copies if transforms and mode == "materialized" else 0
     with running_on(settings.backend if copies else "loky", "augment.backend"):
-        _write_copies(pipeline, prepared / "train", out / "images.npy", copies, settings)
+        _write_copies(pipeline, prepared / "train", out / "images.npy", copies, settings, by_image)
     (out / "pipeline.json").write_text(json.dumps(pipeline.pipeline.to_dict(), indent=2) + "\n")
     record = AugmentRecord(
         name=settings.name, mode=mode, asked=settings.mode, reason=reason, copies=copies, strength=settings.strength,
@@ -101,7 +110,14 @@ def copy_seed(seed: int, copy: int, chunk: int) -> int:
     return derive_seed(seed, f"augment/{copy}/{chunk}")
 
 
-def _write_copies(pipeline: "Augmentation", source: Path, target: Path, num_copies: int, settings: Augment) -> None:
+def image_seed(seed: int, copy: int, image: NDArray[np.uint8]) -> int:
+    """The seed of one copy of one image."""
+    return derive_seed(seed, f"augment/{copy}/{hashlib.sha256(image.tobytes()).hexdigest()}")
+
+
+def _write_copies(
+    pipeline: "Augmentation", source: Path, target: Path, num_copies: int, settings: Augment, by_image: bool
+) -> None:
     """Fill `target` with an array of shape (copies, n, height, width, channels), chunk by chunk."""
     shape = read_array(source / "images.npy").shape
     num_bytes = num_copies * int(np.prod(shape))
@@ -115,7 +131,8 @@ def _write_copies(pipeline: "Augmentation", source: Path, target: Path, num_copi
     chunks = [(copy, chunk) for copy in range(num_copies) for chunk in range(-(-shape[0] // IMAGES_PER_CHUNK))]
     with reserved(target, (num_copies, *shape), no_room) as begin:
         if chunks:
-            _fill(chunks, partial(_write_chunk, pipeline, source, target, begin, settings.seed), settings.workers)
+            write = partial(_write_chunk, pipeline, source, target, begin, settings.seed, by_image)
+            _fill(chunks, write, settings.workers)
 
 
 def _fill(chunks: list[tuple[int, int]], write_chunk: Callable[[int, int], int], workers: int | None) -> None:
@@ -142,7 +159,7 @@ def _fill(chunks: list[tuple[int, int]], write_chunk: Callable[[int, int], int],
 
 
 def _write_chunk(
-    pipeline: "Augmentation", source: Path, target: Path, begin: int, seed: int, copy: int, chunk: int
+    pipeline: "Augmentation", source: Path, target: Path, begin: int, seed: int, by_image: bool, copy: int, chunk: int
 ) -> int:
     """Augment one chunk of images, write it to its place in `target`, and return its number of images.
 
@@ -152,7 +169,11 @@ def _write_chunk(
     images, labels = (read_array(source / f"{name}.npy") for name in ("images", "labels"))
     first = chunk * IMAGES_PER_CHUNK
     part = slice(first, first + IMAGES_PER_CHUNK)
-    augmented = pipeline(images[part], labels[part], copy_seed(seed, copy, chunk))
+    if by_image:
+        of_each = zip(images[part, None], labels[part, None], strict=True)  # as batches of one
+        augmented = np.concatenate([pipeline(*each, image_seed(seed, copy, each[0])) for each in of_each])
+    else:
+        augmented = pipeline(images[part], labels[part], copy_seed(seed, copy, chunk))
     with target.open("r+b") as file:
         file.seek(begin + (copy * len(images) + first) * images[0].nbytes)
         file.write(augmented.data)
@@ -160,7 +181,7 @@ def _write_chunk(
 
 
 def main(job: Job) -> None:
-    augment(job.locate("prepare"), job.out, job.config.augment)
+    augment(job.locate("prepare"), job.out, job.config.augment, by_image=job.config.prepare.folds is not None)
 
 
 if __name__ == "__main__":

@@ -30,14 +30,14 @@ Prepare = Callable[..., Path]
 VETOES = {"free": {}, "vetoed": {"HorizontalFlip": ["class 1"]}}
 
 
-def run(prepared: Path, out: Path, **changes: Any) -> np.ndarray:
+def run(prepared: Path, out: Path, *, by_image: bool = False, **changes: Any) -> np.ndarray:
     """Run the stage into a new folder, and read the copies that it made."""
     choice: dict[str, Any] = {
         "name": "test", "mode": "materialized", "max_gigabytes": 4.0, "copies": 2, "strength": 1.0, "veto": {},
         "transforms": ["HorizontalFlip", *PAD_AND_CROP], "seed": 0, "workers": 1, "backend": "loky",
     }  # fmt: skip
     out.mkdir()
-    augment(prepared, out, Augment.model_construct(**{**choice, **changes}))
+    augment(prepared, out, Augment.model_construct(**{**choice, **changes}), by_image=by_image)
     images: np.ndarray = np.load(out / "images.npy", mmap_mode="r")
     return images
 
@@ -86,6 +86,22 @@ def test_a_vetoed_transform_never_touches_an_image_of_its_class(make_prepared: P
     )
     flipped = np.where((labels == 1)[:, None, None, None], originals, originals[:, :, ::-1])
     assert np.array_equal(images, np.stack([flipped, flipped]))
+
+
+@pytest.mark.parametrize("veto", VETOES.values(), ids=VETOES)
+def test_folds_share_the_copies_of_the_images_that_they_share(
+    veto: dict[str, Any], make_prepared: Prepare, tmp_path: Path
+) -> None:
+    prepared = make_prepared(num_train=IMAGES_PER_CHUNK + 30)
+    one = run(prepared, tmp_path / "one", by_image=True, veto=veto)
+    order = np.random.default_rng(0).permutation(IMAGES_PER_CHUNK + 30)[:90]
+    for name in ("images", "labels"):
+        np.save(prepared / "train" / f"{name}.npy", np.load(prepared / "train" / f"{name}.npy")[order])
+    other = run(prepared, tmp_path / "other", by_image=True, veto=veto)
+    assert (other == one[:, order]).all()
+    assert (one[0] != one[1]).any(axis=(1, 2, 3)).mean() > 0.8, "its copies differ from each other"
+    again = run(prepared, tmp_path / "again", by_image=True, veto=veto, seed=1)
+    assert (again != other).any(axis=(2, 3, 4)).mean() > 0.8
 
 
 def test_strength_0_is_no_augmentation(make_prepared: Prepare, tmp_path: Path) -> None:
@@ -155,7 +171,7 @@ def test_threads_that_share_a_pipeline_write_the_same_bytes_as_one(make_prepared
     (tmp_path / "2.npy").write_bytes((tmp_path / "1/images.npy").read_bytes()[:start])
     classes = json.loads((prepared / "dataset.json").read_text())["classes"]
     pipeline = augmentation(["HorizontalFlip", *PAD_AND_CROP], {}, size=16, channels=1, classes=classes)
-    arguments = (pipeline, prepared / "train", tmp_path / "2.npy", start, 0)
+    arguments = (pipeline, prepared / "train", tmp_path / "2.npy", start, 0, False)
     with joblib.parallel_config(backend="threading", n_jobs=4):
         joblib.Parallel()(joblib.delayed(stage._write_chunk)(*arguments, *chunk) for chunk in chunks)
     size = (tmp_path / "2.npy").stat().st_size

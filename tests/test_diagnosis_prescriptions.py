@@ -69,6 +69,37 @@ def test_on_peoples_own_pictures_network_start_and_pixels_come_first(course: Cou
     assert "model=efficientnet" not in [each.override for each in prescribe(diagnose(course), settings, most=None)]
 
 
+def test_small_pictures_are_enlarged_rather_than_framed() -> None:
+    own = {**DEFAULTS, "data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}}
+    own |= {"prepare": {"size": 32, "fit": "pad"}}
+    found = diagnose(courses.overfitting())
+
+    def changes(side: float | None, **sections: dict[str, Any]) -> list[str]:
+        return [each.override for each in prescribe(found, own | sections, source_side=side)][:3]
+
+    assert changes(8) == [
+        "model=efficientnet prepare.fit=stretch", "model=convnet prepare.size=64 prepare.fit=stretch",
+        "prepare.fit=stretch",
+    ]  # fmt: skip
+    assert changes(48)[:2] == [
+        "model=efficientnet prepare.fit=stretch",
+        "model=convnet prepare.size=64 prepare.fit=stretch",
+    ]
+    assert "prepare.fit=stretch" not in changes(48)
+    for side, section in ((400, {}), (None, {}), (8, {"prepare": {"size": 32, "fit": "crop"}})):
+        assert "stretch" not in " ".join(changes(side, **section))
+
+
+def test_after_the_last_layer_all_may_learn() -> None:
+    own = {**DEFAULTS, "data": {"name": "folder"}, "prepare": {"size": 128}}
+    started = {"name": "efficientnet", "weights": "imagenet", "train_layers": "head"}
+    found = diagnose(courses.underfitting())
+    assert prescribe(found, own | {"model": started})[0].override.startswith("model.train_layers=gradual optimizer.lr=")
+    for other in (started | {"train_layers": "gradual"}, started | {"weights": None}):
+        every = prescribe(found, own | {"model": other}, most=None)
+        assert not any("train_layers" in each.override for each in every)
+
+
 def test_few_steps_get_smaller_batches() -> None:
     own = {**DEFAULTS, "data": {"name": "folder"}, "model": {"name": "lenet", "weights": None}}
     found = diagnose(courses.overfitting())

@@ -19,6 +19,7 @@ def prescribe(
     settings: Configuration | None = None,
     *,
     num_images: int | None = None,
+    source_side: float | None = None,
     most: int | None = MOST,
 ) -> tuple[Prescription, ...]:
     """Prescribe changes, the most promising first; none for a good fit, nor for a verdict on the data.
@@ -30,9 +31,10 @@ def prescribe(
         diagnosis: Diagnosis of the training.
         settings: Configuration of the training; None: that of another tool, for which the defaults are assumed.
         num_images: Number of training images; None: unknown, which leaves out what depends on it.
+        source_side: Median of the longer sides of the source's images in pixels; None: unknown, likewise.
         most: Largest number of prescriptions; None: all.
     """
-    known = {**(settings or {}), remedies.NUM_IMAGES: num_images}
+    known = {**(settings or {}), remedies.NUM_IMAGES: num_images, remedies.SOURCE_SIDE: source_side}
     prescriptions = (prescription for remedy in _remedies(diagnosis) if (prescription := remedy(known)) is not None)
     return tuple(islice(prescriptions, most))
 

@@ -33,8 +33,11 @@ FEWEST_STEPS = 10
 FEWEST_IMAGES = 4
 """Smallest batch that is prescribed."""
 
-NUM_IMAGES = "number of training images"
-"""Key of a configuration that holds it, where it is known."""
+NUM_IMAGES, SOURCE_SIDE = "number of training images", "longer side of the source's images"
+"""Keys of a configuration that hold them, where they are known: a number, and the median in pixels."""
+
+PRETRAINED_SIZE = 128
+"""Size of the images in pixels that `model=efficientnet` is given."""
 
 _AUGMENTATIONS = ("none", "light", "standard", "strong")
 """Presets of augmentation, from the weakest to the strongest."""
@@ -43,19 +46,31 @@ _AUGMENTATIONS = ("none", "light", "standard", "strong")
 def pretrained(settings: Configuration) -> Prescription | None:
     if not _has_own_pictures(settings) or _get(settings, "model.weights", None) is not None:
         return None
-    change = " ".join(["model=efficientnet", *_batches(settings)[:1]])
-    return Prescription("begin with what ImageNet's photographs taught", (change,))
+    change = ["model=efficientnet", *_enlarging(settings, PRETRAINED_SIZE), *_batches(settings)[:1]]
+    return Prescription("begin with what ImageNet's photographs taught", (" ".join(change),))
+
+
+def all_layers(settings: Configuration) -> Prescription | None:
+    starts, layers = _get(settings, "model.weights", None) is not None, _get(settings, "model.train_layers", "all")
+    if not _has_own_pictures(settings) or not starts or layers != "head":
+        return None
+    change = "model.train_layers=gradual optimizer.lr=0.0005 optimizer.layer_decay=0.8"
+    return Prescription("let all layers learn, after the last one", (change,))
 
 
 def convolutional(settings: Configuration) -> Prescription | None:
     now = _get(settings, "prepare.size", None)
     if not _has_own_pictures(settings) or _get(settings, "model.name", "lenet") != "lenet" or now is None:
         return None
-    changes = (
-        " ".join([f"model={name}", f"prepare.size={2 * now}", *_batches(settings)[:1]])
-        for name in ("convnet", "resnet")
-    )
+    common = [f"prepare.size={2 * now}", *_enlarging(settings, 2 * now), *_batches(settings)[:1]]
+    changes = (" ".join([f"model={name}", *common]) for name in ("convnet", "resnet"))
     return Prescription("a network with normalisation, and twice the pixels", tuple(changes))
+
+
+def enlarged(settings: Configuration) -> Prescription | None:
+    now = _get(settings, "prepare.size", None)
+    changes = [] if now is None or not _has_own_pictures(settings) else _enlarging(settings, now)
+    return Prescription("enlarge small images, where they are framed", tuple(changes)) if changes else None
 
 
 def smaller_batches(settings: Configuration) -> Prescription | None:
@@ -67,10 +82,18 @@ def more_pixels(settings: Configuration) -> Prescription | None:
     now = _get(settings, "prepare.size", None)
     if not _has_own_pictures(settings) or not _takes_any_size(settings) or now is None or now > 64:
         return None
-    return Prescription("larger images", (f"prepare.size={2 * now}",))
+    change = " ".join([f"prepare.size={2 * now}", *_enlarging(settings, 2 * now)])
+    return Prescription("larger images", (change,))
 
 
-FOR_OWN_PICTURES = (pretrained, convolutional, smaller_batches, more_pixels)
+FOR_OWN_PICTURES = (pretrained, all_layers, convolutional, enlarged, smaller_batches, more_pixels)
+
+
+def _enlarging(settings: Configuration, size: int) -> list[str]:
+    """What makes images fill `size` pixels, if they are smaller and would stand in a frame."""
+    side = _get(settings, SOURCE_SIDE, None)
+    is_framed = side is not None and side < size and _get(settings, "prepare.fit", "pad") == "pad"
+    return ["prepare.fit=stretch"] if is_framed else []
 
 
 def _batches(settings: Configuration) -> list[str]:

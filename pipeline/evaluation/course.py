@@ -43,7 +43,10 @@ def examine(
     diagnosis = diagnose(course, thresholds)
     found = [] if dataset is None else concerns(dataset, seen)
     num_images = None if dataset is None else sum(dataset.counts["train"])
-    return as_record(diagnosis, prescribe(diagnosis, settings, num_images=num_images), found, training)
+    side = None if seen is None else seen.source_side
+    return as_record(
+        diagnosis, prescribe(diagnosis, settings, num_images=num_images, source_side=side), found, training
+    )
 
 
 def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
@@ -65,10 +68,7 @@ def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
     run, folder = RunRecord.read(training, KEY), prepared / "val"
     dataset = DatasetRecord.read(prepared)
     network = best_weights(training, run, dataset.classes)
-    ids = folder / "ids.parquet"
-    sides = [np.array(read_parquet_column(ids, side)) for side in ("width", "height")] if ids.exists() else None
-    side = None if sides is None else float(np.median(np.maximum(*sides)))
-    trial = None
+    side, trial = source_side(prepared), None
     if side is not None and is_reduced(dataset.size, side):
         raw = (lineage.dvc_folder("fetch"), *sorted(lineage.CACHE.glob("fetch-*")))
         trial = size_trial(prepared, raw, run.config["prepare"]["max_pixels"])
@@ -83,6 +83,15 @@ def seen_of(training: Path, prepared: Path, course: Course) -> Seen:
         noise=label_noise(training, prepared),
         trial=trial,
     )
+
+
+def source_side(prepared: Path) -> float | None:
+    """Median of the longer sides of the validation images before preparation, in pixels; None where `prepare` kept none."""
+    ids = prepared / "val" / "ids.parquet"
+    if not ids.exists():
+        return None
+    width, height = (np.array(read_parquet_column(ids, side)) for side in ("width", "height"))
+    return float(np.median(np.maximum(width, height)))
 
 
 def course_of(training: Path, prepared: Path, reference: float | None, **known: Any) -> Course:

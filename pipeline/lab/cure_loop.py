@@ -118,6 +118,7 @@ class CureLoop:
             adopted=self._values_before,
             tried=self._tried,
             num_images=self.trials.num_images,
+            source_side=self.trials.source_side,
         )
         changes = [(remedy, override) for remedy, override in changes if self._composes(override)]
         if not changes:

@@ -161,6 +161,7 @@ def candidates(
     adopted: Mapping[str, Any],
     tried: Collection[str],
     num_images: int | None = None,
+    source_side: float | None = None,
 ) -> list[tuple[str, str]]:
     """Remedy and override of each change that a round tries: the most promising remedies, in some strengths each.
 
@@ -172,9 +173,10 @@ def candidates(
         adopted: Value that each key had before a change of it was adopted.
         tried: Overrides that have been tried.
         num_images: Number of training images; None: unknown.
+        source_side: Median of the longer sides of the source's images in pixels; None: unknown.
     """
     by_remedy = []
-    for prescription in prescribe(diagnosis, settings, num_images=num_images, most=None):
+    for prescription in prescribe(diagnosis, settings, num_images=num_images, source_side=source_side, most=None):
         allowed = (_without_undoing(override, settings, adopted) for override in prescription.strengths)
         new = dict.fromkeys(override for override in allowed if override and override not in tried)
         if new:

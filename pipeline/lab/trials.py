@@ -11,7 +11,7 @@ from pipeline.diagnosis import Course, diagnose
 from pipeline.diagnosis.pooling import pooled
 from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.accuracy import accuracy_on
-from pipeline.evaluation.course import chosen_thresholds, course_of
+from pipeline.evaluation.course import chosen_thresholds, course_of, source_side
 from pipeline.lab import live
 from pipeline.lab.repetition import FEW, Folds, Repetition, Seeds
 from pipeline.lab.session import Session
@@ -29,15 +29,17 @@ class Trials:
         repetition: Seeds or folds; makes the trainings of a repetition and compares their accuracies.
         budget: Budget of the cure.
         num_images: Number of training images of the user's configuration.
+        source_side: Median of the longer sides of the source's images in pixels; None where `prepare` has not kept them.
     """
 
     def __init__(self, session: Session, config: Config) -> None:
         self.session, self.trainings, self.config = session, session.trainings, config
         self.budget = Budget(self.trainings, config.cure.max_runs, config.cure.max_minutes, self._foreseen)
         self._thresholds = chosen_thresholds(config)
-        self._dataset = DatasetRecord.read(lineage.locate("prepare", config))
+        prepared = lineage.locate("prepare", config)
+        self._dataset = DatasetRecord.read(prepared)
         self.repetition = _repetition(config, self._dataset)
-        self.num_images = sum(self._dataset.counts["train"])
+        self.num_images, self.source_side = sum(self._dataset.counts["train"]), source_side(prepared)
         self._diagnosed: dict[tuple[Overrides, float], DiagnosedTraining] = {}
 
     def settings(self, overrides: Overrides) -> Mapping[str, Any]:
