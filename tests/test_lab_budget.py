@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.lab.foresight import Seconds
 from pipeline.lab.trainings import MINUTES_FILE, Budget, BudgetSpent, Overrides
 
 
@@ -19,11 +20,13 @@ class Trainings:
 
     def seconds(self, overrides: Overrides) -> tuple[float, float]:
         """Of a training alone, and with the features of its images."""
-        return computing(overrides), computing(overrides) + 20.0 * ("model=efficientnet" in overrides)
+        return computing(overrides).each, sum(computing(overrides))
 
 
-def computing(overrides: Overrides) -> float:
-    return 160.0 if "model=efficientnet" in overrides else 10.0
+def computing(overrides: Overrides) -> Seconds:
+    if "model=efficientnet" in overrides:
+        return Seconds(4.0, 156.0) if "model.train_layers=head" in overrides else Seconds(160.0, 0.0)
+    return Seconds(10.0, 0.0)
 
 
 def budget(folder: Path, done: int | list[Overrides], **limits: Any) -> Budget:
@@ -68,17 +71,26 @@ def test_a_training_unlike_any_other_is_foreseen_by_its_network(tmp_path: Path) 
         found.check([LARGE])
 
 
-def test_another_seed_takes_what_the_first_one_took_without_its_features(tmp_path: Path) -> None:
-    (tmp_path / MINUTES_FILE).write_text(repr(210 / 60))  # 3 of 10 s and one of 180 s
-    again: Overrides = ("model=efficientnet", "seed=1")
-    found = budget(tmp_path, [*LENETS, LARGE], max_minutes=3.5)
+HEAD = ("model=efficientnet", "model.train_layers=head")
+
+
+def head(*folds: int, seed: int = 0) -> list[Overrides]:
+    return [(*HEAD, f"prepare.fold={fold}", f"seed={seed}") for fold in folds]
+
+
+def test_features_are_foreseen_once_for_all_folds(tmp_path: Path) -> None:
+    (tmp_path / MINUTES_FILE).write_text("0.5")
+    found = budget(tmp_path, LENETS, max_minutes=3)
+    with pytest.raises(BudgetSpent, match=r"takes about 2\.9"):  # 156 s, and 4 s for each of 5
+        found.check(head(0, 1, 2, 3, 4))
+
+
+def test_other_seeds_and_folds_take_what_the_first_took_without_its_features(tmp_path: Path) -> None:
+    (tmp_path / MINUTES_FILE).write_text(repr(190 / 60))  # 3 of 10 s and one of 160 s
+    found = budget(tmp_path, [*LENETS, *head(0)], max_minutes=3.2)
+    for others in (head(1, 2, 3), head(0, 1, 2, seed=1)):
+        with pytest.raises(BudgetSpent, match=r"takes about 0\.2"):  # 4 s each
+            found.check(others)
+    slow: list[Overrides] = [("model=efficientnet", f"seed={seed}") for seed in (0, 1)]
     with pytest.raises(BudgetSpent, match=r"takes about 2\.7"):  # 160 s
-        found.check([again])
-
-
-def test_another_fold_takes_what_the_first_one_took_with_its_features(tmp_path: Path) -> None:
-    (tmp_path / MINUTES_FILE).write_text(repr(210 / 60))
-    first, other = (("model=efficientnet", f"prepare.fold={fold}", "seed=0") for fold in (0, 1))
-    found = budget(tmp_path, [*LENETS, first], max_minutes=3.5)
-    with pytest.raises(BudgetSpent, match=r"takes about 3\.0"):  # 180 s
-        found.check([other])
+        budget(tmp_path, [*LENETS, slow[0]], max_minutes=3.2).check(slow[1:])

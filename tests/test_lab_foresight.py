@@ -27,22 +27,22 @@ def even_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_epochs_images_and_pixels_count() -> None:
-    once = foresight.seconds(config("train.max_epochs=1"), dataset(200))
-    assert once == (3 * 200 + 2 * 20) * 32**2
-    assert foresight.seconds(config("train.max_epochs=5"), dataset(200)) == 5 * once
+    epoch = (3 * 200 + 2 * 20) * 32**2
+    assert foresight.foreseen(config("train.max_epochs=1"), dataset(200)) == (epoch, 0)
+    assert foresight.foreseen(config("train.max_epochs=5"), dataset(200)) == (5 * epoch, 0)
     larger = config("model=convnet", "train.max_epochs=1", "prepare.size=64")
-    assert foresight.seconds(larger, dataset(200)) == 4 * once
-    assert foresight.seconds(config("train.max_epochs=1"), dataset(400)) == (3 * 400 + 2 * 20) * 32**2
+    assert foresight.foreseen(larger, dataset(200)) == (4 * epoch, 0)
+    assert foresight.foreseen(config("train.max_epochs=1"), dataset(400)) == ((3 * 400 + 2 * 20) * 32**2, 0)
 
 
 def test_a_frozen_body_looks_at_each_image_and_copy_once() -> None:
     head = config("model=efficientnet", "augment.copies=4", "train.max_epochs=50")
-    assert foresight.seconds(head, dataset(200)) == (20 + 200 * 5) * 128**2
+    assert foresight.foreseen(head, dataset(200)) == (0, (20 + 200) * 5 * 128**2)
 
 
 def test_the_time_of_an_image_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     small, large = (
-        foresight.seconds(config("model=convnet", f"prepare.size={size}"), dataset(200)) for size in (16, 128)
+        foresight.foreseen(config("model=convnet", f"prepare.size={size}"), dataset(200)).each for size in (16, 128)
     )
     assert 0 < small < large

@@ -1,6 +1,7 @@
 """Foresees how long a training computes, from the time that its network takes for one batch on this machine."""
 
 import time
+from typing import NamedTuple
 
 import torch
 
@@ -16,8 +17,20 @@ LEARNING = 3
 """Time of learning from an image over that of looking at it: the gradients of inputs and weights cost as much each."""
 
 
-def seconds(config: Config, dataset: DatasetRecord) -> float:
-    """Seconds that a training takes with all cores, or the accelerator, without what it takes to start.
+class Seconds(NamedTuple):
+    """What a training takes with all cores, or the accelerator, without what it takes to start.
+
+    Attributes:
+        each: Of every training of this configuration.
+        once: Of the features of all images and copies, which other seeds and folds find.
+    """
+
+    each: float
+    once: float
+
+
+def foreseen(config: Config, dataset: DatasetRecord) -> Seconds:
+    """What a training takes.
 
     Args:
         config: Its configuration.
@@ -31,11 +44,11 @@ def seconds(config: Config, dataset: DatasetRecord) -> float:
         options = config.model.model_dump(exclude=set(config.model.START))
         network = model.build(**start.description(options, None, dataset, channels_last=config.train.channels_last))
     num_train, num_val = (sum(dataset.counts[split]) for split in ("train", "val"))
+    per_image = _seconds_per_image(network, dataset)
     if config.model.train_layers == "head" and config.augment.mode != "online":
-        looks = num_val + num_train * (1 + config.augment.copies)  # at each image and copy once
-    else:
-        looks = config.train.max_epochs * (LEARNING * num_train + 2 * num_val)  # the probe is as large as validation
-    return looks * _seconds_per_image(network, dataset)
+        return Seconds(0.0, (num_train + num_val) * (1 + config.augment.copies) * per_image)
+    looks = config.train.max_epochs * (LEARNING * num_train + 2 * num_val)  # the probe is as large as validation
+    return Seconds(looks * per_image, 0.0)
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.job import FAILED, FINISHED
@@ -20,14 +20,17 @@ from pipeline.storage import atomic, checksums, lock
 from pipeline.sweep import driver, records
 from pipeline.sweep.job import RunJob, running
 
+if TYPE_CHECKING:
+    from pipeline.lab.foresight import Seconds
+
 MINUTES_FILE = ".minutes"
 """Name of the file that keeps the minutes a command has taken, for when it is resumed."""
 
 Overrides = tuple[str, ...]
 """Overrides that set a training apart from the others of its command."""
 
-OF_FOLDS = ("prepare.repeat=", "prepare.fold=")
-"""Beginnings of the overrides that tell one fold of a cross-validation from another."""
+OF_REPETITIONS = ("seed=", "prepare.repeat=", "prepare.fold=")
+"""Beginnings of the overrides that tell seeds and folds of one configuration from another."""
 
 _EXPLAINED_FAILURES = (TrainingError.__name__, ShapeError.__name__)
 """Failures that follow from the configuration. Any other, such as a full disk, tells nothing about the configuration."""
@@ -127,11 +130,15 @@ class Budget:
         trainings: Trainings of the cure; their folder keeps the minutes.
         max_runs: Largest number of trainings.
         max_minutes: Largest wall time in minutes; None: no limit.
-        computing: Foresees the seconds that a training computes with the whole machine, without what it takes to start.
+        computing: Foresees what a training computes with the whole machine, without what it takes to start.
     """
 
     def __init__(
-        self, trainings: Trainings, max_runs: int, max_minutes: float | None, computing: Callable[[Overrides], float]
+        self,
+        trainings: Trainings,
+        max_runs: int,
+        max_minutes: float | None,
+        computing: Callable[[Overrides], "Seconds"],
     ) -> None:
         self.trainings, self.max_runs, self.max_minutes = trainings, max_runs, max_minutes
         self._computing = cache(computing)
@@ -179,28 +186,33 @@ class Budget:
     def _foreseen(self, new: Sequence[Overrides], over: Sequence[Overrides], minutes: float) -> float:
         """The minutes that new trainings will take: what one took so far, more or less by the time that it computes itself.
 
-        One that differs from others in its seed alone computes as long as they did, without their features, which are kept; one
-        that differs in its fold also, as long with them; any other, as long as the network is foreseen to.
+        One that differs from others in its seed or its fold alone computes as long as they did, without their features, which
+        are kept; any other, as long as its network is foreseen to.
         """
         times = {overrides: known for overrides in over if (known := self.trainings.seconds(overrides)) is not None}
         if not times:
             return len(new) * minutes / len(over)
-        mean, computing = fmean([whole for _, whole in times.values()]), fmean(list(map(self._computing, times)))
+        usual, mean = 60 * minutes / len(over), fmean([whole for _, whole in times.values()])
         side_by_side = max(1.0, mean * len(times) / (60 * minutes))
-        seconds = 0.0
+        seconds, unlike = 0.0, []
         for overrides in new:
-            but_seed, but_fold = _without(overrides, "seed="), _without(overrides, "seed=", *OF_FOLDS)
-            same = [alone for other, (alone, _) in times.items() if _without(other, "seed=") == but_seed]
-            alike = [whole for other, (_, whole) in times.items() if _without(other, "seed=", *OF_FOLDS) == but_fold]
-            seen = same or alike
-            more = (fmean(seen) - mean) / side_by_side if seen else self._computing(overrides) - computing
-            seconds += max(0.0, 60 * minutes / len(over) + more)
-        return seconds / 60
+            alike = [alone for other, (alone, _) in times.items() if _configuration(other) == _configuration(overrides)]
+            if alike:
+                seconds += max(0.0, usual + (fmean(alike) - mean) / side_by_side)
+            else:
+                unlike.append(overrides)
+        start = usual - self._computed(list(times)) / len(times)
+        return (seconds + max(0.0, len(unlike) * start + self._computed(unlike))) / 60
+
+    def _computed(self, trainings: Sequence[Overrides]) -> float:
+        """Seconds that trainings are foreseen to compute; features count once for all seeds and folds."""
+        once = {_configuration(overrides): self._computing(overrides).once for overrides in trainings}
+        return sum(self._computing(overrides).each for overrides in trainings) + sum(once.values())
 
 
-def _without(overrides: Overrides, *starts: str) -> Overrides:
-    """The overrides but those that begin with one of `starts`."""
-    return tuple(override for override in overrides if not override.startswith(starts))
+def _configuration(overrides: Overrides) -> Overrides:
+    """The overrides without those that tell the seeds and the folds of one configuration from another."""
+    return tuple(override for override in overrides if not override.startswith(OF_REPETITIONS))
 
 
 def _train_once(train: RunJob, composed: Any, overrides: tuple[str, ...], out: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs the repetitions of configurations within a budget, diagnoses them, and measures them on images to confirm on."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from pipeline.lab.treatment import DiagnosedTraining
 from pipeline.metrics import history
 from pipeline.stage import lineage
 from pipeline.tracking import tags as names
+
+if TYPE_CHECKING:
+    from pipeline.lab.foresight import Seconds
 
 
 class Trials:
@@ -112,13 +115,13 @@ class Trials:
             course = course_of(folder, prepared, reachable)
         return course
 
-    def _foreseen(self, overrides: Overrides) -> float:
+    def _foreseen(self, overrides: Overrides) -> "Seconds":
         from pipeline.lab import foresight
 
         try:
-            return foresight.seconds(self.session.compose(overrides), self._dataset)
+            return foresight.foreseen(self.session.compose(overrides), self._dataset)
         except UserError:  # the training will say so
-            return 0.0
+            return foresight.Seconds(0.0, 0.0)
 
 
 def _repetition(config: Config, dataset: DatasetRecord) -> Repetition:
