@@ -41,14 +41,17 @@ def run(stage: str, main: Main, multirun: Multirun, after: Callable[[Config], No
     with as_program():
         flags = {argument.partition("=")[0] for argument in sys.argv}
         if "--config" in flags:
-            _run_from_file(stage, main, sys.argv[1:], after)
+            run_from_file(stage, main, sys.argv[1:], after)
         elif {"-m", "--multirun", "--resume"} & flags:
             multirun(stage, sys.argv[1:], run_job(stage, main))
         else:
             _run_by_hand(stage, main, sys.argv[1:])
 
 
-def _run_from_file(stage: str, main: Main, arguments: list[str], after: Callable[[Config], None]) -> None:
+def run_from_file(
+    stage: str, main: Main, arguments: list[str], after: Callable[[Config], None] = lambda config: None
+) -> None:
+    """Run a stage with a configuration that `compose` wrote: under DVC, or into a folder below `build/cache/`."""
     parser = argparse.ArgumentParser(prog=f"python -m pipeline.{stage}")
     parser.add_argument("--config", type=Path, required=True, help="a configuration that `compose` wrote")
     parser.add_argument("--out", type=Path, help="folder to write, with inputs that fit; default: DVC's")

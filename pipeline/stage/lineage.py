@@ -7,8 +7,6 @@ which stages run. A stage that is run by hand reads it here, so that it never wo
 import operator
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -36,6 +34,7 @@ from pipeline.config.schema_data import Data, Folder
 from pipeline.config.schema_model import Timm
 from pipeline.config.secrets import without_secrets
 from pipeline.errors import DataError, UserError
+from pipeline.stage import maker
 from pipeline.storage import atomic, checksums
 from pipeline.storage.digests import digest, sha256
 from pipeline.storage.places import CACHE, PROJECT, ROOT
@@ -251,15 +250,13 @@ def hash_folder(path: Path) -> str:
 
 
 def _make(stage: str, config: Config, folder: Path) -> None:
-    """Run `stage` in a process of its own, whose imports and memory end with it."""
+    """Run `stage` in another process, whose imports and memory end with it."""
     _prune()
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "config.yaml"
         atomic.write_text(file, validation.as_yaml(config))
-        command = [sys.executable, "-m", f"pipeline.{stage}", "--config", str(file), "--out", str(folder)]
-        paths = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-        print(f"{stage} has not run with this configuration yet: making {folder}")
-        if subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}).returncode != 0:
+        print(f"{stage} has not run with this configuration yet: making {folder}", flush=True)
+        if not maker.make(stage, file, folder):
             raise UserError(f"{stage} must succeed before what builds on it; it failed, see above.")
 
 

@@ -1,0 +1,116 @@
+"""Runs the stages that a process needs, one after the other, in one other process, whose imports serve them all.
+
+Each fold of a cross-validation needs two stages or three, of which a moment is work and seconds are imports.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.storage.places import PROJECT
+
+LONG_SECONDS = 20.0
+"""Time of a stage after which its process ends, so that large data leave no memory and no workers behind."""
+
+_at_once = threading.Lock()
+_maker: "_Maker | None" = None
+
+
+def make(stage: str, config: Path, folder: Path) -> bool:
+    """Run a stage, which shows its output and its errors, and tell whether it succeeded.
+
+    Args:
+        stage: Name of the stage.
+        config: File with the whole configuration.
+        folder: Folder to write.
+    """
+    global _maker
+    with _at_once:
+        if _maker is not None and not _maker.fits():
+            _maker.end()
+            _maker = None
+        maker, _maker = _maker or _Maker(), None
+        code, goes_on = maker.run(stage, config, folder)
+        if goes_on:
+            _maker = maker
+    return code == 0
+
+
+class _Maker:
+    """A process that waits for stages to run, with the environment and the folder that this one has now."""
+
+    def __init__(self) -> None:
+        self._surroundings = _surroundings()
+        self._connection, theirs = socket.socketpair()
+        paths = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+        command = [sys.executable, "-m", "pipeline.stage.maker"]
+        with theirs:
+            self._process = subprocess.Popen(command, stdin=theirs.fileno(), env={**os.environ, "PYTHONPATH": paths})
+        atexit.register(self.end)
+
+    def fits(self) -> bool:
+        """Whether it still runs, and nothing around this process has changed."""
+        return self._process.poll() is None and self._surroundings == _surroundings()
+
+    def run(self, stage: str, config: Path, folder: Path) -> tuple[int, bool]:
+        """The exit code of a stage, and whether the process waits for another one."""
+        answer = b""
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._connection.sendall(json.dumps([stage, str(config), str(folder)]).encode() + b"\n")
+                answer = self._connection.recv(100)
+        except BaseException:
+            self._process.kill()
+            self.end()
+            raise
+        code, goes_on = json.loads(answer) if answer else (1, False)
+        if not goes_on:
+            self.end()
+        return code, goes_on
+
+    def end(self) -> None:
+        """Let it end: nothing more is asked for."""
+        atexit.unregister(self.end)
+        self._connection.close()
+        if self._surroundings[0] == os.getpid():
+            self._process.wait()
+
+
+def _surroundings() -> tuple[int, str, dict[str, str]]:
+    return os.getpid(), os.getcwd(), dict(os.environ)
+
+
+def serve() -> None:
+    """Run the stages that `make` asks for on standard input, until nobody asks any more or one of them has taken long."""
+    from pipeline.stage.entry import run_from_file
+    from pipeline.stage.program import as_program
+
+    with suppress(KeyboardInterrupt), socket.socket(fileno=os.dup(0)) as connection, connection.makefile() as lines:
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+        for line in iter(lines.readline, ""):
+            stage, config, folder = json.loads(line)
+            begin, code = time.monotonic(), 0
+            try:
+                with as_program():
+                    main = importlib.import_module(f"pipeline.{stage}").main
+                    run_from_file(stage, main, ["--config", config, "--out", folder])
+            except SystemExit as end:
+                code = int(end.code or 0)
+            sys.stdout.flush()
+            goes_on = code == 0 and time.monotonic() - begin < LONG_SECONDS
+            connection.sendall(json.dumps([code, goes_on]).encode())
+            if not goes_on:
+                break
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,75 @@
+"""The process that runs the stages which another one needs."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import command_runner
+
+FOLDS = """
+import json, os, signal, time
+from pathlib import Path
+from pipeline.config.composition import compose
+from pipeline.errors import UserError
+from pipeline.stage import lineage, maker
+
+def fold(number, *overrides):
+    folds = ["prepare.folds=3", f"prepare.fold={number}", *overrides]
+    return compose(Path("conf"), Path("params.yaml"), ["data=digits", "augment=light", *folds])
+
+def process():
+    return maker._maker and maker._maker._process.pid
+
+found = []
+"""
+
+
+def run_script(project: Path, script: str) -> tuple[list[object], str]:
+    """What a script in the project has found, and what it printed."""
+    (project / "script.py").write_text(FOLDS + script + "\nPath('found.json').write_text(json.dumps(found))\n")
+    done = command_runner(project)("python", "script.py", PYTHONPATH=str(project))
+    found: list[object] = json.loads((project / "found.json").read_text())
+    return found, done.stdout + done.stderr
+
+
+def test_one_process_makes_what_several_folds_need(project: Path) -> None:
+    script = """
+for number in range(3):
+    folder = lineage.locate("augment", fold(number))
+    found.append([process(), (folder / "augment.json").exists()])
+os.environ["SOMETHING"] = "else"
+lineage.locate("augment", fold(0, "augment.seed=1"))
+found.append(process())
+"""
+    found, printed = run_script(project, script)
+    *folds, last = found
+    assert len({pid for pid, _ in folds}) == 1 and folds[0][0] and all(whole for _, whole in folds)
+    assert last not in (None, folds[0][0]), "with another environment, another process"
+    assert printed.count("augment: ") == 4, "what stages print is shown"
+    for pid in (folds[0][0], last):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_stage_that_fails_or_is_killed_stops_what_needs_it_and_nothing_else(project: Path) -> None:
+    script = """
+def attempt(config):
+    try:
+        return str(lineage.locate("prepare", config))
+    except UserError as error:
+        return str(error)
+
+found.append(attempt(fold(0, "prepare.on_issue.near_duplicate=fail")))
+found.append(process())
+found.append(attempt(fold(0)))
+os.kill(process(), signal.SIGKILL)
+time.sleep(0.5)
+found.append(attempt(fold(1)))
+"""
+    found, printed = run_script(project, script)
+    refused, process, first, second = found
+    assert refused == "prepare must succeed before what builds on it; it failed, see above." and process is None
+    assert "near_duplicate" in printed, "why it failed"
+    assert all((Path(str(folder)) / "dataset.json").exists() for folder in (first, second))
