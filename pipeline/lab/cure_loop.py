@@ -144,10 +144,8 @@ class CureLoop:
             confirmation=confirmation,
         )
         self.rounds.append(record)
-        self._tried |= {override for _, override in affordable}
-        if record.adopted:  # what was better too may add to it
-            better = (candidate for candidate in tried if treatment.is_better(candidate.training, treated))
-            self._tried -= {candidate.override for candidate in better} - {chosen}
+        better = {each.override for each in tried if treatment.is_better(each.training, treated)}
+        self._tried |= {override for _, override in affordable} - (better - {chosen})  # what was better too comes again
         self._end_round(record, settings)
 
     def _affordable(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

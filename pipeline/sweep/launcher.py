@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -48,7 +49,9 @@ class JoblibLauncher(Launcher):
         # One job is dispatched for each that ends, as Dask's backend does not heed the number of processes.
         parallel = Parallel(at_once, batch_size=1, pre_dispatch=at_once, **_POOL.get(self.backend, {}))
         if self.backend == "loky":
-            ended: list[JobReturn] = parallel(delayed(run)(*job) for job in jobs)
+            with warnings.catch_warnings():  # of a worker that has grown, which loky replaces by itself
+                warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+                ended: list[JobReturn] = parallel(delayed(run)(*job) for job in jobs)
             return ended
         parallel(delayed(run_in_child)(job[0], cloudpickle.dumps(job), os.getcwd()) for job in jobs)
         return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]

@@ -1,0 +1,74 @@
+"""The rounds of a cure: which changes come to be confirmed, with trainings that are made up."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.config.composition import compose
+from pipeline.config.schema import Config
+from pipeline.diagnosis import diagnose
+from pipeline.lab import cure_loop
+from pipeline.lab.cure_loop import CureLoop
+from pipeline.lab.repetition import Seeds
+from pipeline.lab.trainings import Overrides
+from pipeline.lab.treatment import DiagnosedTraining
+from tests import courses
+from tests.conftest import ROOT
+
+LOSSES = {"model=efficientnet": 0.5, "model=convnet": 0.6, "model=resnet": 0.7}
+"""Validation loss of the networks that are better than the champion; that of all others is 1."""
+
+
+class Trials:
+    """Stands in for those of `pipeline.lab.trials`: nothing is surely better on images to confirm on."""
+
+    def __init__(self, session: Any, config: Config) -> None:
+        self.repetition, self.num_images, self.source_side = Seeds(), 2000, None
+        self.budget = SimpleNamespace(fits=lambda trainings: True, check=lambda trainings: None)
+        self.session = session
+
+    def settings(self, overrides: Overrides) -> Any:
+        return self.session.compose(overrides).model_dump()
+
+    def parts(self, selected: Sequence[Overrides]) -> list[Overrides]:
+        return list(selected)
+
+    def run(self, selected: Sequence[Overrides]) -> None:
+        pass
+
+    def fits_images(self, overrides: Overrides) -> bool:
+        return True
+
+    def diagnosed(self, selected: Sequence[Overrides], champion: Any = None) -> list[DiagnosedTraining]:
+        return [self._diagnosed(overrides) for overrides in selected]
+
+    def confirmed(self, selected: Sequence[Overrides]) -> tuple[list[float], list[float]]:
+        return [0.5 + 0.1 * (number % 2) for number in range(len(selected))], [0.1] * len(selected)
+
+    def _diagnosed(self, overrides: Overrides) -> DiagnosedTraining:
+        loss = next((loss for network, loss in LOSSES.items() if network in overrides), None)
+        course = courses.overfitting() if loss is None else courses.good_fit(num_val=60, num_train=60)
+        return DiagnosedTraining(overrides, diagnose(course), loss or 1.0)
+
+
+@pytest.fixture
+def cure(monkeypatch: pytest.MonkeyPatch) -> CureLoop:
+    own = ["data=folder", "data.source=photos"]
+    monkeypatch.setattr(cure_loop, "Trials", Trials)
+    monkeypatch.setattr(cure_loop.output, "print_round", lambda number, round_: None)
+    session: Any = SimpleNamespace(
+        compose=lambda overrides: compose(ROOT / "conf", ROOT / "params.yaml", [*own, *overrides]),
+        trainings=SimpleNamespace(is_over=lambda overrides: False),
+        parent=SimpleNamespace(child=lambda name, tags, metrics: None),
+    )
+    return CureLoop(session)
+
+
+def test_what_was_better_and_not_confirmed_gives_way_to_the_next_best(cure: CureLoop) -> None:
+    cure.run()
+    assert [round_.adopted for round_ in cure.rounds] == [False, False]
+    chosen = [str(round_.chosen).split()[0] for round_ in cure.rounds]
+    assert chosen == ["model=efficientnet", "model=convnet"]
+    assert cure.reason == "2 rounds brought nothing that proved better"
