@@ -5,19 +5,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
+if TYPE_CHECKING:  # rich takes a tenth of a second to import, and most commands print plain lines alone
+    from rich.console import Console
+    from rich.table import Table
 
 WIDTH_COLUMNS = 160
 """Width of a table in a file or a pipe, in characters."""
@@ -36,14 +28,18 @@ def printable(text: str) -> str:
     return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def console() -> Console:
+def console() -> "Console":
     """A console as wide as the terminal, or of `WIDTH_COLUMNS` where the output is none."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else WIDTH_COLUMNS, highlight=False)
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, and nothing elsewhere; gives a function that takes the number of steps that are done."""
+    from rich.progress import Progress
+
     with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.update(task, completed=done)
@@ -52,6 +48,8 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def downloading(title: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show the bar of a download on a terminal; gives a function that takes the bytes that have arrived, and those in all."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(printable(title), total=None)
@@ -67,6 +65,9 @@ def progress_beside(title: str, total: int | None, shown: bool) -> Iterator[Call
         total: Number of steps; None: it is not known.
         shown: Whether to show it at all.
     """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True, disable=not shown) as bar:
         task = bar.add_task(title, total=total)
@@ -97,7 +98,7 @@ def libraries_kept_quiet() -> Iterator[None]:
         os.close(null)
 
 
-def table(title: str | None = None, *, texts: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> Table:
+def table(title: str | None = None, *, texts: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> "Table":
     """An empty table with columns that are never wrapped.
 
     Args:
@@ -105,6 +106,9 @@ def table(title: str | None = None, *, texts: tuple[str, ...] = (), numbers: tup
         texts: Names of the first columns, aligned to the left.
         numbers: Names of the other columns, aligned to the right.
     """
+    from rich import box
+    from rich.table import Table
+
     empty = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in texts:
         empty.add_column(name, no_wrap=True)
