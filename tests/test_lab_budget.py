@@ -6,21 +6,21 @@ from typing import Any
 import pytest
 
 from pipeline.lab.foresight import Seconds
-from pipeline.lab.trainings import MINUTES_FILE, Budget, BudgetSpent, Overrides
+from pipeline.lab.trainings import MINUTES_FILE, Budget, BudgetSpent, Overrides, Took
 
 
 class Trainings:
     """Stands in for those of `pipeline.lab.trainings`: trainings that are over or not."""
 
-    def __init__(self, folder: Path, done: list[Overrides]) -> None:
-        self.folder, self.requested = folder, done
+    def __init__(self, folder: Path, done: list[Overrides], besides: list[float]) -> None:
+        self.folder, self.requested, self.besides = folder, done, besides
 
     def is_over(self, overrides: Overrides) -> bool:
         return overrides in self.requested
 
-    def seconds(self, overrides: Overrides) -> tuple[float, float]:
-        """Of a training alone, and with the features of its images."""
-        return computing(overrides).each, sum(computing(overrides))
+    def seconds(self, overrides: Overrides) -> Took:
+        alone, whole = computing(overrides).each, sum(computing(overrides))
+        return Took(alone, whole, whole + self.besides[self.requested.index(overrides)])
 
 
 def computing(overrides: Overrides) -> Seconds:
@@ -29,9 +29,9 @@ def computing(overrides: Overrides) -> Seconds:
     return Seconds(10.0, 0.0)
 
 
-def budget(folder: Path, done: int | list[Overrides], **limits: Any) -> Budget:
+def budget(folder: Path, done: int | list[Overrides], besides: list[float] | None = None, **limits: Any) -> Budget:
     names = [(str(number),) for number in range(done)] if isinstance(done, int) else done
-    trainings: Any = Trainings(folder, names)
+    trainings: Any = Trainings(folder, names, besides or [0.0] * len(names))
     return Budget(trainings, **{"max_runs": 10, "max_minutes": None, "computing": computing, **limits})
 
 
@@ -51,12 +51,19 @@ def test_more_trainings_than_are_left_are_refused(tmp_path: Path) -> None:
 
 def test_minutes_of_earlier_times_count_and_what_comes_next_is_foreseen(tmp_path: Path) -> None:
     (tmp_path / MINUTES_FILE).write_text("8.0")
-    budget(tmp_path, done=4, max_minutes=11).check(some(4))
+    slow = {"besides": [110.0] * 4, "max_minutes": 11}  # and 10 s of computing: two minutes, one after the other
+    budget(tmp_path, 4, **slow).check(some(4))
     with pytest.raises(
         BudgetSpent, match=r"cure.max_minutes=11 is spent: 8.0 minutes have gone by, .* takes about 4.0"
     ):
-        budget(tmp_path, done=4, max_minutes=11).check(some(4, 5))
+        budget(tmp_path, 4, **slow).check(some(4, 5))
     assert float((tmp_path / MINUTES_FILE).read_text()) == pytest.approx(8.0, abs=0.1)
+
+
+def test_the_first_trainings_which_import_libraries_are_not_taken_for_the_usual(tmp_path: Path) -> None:
+    (tmp_path / MINUTES_FILE).write_text(repr(70 / 60))  # of five, two at once: sums of 140 s
+    with pytest.raises(BudgetSpent, match=r"takes about 0\.8"):  # 10 s of the machine, and half of 5 s, each
+        budget(tmp_path, 5, besides=[40.0, 40.0, 5.0, 5.0, 0.0], max_minutes=1).check(some(5, 6, 7, 8))
 
 
 LENETS: list[Overrides] = [(f"seed={seed}",) for seed in range(3)]

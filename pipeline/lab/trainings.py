@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.job import FAILED, FINISHED
@@ -34,6 +34,14 @@ OF_REPETITIONS = ("seed=", "prepare.repeat=", "prepare.fold=")
 
 _EXPLAINED_FAILURES = (TrainingError.__name__, ShapeError.__name__)
 """Failures that follow from the configuration. Any other, such as a full disk, tells nothing about the configuration."""
+
+
+class Took(NamedTuple):
+    """Seconds of a training: of its epochs alone, with its features and checks, and of all that its job did."""
+
+    alone: float
+    whole: float
+    job: float
 
 
 class BudgetSpent(Exception):
@@ -107,12 +115,12 @@ class Trainings:
         """The `run.json` of a training."""
         return RunRecord.read(self.folder_of(overrides))
 
-    def seconds(self, overrides: Overrides) -> tuple[float, float] | None:
-        """Seconds of a training's epochs, and those with its features and checks; None where it did not finish."""
+    def seconds(self, overrides: Overrides) -> "Took | None":
+        """The times that a training took; None where it did not finish."""
         if not self.has_finished(overrides):
             return None
-        run = self.record(overrides)
-        return run.seconds, run.times_ms[-1] / 1000 - run.begin
+        run, job = self.record(overrides), records.record(self.folder_of(overrides))
+        return Took(run.seconds, run.times_ms[-1] / 1000 - run.begin, 0.0 if job is None else job.seconds)
 
     def prepared(self, overrides: Overrides) -> Path:
         """The output of the prepare stage that a training was made from."""
@@ -184,25 +192,25 @@ class Budget:
         )
 
     def _foreseen(self, new: Sequence[Overrides], over: Sequence[Overrides], minutes: float) -> float:
-        """The minutes that new trainings will take: what one took so far, more or less by the time that it computes itself.
+        """The minutes that new trainings will take: what they compute, and what most needed beside that so far.
 
         One that differs from others in its seed or its fold alone computes as long as they did, without their features, which
-        are kept; any other, as long as its network is foreseen to.
+        are kept; any other, as long as its network is foreseen to. The first trainings of a process also import libraries, so
+        that they are not what most need.
         """
-        times = {overrides: known for overrides in over if (known := self.trainings.seconds(overrides)) is not None}
+        times = {overrides: took for overrides in over if (took := self.trainings.seconds(overrides)) is not None}
         if not times:
             return len(new) * minutes / len(over)
-        usual, mean = 60 * minutes / len(over), fmean([whole for _, whole in times.values()])
-        side_by_side = max(1.0, mean * len(times) / (60 * minutes))
-        seconds, unlike = 0.0, []
+        side_by_side = max(1.0, sum(took.job for took in times.values()) / (60 * minutes))
+        besides = median(max(0.0, took.job - took.whole) for took in times.values()) / side_by_side
+        seconds, unlike = len(new) * besides, []
         for overrides in new:
-            alike = [alone for other, (alone, _) in times.items() if _configuration(other) == _configuration(overrides)]
+            alike = [took.alone for other, took in times.items() if _configuration(other) == _configuration(overrides)]
             if alike:
-                seconds += max(0.0, usual + (fmean(alike) - mean) / side_by_side)
+                seconds += fmean(alike) / side_by_side
             else:
                 unlike.append(overrides)
-        start = usual - self._computed(list(times)) / len(times)
-        return (seconds + max(0.0, len(unlike) * start + self._computed(unlike))) / 60
+        return (seconds + self._computed(unlike)) / 60
 
     def _computed(self, trainings: Sequence[Overrides]) -> float:
         """Seconds that trainings are foreseen to compute; features count once for all seeds and folds."""

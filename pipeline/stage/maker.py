@@ -34,7 +34,7 @@ def make(stage: str, config: Path, folder: Path) -> bool:
     """
     global _maker
     with _at_once:
-        if _maker is not None and not _maker.fits():
+        if _maker is not None and not _maker.waits():
             _maker.end()
             _maker = None
         maker, _maker = _maker or _Maker(), None
@@ -45,10 +45,10 @@ def make(stage: str, config: Path, folder: Path) -> bool:
 
 
 class _Maker:
-    """A process that waits for stages to run, with the environment and the folder that this one has now."""
+    """A process that waits for stages to run."""
 
     def __init__(self) -> None:
-        self._surroundings = _surroundings()
+        self._owner = os.getpid()
         self._connection, theirs = socket.socketpair()
         paths = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
         command = [sys.executable, "-m", "pipeline.stage.maker"]
@@ -56,16 +56,17 @@ class _Maker:
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), env={**os.environ, "PYTHONPATH": paths})
         atexit.register(self.end)
 
-    def fits(self) -> bool:
-        """Whether it still runs, and nothing around this process has changed."""
-        return self._process.poll() is None and self._surroundings == _surroundings()
+    def waits(self) -> bool:
+        """Whether it still runs, and for this process, not for one that this is a fork of."""
+        return self._owner == os.getpid() and self._process.poll() is None
 
     def run(self, stage: str, config: Path, folder: Path) -> tuple[int, bool]:
         """The exit code of a stage, and whether the process waits for another one."""
         answer = b""
         try:
             with suppress(BrokenPipeError, ConnectionResetError):
-                self._connection.sendall(json.dumps([stage, str(config), str(folder)]).encode() + b"\n")
+                request = [stage, str(config), str(folder), os.getcwd(), dict(os.environ)]
+                self._connection.sendall(json.dumps(request).encode() + b"\n")
                 answer = self._connection.recv(100)
         except BaseException:
             self._process.kill()
@@ -80,12 +81,8 @@ class _Maker:
         """Let it end: nothing more is asked for."""
         atexit.unregister(self.end)
         self._connection.close()
-        if self._surroundings[0] == os.getpid():
+        if self._owner == os.getpid():
             self._process.wait()
-
-
-def _surroundings() -> tuple[int, str, dict[str, str]]:
-    return os.getpid(), os.getcwd(), dict(os.environ)
 
 
 def serve() -> None:
@@ -97,7 +94,10 @@ def serve() -> None:
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
         for line in iter(lines.readline, ""):
-            stage, config, folder = json.loads(line)
+            stage, config, folder, place, environment = json.loads(line)
+            os.chdir(place)
+            os.environ.clear()
+            os.environ.update(environment)
             begin, code = time.monotonic(), 0
             try:
                 with as_program():
