@@ -155,6 +155,15 @@ def test_a_variable_of_params_yaml_is_still_one_once_a_winner_is_applied(
     assert "source: https://h/x.zip?token=${oc.env:PHOTOS_TOKEN}  # mine\n" in written and "0.4" in written
 
 
+def test_lines_that_nobody_changed_stay_as_they_were(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text((CONF.parent / "params.yaml").read_text())
+    winner = compose(CONF, file, ["train.batch_size=16"]).model_dump()
+    old, new = file.read_text().splitlines(), adoption.applied(CONF, file, winner).splitlines()
+    changed = {line.split(":")[0].strip() for line in set(old) ^ set(new)}
+    assert changed == {"batch_size"} and "null" in "".join(new)
+
+
 def test_what_stands_in_braces_is_put_on_lines_where_it_could_not_be_read(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("data: {name: folder, source: x}  # mine\nmodel: {name: lenet}\n")

@@ -98,7 +98,7 @@ def curves(loop: CureLoop, rounds: RoundsRecord) -> list[Arm]:
 
 
 def suspects(session: Session, rounds: RoundsRecord) -> Suspects | None:
-    """Training images whose labels look wrong, where the cure ends without a good fit; None elsewhere.
+    """Training images whose labels look wrong, where the cure ends without a good fit; None elsewhere, and where none do.
 
     Prints a line where there are too few images for an audit.
     """
@@ -114,6 +114,8 @@ def suspects(session: Session, rounds: RoundsRecord) -> Suspects | None:
         print(f"the labels were not audited: {error}")
         return None
     found = label_audit.suspects(audit)
+    if not len(found.images):
+        return None
     pictures = seen.pictures(images, found.images[:MOST_SUSPECTS].tolist())
     return Suspects(found, audit.method(), len(images.labels), pictures, images.dataset.classes)
 

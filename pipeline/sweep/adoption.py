@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.config import composition, validation
 from pipeline.config.grammar import quote
@@ -60,7 +61,7 @@ def applied(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> str:
     new = _changed(old, changes)
     if not _is_readable(new):
         new = _changed(_without_braces(old), changes)
-    return new.replace(_UNRESOLVED, "${")
+    return _with_nulls(new).replace(_UNRESOLVED, "${")
 
 
 def _as_mapping(change: str, written: Mapping[str, Any]) -> list[str]:
@@ -108,6 +109,22 @@ def _without_braces(text: str) -> str:
     changed = io.StringIO()
     editor.dump(content, changed)
     return changed.getvalue()
+
+
+class _Nulls(RoundTripRepresenter):
+    """Writes `null`, where ruamel.yaml by itself leaves the value out."""
+
+
+_Nulls.add_representer(type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+def _with_nulls(text: str) -> str:
+    """The same YAML with `null` where DVC has written nothing, so that lines which nobody changed stay as they were."""
+    editor = YAML()
+    editor.Representer = _Nulls
+    content, written = editor.load(text), io.StringIO()
+    editor.dump(content, written)
+    return written.getvalue()
 
 
 def assignments(conf: Path, params_file: Path, winner: Mapping[str, Any]) -> list[str]:
