@@ -2,11 +2,15 @@
 
 import json
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.stage import maker
 from tests.conftest import command_runner
 
 FOLDS = """
@@ -66,7 +70,32 @@ time.sleep(0.5)
 found.append(attempt(fold(1)))
 """
     found, printed = run_script(project, script)
-    refused, process, first, second = found
+    refused, process, *folders = found
     assert refused == "prepare must succeed before what builds on it; it failed, see above." and process is None
     assert "near_duplicate" in printed, "why it failed"
-    assert all((Path(str(folder)) / "dataset.json").exists() for folder in (first, second))
+    assert all((Path(str(folder)) / "dataset.json").exists() for folder in folders) and len(folders) == 2
+
+
+def test_a_process_that_nobody_asks_ends(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    code = "from pipeline.stage import maker; maker.IDLE_SECONDS = 0.1; maker.serve()"
+    with ours, theirs:
+        assert subprocess.run([sys.executable, "-c", code], stdin=theirs.fileno(), timeout=60).returncode == 0
+
+
+def test_a_process_that_has_ended_meanwhile_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Ended:
+        def run(self, stage: str, config: Path, folder: Path) -> None:
+            asked.append(f"{stage} of one that has ended")
+
+    class Fresh:
+        def run(self, stage: str, config: Path, folder: Path) -> tuple[int, bool]:
+            asked.append(stage)
+            return 0, False
+
+    monkeypatch.setattr(maker, "_maker", Ended())
+    monkeypatch.setattr(maker, "_Maker", Fresh)
+    assert maker.make("prepare", Path("config.yaml"), Path("out"))
+    assert asked == ["prepare of one that has ended", "prepare"] and maker._maker is None

@@ -7,6 +7,7 @@ import atexit
 import importlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from pipeline.storage.places import PROJECT
 
 LONG_SECONDS = 20.0
 """Time of a stage after which its process ends, so that large data leave no memory and no workers behind."""
+
+IDLE_SECONDS = 60.0
+"""Time after which a process that nobody asks ends."""
 
 _at_once = threading.Lock()
 _maker: "_Maker | None" = None
@@ -34,11 +38,12 @@ def make(stage: str, config: Path, folder: Path) -> bool:
     """
     global _maker
     with _at_once:
-        if _maker is not None and not _maker.waits():
-            _maker.end()
-            _maker = None
-        maker, _maker = _maker or _Maker(), None
-        code, goes_on = maker.run(stage, config, folder)
+        maker, _maker = _maker, None
+        answer = maker.run(stage, config, folder) if maker else None
+        if maker is None or answer is None:
+            maker = _Maker()
+            answer = maker.run(stage, config, folder)
+        code, goes_on = answer or (1, False)
         if goes_on:
             _maker = maker
     return code == 0
@@ -56,26 +61,29 @@ class _Maker:
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), env={**os.environ, "PYTHONPATH": paths})
         atexit.register(self.end)
 
-    def waits(self) -> bool:
-        """Whether it still runs, and for this process, not for one that this is a fork of."""
-        return self._owner == os.getpid() and self._process.poll() is None
-
-    def run(self, stage: str, config: Path, folder: Path) -> tuple[int, bool]:
-        """The exit code of a stage, and whether the process waits for another one."""
+    def run(self, stage: str, config: Path, folder: Path) -> tuple[int, bool] | None:
+        """The exit code of a stage, and whether the process waits for another one; None where it had ended before."""
         answer = b""
-        try:
-            with suppress(BrokenPipeError, ConnectionResetError):
-                request = [stage, str(config), str(folder), os.getcwd(), dict(os.environ)]
-                self._connection.sendall(json.dumps(request).encode() + b"\n")
-                answer = self._connection.recv(100)
-        except BaseException:
-            self._process.kill()
-            self.end()
-            raise
-        code, goes_on = json.loads(answer) if answer else (1, False)
-        if not goes_on:
-            self.end()
-        return code, goes_on
+        if self._owner == os.getpid() and self._process.poll() is None:  # and this is no fork of its owner
+            request = [stage, str(config), str(folder), os.getcwd(), dict(os.environ)]
+            try:
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    self._connection.sendall(json.dumps(request).encode() + b"\n")
+                    answer = self._connection.recv(100)
+            except BaseException:
+                self._process.kill()
+                self.end()
+                raise
+            if answer:
+                code, goes_on = json.loads(answer)
+                if not goes_on:
+                    self.end()
+                return code, goes_on
+            if self._process.wait() != 0:  # it was killed, and not idle for too long
+                self.end()
+                return 1, False
+        self.end()
+        return None
 
     def end(self) -> None:
         """Let it end: nothing more is asked for."""
@@ -93,7 +101,7 @@ def serve() -> None:
     with suppress(KeyboardInterrupt), socket.socket(fileno=os.dup(0)) as connection, connection.makefile() as lines:
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
-        for line in iter(lines.readline, ""):
+        while select.select([connection], [], [], IDLE_SECONDS)[0] and (line := lines.readline()):
             stage, config, folder, place, environment = json.loads(line)
             os.chdir(place)
             os.environ.clear()
