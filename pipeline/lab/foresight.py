@@ -1,6 +1,8 @@
 """Foresees how long a training computes, from the time that its network takes for one batch on this machine."""
 
+import json
 import time
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -12,6 +14,9 @@ from pipeline.model import start
 
 TIMED = 16
 """Number of images in the batch that is timed."""
+
+TIMES = 4
+"""Number of times that it is timed, after one that is not."""
 
 LEARNING = 3
 """Time of learning from an image over that of looking at it: the gradients of inputs and weights cost as much each."""
@@ -40,25 +45,29 @@ def foreseen(config: Config, dataset: DatasetRecord) -> Seconds:
         UserError: The network does not fit images of this size, or a package for it is missing.
     """
     dataset = dataset.model_copy(update={"size": config.prepare.size})
-    with torch.random.fork_rng():
-        options = config.model.model_dump(exclude=set(config.model.START))
-        network = model.build(**start.description(options, None, dataset, channels_last=config.train.channels_last))
+    options = config.model.model_dump(exclude=set(config.model.START))
+    described = start.description(options, None, dataset, channels_last=config.train.channels_last)
+    per_image = _seconds_per_image(json.dumps(described, sort_keys=True))
     num_train, num_val = (sum(dataset.counts[split]) for split in ("train", "val"))
-    per_image = _seconds_per_image(network, dataset)
     if config.model.train_layers == "head" and config.augment.mode != "online":
         return Seconds(0.0, (num_train + num_val) * (1 + config.augment.copies) * per_image)
     looks = config.train.max_epochs * (LEARNING * num_train + 2 * num_val)  # the probe is as large as validation
     return Seconds(looks * per_image, 0.0)
 
 
+@cache
 @torch.inference_mode()
-def _seconds_per_image(network: model.Network, dataset: DatasetRecord) -> float:
-    """The better of two times, after one batch that is not timed."""
+def _seconds_per_image(description: str) -> float:
+    """The best of some times of a network, whose arguments of `pipeline.model.build` are given as JSON; measured once."""
+    described = json.loads(description)
+    with torch.random.fork_rng():
+        network = model.build(**described)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device).eval()
-    images = torch.zeros(TIMED, dataset.size, dataset.size, dataset.channels, dtype=torch.uint8, device=device)
+    size, channels = described["size"], described["channels"]
+    images = torch.zeros(TIMED, size, size, channels, dtype=torch.uint8, device=device)
     times = []
-    for _ in range(3):
+    for _ in range(TIMES + 1):
         begin = time.perf_counter()
         network(images).sum().item()  # waits for the accelerator
         times.append(time.perf_counter() - begin)
