@@ -5,12 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.stage import maker
+from pipeline.stage import lineage, maker
 from tests.conftest import command_runner
 
 FOLDS = """
@@ -99,3 +100,24 @@ def test_a_process_that_has_ended_meanwhile_is_started_again(monkeypatch: pytest
     monkeypatch.setattr(maker, "_Maker", Fresh)
     assert maker.make("prepare", Path("config.yaml"), Path("out"))
     assert asked == ["prepare of one that has ended", "prepare"] and maker._maker is None
+
+
+def test_the_cache_is_cleared_of_what_is_unused_longest_and_not_of_what_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, days in {"prepare-1": 3, "prepare-2": 2, "train-3": 0, ".prepare-4.partial": 9}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "images.npy").write_bytes(bytes(1000))
+        moment = time.time() - days * 86_400
+        os.utime(tmp_path / name, (moment, moment))
+    gone = tmp_path / "prepare-5"  # as if another process removed it between the list and a look at it
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: [*glob(path, pattern), gone])
+    monkeypatch.setattr(Path, "is_dir", lambda path: path == gone or os.path.isdir(path))
+    monkeypatch.setattr(lineage, "CACHE", tmp_path)
+    monkeypatch.setattr(lineage, "CACHE_GIGABYTES", 2500e-9)
+    lineage._prune()
+    assert {path.name for path in tmp_path.iterdir()} == {"prepare-2", "train-3", ".prepare-4.partial"}
+    monkeypatch.setattr(lineage, "CACHE_GIGABYTES", 0)
+    lineage._prune()
+    assert {path.name for path in tmp_path.iterdir()} == {"train-3", ".prepare-4.partial"}

@@ -262,14 +262,17 @@ def _make(stage: str, config: Config, folder: Path) -> None:
 
 def _prune() -> None:
     """Remove the cached folders that were unused longest until the cache fits its limit; keep those used in the last day."""
-    folders = sorted((path for path in CACHE.glob("*-*") if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in folders}
-    total = sum(sizes.values())
-    for path in folders:
-        if total <= CACHE_GIGABYTES * 1e9 or path.stat().st_mtime > time.time() - 86_400:
+    found = []
+    for path in filter(Path.is_dir, CACHE.glob("[!.]*-*")):  # without what is being written
+        with suppress(FileNotFoundError):  # another process has removed it, or a file in it
+            num_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            found.append((path.stat().st_mtime, num_bytes, path))
+    total = sum(num_bytes for _, num_bytes, _ in found)
+    for used, num_bytes, path in sorted(found):
+        if total <= CACHE_GIGABYTES * 1e9 or used > time.time() - 86_400:
             return
         shutil.rmtree(path, ignore_errors=True)
-        total -= sizes[path]
+        total -= num_bytes
 
 
 @dataclass(frozen=True)
