@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.artefacts.artefact import Interval
 from pipeline.artefacts.diagnosis import Concern, Prescribed
+from pipeline.config.grammar import experiment
 from pipeline.page import summary
 from pipeline.page.comment import MARK, comment
 from pipeline.page.inputs import ReportInputs
@@ -72,7 +73,7 @@ def test_the_first_prescriptions_are_commands(inputs: ReportInputs) -> None:
     overrides = ["regularization.l2=1", "augment=standard", "train.early_stopping={patience: 3}", "model=lenet"]
     prescriptions = [Prescribed(remedy="x", override=override, strengths=[]) for override in overrides]
     lines = comment(with_changes(inputs, prescriptions=prescriptions)).splitlines()
-    assert lines[-5:] == ["```sh", *map(summary.experiment, overrides[:3]), "```"]
+    assert lines[-5:] == ["```sh", *map(experiment, overrides[:3]), "```"]
 
 
 def test_a_name_can_be_neither_markup_nor_mention_nor_link(inputs: ReportInputs) -> None:

@@ -12,6 +12,7 @@ from dvc.utils.hydra import apply_overrides
 from pipeline.artefacts.diagnosis import Prescribed
 from pipeline.artefacts.signals import SignalsRecord
 from pipeline.config import composition
+from pipeline.config.grammar import experiment
 from pipeline.page import summary
 from pipeline.page.inputs import ReportInputs
 from tests.conftest import ROOT
@@ -113,7 +114,7 @@ def test_next_command_asks_for_more_epochs_only_where_they_ran_out(
 def test_a_printed_command_can_be_typed_twice(override: str, tmp_path: Path) -> None:
     params = Path(shutil.copy2(ROOT / "params.yaml", tmp_path))
     params.write_text(params.read_text().replace("name: lenet", "name: convnet"))
-    *command, option, argument = shlex.split(summary.experiment(override))
+    *command, option, argument = shlex.split(experiment(override))
     assert (command, option) == (["dvc", "exp", "run"], "-S")
     apply_overrides(str(params), [argument])
     once = params.read_text()

@@ -25,6 +25,15 @@ def words(override: str) -> list[str]:
     return re.split(r" (?=[\w.]+=)", override)
 
 
+def experiment(override: str) -> str:
+    """The command that tries a change, whether `params.yaml` lists its keys or not.
+
+    >>> experiment("model=convnet prepare.size=64")
+    'dvc exp run -S ++model=convnet -S ++prepare.size=64'
+    """
+    return "dvc exp run " + " ".join(f"-S {shlex.quote(f'++{word}')}" for word in words(override))
+
+
 def quote(value: Any, *, interpolates: bool = False) -> str:
     """A value in Hydra's grammar, such that Hydra reads the same value back.
 

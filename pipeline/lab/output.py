@@ -5,6 +5,7 @@ from statistics import fmean
 
 from pipeline import terminal
 from pipeline.artefacts.rounds import RoundRecord, RoundsRecord, TrainingRecord
+from pipeline.config.grammar import experiment
 from pipeline.lab import treatment
 from pipeline.metrics import history
 from pipeline.metrics.ablation import Arm, Effect
@@ -91,9 +92,25 @@ def print_result(rounds: RoundsRecord, patch: str) -> None:
 
 
 def headline(rounds: RoundsRecord) -> str:
-    """The changes that a cure adopted, and the reason why it ended."""
+    """The changes that a cure adopted, and the reason why it ended; where there are none, the most promising change."""
     result = f"Adopted: {', '.join(rounds.adopted)}" if rounds.adopted else "Nothing was adopted"
-    return f"{result}. It ended because {rounds.reason}."
+    return f"{result}. It ended because {rounds.reason}.{'' if rounds.adopted else _most_promising(rounds)}"
+
+
+def _most_promising(rounds: RoundsRecord) -> str:
+    """A sentence about the change that gained most when it was to be confirmed; empty where none gained much."""
+    gains = [
+        (round_.confirmation.accuracy, round_.chosen)
+        for round_ in rounds.rounds
+        if round_.confirmation is not None and round_.chosen is not None
+    ]
+    gain, change = max(gains, key=lambda each: each[0].mean, default=(None, ""))
+    if gain is None or gain.mean < treatment.WORTH_A_GAP:
+        return ""
+    return (
+        f" Most promising was {change}: accuracy {treatment.written(gain)} in {gain.n} pairs of trainings, which is "
+        f"not sure. To take it all the same: {experiment(change)}"
+    )
 
 
 def worth_of_data(rounds: RoundsRecord) -> str:

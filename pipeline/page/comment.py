@@ -2,6 +2,7 @@
 
 import re
 
+from pipeline.config.grammar import experiment
 from pipeline.page import summary
 from pipeline.page.inputs import ReportInputs
 from pipeline.terminal import printable
@@ -36,7 +37,7 @@ def comment(inputs: ReportInputs) -> str:
     else:
         lines.append("No concerns.")
     overrides = [each.override for each in diagnosis.prescriptions[:NUM_PRESCRIPTIONS]]
-    tried = [summary.experiment(override) for override in overrides] or [summary.next_command(inputs)]
+    tried = [experiment(override) for override in overrides] or [summary.next_command(inputs)]
     lines += ["", "Worth a try:", "", "```sh", *map(printable, tried), "```"]
     return "\n".join(lines) + "\n"
 

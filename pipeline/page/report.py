@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.run import Saving
+from pipeline.config.grammar import experiment
 from pipeline.metrics import early_stopping, history
 from pipeline.model import Layer
 from pipeline.page import charts, summary, tiles, unit_charts
@@ -111,7 +112,7 @@ def render(inputs: ReportInputs, view: NetworkView) -> str:
         signals=inputs.signals,
         dataset=inputs.dataset, splits=list(inputs.dataset.counts), problems=inputs.problems,
         augmentation=inputs.augmentation, augmentation_line=_augmentation_line(inputs.augmentation),
-        diagnosis=inputs.diagnosis, concerns=inputs.concerns, fit_line=summary.fit_line(inputs), experiment=summary.experiment,
+        diagnosis=inputs.diagnosis, concerns=inputs.concerns, fit_line=summary.fit_line(inputs), experiment=experiment,
         saved=_saved(run.early_stopping),
         monitor=monitor, stops=_stops_in_hindsight(inputs, monitor),
         zeros={weights.layer: weights.zeros for weights in inputs.weights if weights.zeros},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.artefacts.evaluation import SPLIT_TITLES
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.signals import SignalsRecord
-from pipeline.config.grammar import words
+from pipeline.config.grammar import experiment
 from pipeline.page.inputs import ReportInputs
 
 INITIAL_LOSS_TOLERANCE = 0.1
@@ -88,11 +88,6 @@ def code_line(run: RunRecord) -> str:
     if run.git_dirty and run.machine is None:
         return f"{made}. Files had been changed since that commit and were not kept, so the weights may differ."
     return f"{made}."
-
-
-def experiment(override: str) -> str:
-    """The command that tries a change, whether `params.yaml` lists its keys or not."""
-    return "dvc exp run " + " ".join(f"-S {shlex.quote(f'++{word}')}" for word in words(override))
 
 
 def next_command(inputs: ReportInputs) -> str:
