@@ -8,7 +8,6 @@ made them where no veto holds, as albumentations reads it back), `augment.json` 
     python -m pipeline.augment augment=strong augment.copies=8
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from pipeline.seeds import derive_seed
 from pipeline.stage import lineage
 from pipeline.stage.job import Job
 from pipeline.storage.arrays import read_array, reserved
+from pipeline.storage.digests import sha256_of
 
 if TYPE_CHECKING:
     from pipeline.augmentation.veto import Augmentation
@@ -112,7 +112,7 @@ def copy_seed(seed: int, copy: int, chunk: int) -> int:
 
 def image_seed(seed: int, copy: int, image: NDArray[np.uint8]) -> int:
     """The seed of one copy of one image."""
-    return derive_seed(seed, f"augment/{copy}/{hashlib.sha256(image.tobytes()).hexdigest()}")
+    return derive_seed(seed, f"augment/{copy}/{sha256_of(image.tobytes())}")
 
 
 def _write_copies(

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.diagnosis import Course, diagnose, prescribe
+from pipeline.config.composition import compose
+from pipeline.diagnosis import Course, diagnose, prescribe, remedies
 from tests import courses
+from tests.conftest import ROOT
 
 DEFAULTS: dict[str, Any] = {
     "augment": {"name": "light", "strength": 1.0},
@@ -88,6 +90,11 @@ def test_small_pictures_are_enlarged_rather_than_framed() -> None:
     assert "prepare.fit=stretch" not in changes(48)
     for side, section in ((400, {}), (None, {}), (8, {"prepare": {"size": 32, "fit": "crop"}})):
         assert "stretch" not in " ".join(changes(side, **section))
+
+
+def test_the_size_of_the_pretrained_network_is_that_of_its_option() -> None:
+    config = compose(ROOT / "conf", ROOT / "params.yaml", ["model=efficientnet"])
+    assert config.model.input_size == config.prepare.size == remedies.PRETRAINED_SIZE
 
 
 def test_after_the_last_layer_all_may_learn() -> None:

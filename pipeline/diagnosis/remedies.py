@@ -90,7 +90,7 @@ FOR_OWN_PICTURES = (pretrained, all_layers, convolutional, enlarged, smaller_bat
 
 
 def _enlarging(settings: Configuration, size: int) -> list[str]:
-    """What makes images fill `size` pixels, if they are smaller and would stand in a frame."""
+    """The override that enlarges images to `size` pixels, where `prepare.fit=pad` would frame smaller ones; else none."""
     side = _get(settings, SOURCE_SIDE, None)
     is_framed = side is not None and side < size and _get(settings, "prepare.fit", "pad") == "pad"
     return ["prepare.fit=stretch"] if is_framed else []

@@ -127,7 +127,7 @@ def _digest(image: NDArray[np.uint8]) -> bytes:
 
 
 def _digest_of_weights(network: Network) -> str:
-    """Of the weights and statistics of the body."""
+    """A digest of the weights and the statistics of normalisation of all layers but the last."""
     found = hashlib.sha256()
     for layer in network.body():
         for tensor in layer.state_dict().values():

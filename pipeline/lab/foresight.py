@@ -23,11 +23,11 @@ LEARNING = 3
 
 
 class Seconds(NamedTuple):
-    """What a training takes with all cores, or the accelerator, without what it takes to start.
+    """The computing time of a training in seconds, with all cores or the accelerator; starting and preparing are left out.
 
     Attributes:
-        each: Of every training of this configuration.
-        once: Of the features of all images and copies, which other seeds and folds find.
+        each: Time of the epochs, which every training of the configuration needs.
+        once: Time of the features of all images and copies, which are computed once for all seeds and folds.
     """
 
     each: float
@@ -35,7 +35,7 @@ class Seconds(NamedTuple):
 
 
 def foreseen(config: Config, dataset: DatasetRecord) -> Seconds:
-    """What a training takes.
+    """Foresee the computing time of a training.
 
     Args:
         config: Its configuration.
