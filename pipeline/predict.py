@@ -102,10 +102,10 @@ def _classify(
     width = get_terminal_size().columns if sys.stdout.isatty() and options.out is None else WIDTH_COLUMNS
     counts = Counts()
     with ExitStack() as stack:
-        file = stack.enter_context(_output(options.out))
-        write = stack.enter_context(tables.writer(kind, file, classifier.classes, options.top, width))
         has_bar = sys.stderr.isatty() and (options.out is not None or not sys.stdout.isatty())
         bar = stack.enter_context(progress_beside("classify", inputs.total, has_bar))
+        file = stack.enter_context(_output(options.out))
+        write = stack.enter_context(tables.writer(kind, file, classifier.classes, options.top, width))
         for batch in classifier.stream(inputs, wishes):
             write(classifier.answers(batch))
             if options.out is None:

@@ -257,9 +257,8 @@ def test_a_stopped_run_leaves_no_half_file(package: Path, tmp_path: Path) -> Non
         time.sleep(0.05)
     assert [path.name.startswith(".answers.csv.") for path in tmp_path.iterdir()] == [True]
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130 and b"stopped; nothing half-written was kept" in process.stderr.read()
-    process.stdin.close()
-    process.stderr.close()
+    with process.stdin, process.stderr:
+        assert (process.wait(60), process.stderr.read()) == (130, b"stopped; nothing half-written was kept\n")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """A process that is asked to stop cleans up, says so, and ends with the signal's exit code."""
 
 import errno
+import os
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from pipeline.stage import signals
 
+ROOT = Path(__file__).parents[1]
 WAITING = """
 import time
 from pipeline.stage import signals
@@ -30,6 +32,27 @@ def test_a_signal_to_stop_ends_a_process_with_its_exit_code(number: signal.Signa
         process.send_signal(number)
         _, told = process.communicate(timeout=30)
     assert process.returncode == 128 + number and told == "stopped; nothing half-written was kept\n"
+
+
+IMPORTING = """
+import os, signal
+from pipeline.stage import signals
+class Field:
+    def __set_name__(self, owner, name): stop()
+def stop(): os.kill(os.getpid(), signal.SIGINT)
+signals.listen()
+with signals.messages():
+    {import_}
+"""
+
+
+@pytest.mark.parametrize("import_", ["exec('stop()')", "type('Made', (), {'field': Field()})"])
+def test_a_signal_in_the_midst_of_an_import_is_a_stop(tmp_path: Path, import_: str) -> None:
+    (tmp_path / "importing.py").write_text(IMPORTING.replace("{import_}", import_))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", "importing"]  # with `-c` Python does not note what comes within an `exec`
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+    assert (ended.returncode, ended.stderr) == (130, "stopped; nothing half-written was kept\n")
 
 
 def test_a_closed_terminal_does_not_stop_what_nohup_started() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from pipeline.config.secrets import masked
 from pipeline.errors import UserError
@@ -52,11 +53,18 @@ def messages() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("stopped; nothing half-written was kept", file=sys.stderr)
-        sys.exit(128 + received[-1] if received else 130)
+        _end_as_stopped()
     except Exception as error:  # Python itself would show an address with its password
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 wraps one that comes while a class is made
+            _end_as_stopped()
         show(error)
         sys.exit(1)
+
+
+def _end_as_stopped() -> NoReturn:
+    print("stopped; nothing half-written was kept", file=sys.stderr)
+    exec("")  # else Python kills itself at its end where the signal came within an `exec`, as in making a dataclass
+    sys.exit(128 + received[-1] if received else 130)
 
 
 def show(error: Exception) -> None:
