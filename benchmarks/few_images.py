@@ -1,11 +1,11 @@
 """How to start with few images: random weights, pretrained ones in our ways, and a loop in fastai's manner, on the same folds.
 
-    PYTHONPATH=. python benchmarks/few_images.py FOLDER [--per-class 10 50] [--only probe head]
+    PYTHONPATH=. python benchmarks/few_images.py FOLDER [--per-class 10 50] [--only probe head] [--in-time-of head]
 
 Runs `python -m pipeline.starts` on a folder of class folders, with so many training images a class and with all, then, on each
 fold that it prepared, a plain torch loop like fastai's `fine_tune` (Howard and Gugger 2020): the last layer for one epoch, then
-all layers with discriminative rates and one-cycle schedules, flips and random crops. It runs twice: for the time that `head`
-took, and for that of `gradual`. The table is Markdown.
+all layers with discriminative rates and one-cycle schedules, flips and random crops. It runs once for the time that `head`
+took, and once for that of `gradual`. The table is Markdown.
 """
 
 import argparse
@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("--per-class", nargs="*", default=[])
     parser.add_argument("--only", nargs="*", default=[*WAYS], choices=[*WAYS], help="ways beside scratch")
+    parser.add_argument(
+        "--in-time-of", nargs="*", default=["head", "gradual"], help="ways whose time the plain loop gets, once each"
+    )
     options = parser.parse_args()
     before = set(Path("multirun/starts").glob("*/starts.csv"))
     subprocess.run(
@@ -71,7 +74,7 @@ def main() -> None:
                 print(
                     f"| {size} | {row['start']} | {float(row['accuracy']):.3f} | {gain} | {float(row['seconds']):.0f} |"
                 )
-        for name in ("head", "gradual"):
+        for name in options.in_time_of:
             runs = [
                 run
                 for run in _trainings(folder)
