@@ -13,7 +13,7 @@ from pipeline.config.schema import SGD, AdamW
 from pipeline.errors import TrainingError
 from pipeline.storage.tables import to_csv
 from pipeline.training.batches import TrainingImages
-from pipeline.training.lr_range import HIGHEST, LOWEST, REPEATS, SAFE, Step, lr_range, read_csv, suggestion
+from pipeline.training.lr_range import HIGHEST, LAG, LOWEST, REPEATS, SAFE, Step, lr_range, read_csv, suggestion
 from pipeline.training.optimizers import build_optimizer
 from tests.networks import network
 
@@ -84,7 +84,16 @@ def steps_of(smoothed: list[float], noise: float = 0.0) -> list[Step]:
 
 
 def test_a_tenth_of_the_rate_of_the_lowest_loss_is_suggested() -> None:
-    assert suggestion(steps_of([3, 2.5, 1, 2, 9]), "adamw") == (pytest.approx(1e-4), "")
+    assert suggestion(steps_of([3, 2.5, 1, 2, 9]), "adamw") == (pytest.approx(1e-3 / LAG / 10, rel=0.03), "")
+
+
+def test_the_smoothed_loss_is_late_and_the_suggestion_is_not() -> None:
+    smoothed, steps = 2.0, []
+    for number in range(100):  # falls until the 60th step, and rises as fast
+        loss = 1.0 + abs(number - 60) / 60
+        smoothed = 0.9 * smoothed + 0.1 * loss
+        steps.append(Step(10.0 ** (-6 + 7 * number / 99), loss, smoothed))
+    assert 0.5 < suggestion(steps, "adamw").lr / (steps[60].lr / 10) < 1, "without its lag it would be 2.7"
 
 
 def test_the_rate_is_at_most_a_tenth_of_that_at_which_the_loss_is_back() -> None:
@@ -131,7 +140,7 @@ def grown(case: int) -> float:
     optimizer = list(OPTIMIZERS.values())[case // 2 % 2]
     options: dict[str, Any] = {"batch_size": 32, "optimizer": optimizer}
     tests = [lr_range(student, images, seed=seed, **options) for seed in range(REPEATS)]
-    lr = min(suggestion(steps, optimizer.name).lr for steps in tests)
+    lr = min(suggestion(steps, optimizer.name, few=True).lr for steps in tests)
     stepper = build_optimizer(student.parameters(), optimizer, lr)
     shown = images[0, 0, np.arange(count)]
     student.train()

@@ -19,6 +19,9 @@ from pipeline.training.optimizers import build_optimizer
 
 LOWEST, HIGHEST, NUM_STEPS = 1e-6, 10.0, 100
 SMOOTHING = 0.9
+LAG = (HIGHEST / LOWEST) ** (SMOOTHING / (1 - SMOOTHING) / (NUM_STEPS - 1))
+"""Ratio of a step's learning rate to that of the losses in its smoothed loss, which are 9 steps older in the mean."""
+
 DIVERGED = 4.0
 """Ratio of the smoothed loss to its lowest value at which the test ends."""
 
@@ -28,8 +31,8 @@ SAFE = {"adamw": 1e-3, "sgd": 1e-2}
 
 SMALLEST_FALL = 0.02
 
-FEW_IMAGES, REPEATS = 1_000, 3
-"""Below so many images the test is repeated with other seeds, and the lowest rate counts: its curve is mostly noise."""
+FEW_IMAGES, REPEATS, FEW_SHARE = 1_000, 3, 1 / 3
+"""Below so many images the test is repeated with other seeds, and a third of the lowest rate counts: its curves are noisy."""
 
 
 class Step(NamedTuple):
@@ -85,15 +88,19 @@ class Suggestion(NamedTuple):
     reason: str
 
 
-def suggestion(steps: Sequence[Step], optimizer: str) -> Suggestion:
+def suggestion(steps: Sequence[Step], optimizer: str, *, few: bool = False) -> Suggestion:
     """A tenth of the learning rate at which the smoothed loss was lowest: at the lowest point the loss is about to rise, at
-    a tenth of it the loss still falls steeply (the rule of fast.ai's course). So it is at most a tenth of the rate at which
-    the loss was back above its beginning. Where the test points nowhere, because the loss did not fall by more than its noise
-    or did not rise again, it is `SAFE`, or a tenth of the rate of the rise, if that is lower.
+    a tenth of it the loss still falls steeply (the rule of fast.ai's course). The smoothed loss is late by `LAG`, so the rate
+    is divided by it too.
+
+    It is at most a tenth of the rate at which the loss was above its beginning by more than its noise. Where the test points
+    nowhere, because the loss did not fall by more than its noise or did not rise again, it is `SAFE`, or a tenth of the rate
+    of the rise, if that is lower.
 
     Args:
         steps: Steps of the test.
         optimizer: Name of the optimiser.
+        few: Whether there are fewer than `FEW_IMAGES`.
 
     Raises:
         TrainingError: There are no steps, as the first loss was not finite.
@@ -104,15 +111,16 @@ def suggestion(steps: Sequence[Step], optimizer: str) -> Suggestion:
         )
     place = min(range(len(steps)), key=lambda number: steps[number].smoothed)
     lowest, first = steps[place], steps[0].smoothed
-    risen = next((step.lr for step in steps[place:] if step.smoothed > first), None)
+    noise = max(SMALLEST_FALL * first, 3 * _error(steps[: place + 1]))
+    risen = next((step.lr for step in steps[place:] if step.smoothed > first + noise), None)
     if risen is None and len(steps) < NUM_STEPS:
         risen = steps[-1].lr  # the next loss was not finite
     highest = SAFE[optimizer] if risen is None else risen / 10
-    if first - lowest.smoothed <= max(SMALLEST_FALL * first, 3 * _error(steps[: place + 1])):
+    if first - lowest.smoothed <= noise:
         return Suggestion(_rounded(min(SAFE[optimizer], highest)), "the loss did not fall by more than its noise")
     if risen is None:
-        return Suggestion(_rounded(min(SAFE[optimizer], lowest.lr / 10)), "the loss did not rise again")
-    return Suggestion(_rounded(min(lowest.lr / 10, highest)), "")
+        return Suggestion(_rounded(min(SAFE[optimizer], lowest.lr / LAG / 10)), "the loss did not rise again")
+    return Suggestion(_rounded(min(lowest.lr / LAG / 10 * (FEW_SHARE if few else 1), highest)), "")
 
 
 def _error(steps: Sequence[Step]) -> float:

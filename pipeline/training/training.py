@@ -194,8 +194,8 @@ def _train_epochs(
 
 def _lr_from_range_test(network: nn.Module, batches: ImageBatches, config: Config, working: Path) -> float:
     """The learning rate that a range test suggests; a resumed training reads the test's result."""
+    few = len(batches.train.labels) < lr_range.FEW_IMAGES
     if not (working / LR_RANGE).exists():
-        few = len(batches.train.labels) < lr_range.FEW_IMAGES
         tests = [
             lr_range.lr_range(
                 network,
@@ -206,11 +206,11 @@ def _lr_from_range_test(network: nn.Module, batches: ImageBatches, config: Confi
             )
             for repeat in range(lr_range.REPEATS if few else 1)
         ]
-        steps = min(tests, key=lambda steps: lr_range.suggestion(steps, config.optimizer.name).lr)
+        steps = min(tests, key=lambda steps: lr_range.suggestion(steps, config.optimizer.name, few=few).lr)
         atomic.write_text(working / LR_RANGE, tables.to_csv(lr_range.Step._fields, steps))
     with checksums.reading(working / LR_RANGE):
         steps = lr_range.read_csv(working / LR_RANGE)
-    lr, reason = lr_range.suggestion(steps, config.optimizer.name)
+    lr, reason = lr_range.suggestion(steps, config.optimizer.name, few=few)
     of_test = f"a range test of {len(steps)} steps"
     print(f"optimizer.lr=auto: {lr:g}, " + (f"a safe one, as in {of_test} {reason}" if reason else f"from {of_test}"))
     return lr
