@@ -9,20 +9,20 @@ Command: python -m pipeline.starts
          python -m pipeline.starts --resume multirun/starts/…     continue one that was stopped
 """
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from pipeline.artefacts.run import RunRecord
+from pipeline.config.grammar import experiment
 from pipeline.config.schema import Config
 from pipeline.config.section import nearest
 from pipeline.errors import ConfigError
-from pipeline.evaluation.probe import probe_accuracy
+from pipeline.evaluation.accuracy import right_on
+from pipeline.evaluation.probe import probe_right
 from pipeline.lab.session import Session, argument_parser, open_session
 from pipeline.lab.trainings import Overrides
-from pipeline.metrics import history
 from pipeline.metrics.starts import Way, best, compare
 from pipeline.page import starts as page
 from pipeline.plotting import starts as plotting
@@ -68,12 +68,11 @@ def compare_starts(session: Session) -> dict[int, list[Way]]:
     session.trainings.run([first])  # tells how many images and classes there are
     dataset = session.trainings.dataset(first)
     total, num_classes = sum(dataset.counts["train"]), len(dataset.classes)
-    share = sum(dataset.counts["val"]) / total  # of fewer images the folds share no more than of all
     sizes = [count * num_classes for count in settings.per_class if count * num_classes < total]
     results = {}
     for size in [*sorted(sizes), total]:
         limit = None if size == total else size
-        results[size] = _compare_at(session, ways, folds, limit, share)
+        results[size] = _compare_at(session, ways, folds, limit)
         _print(size, results[size])
     command = session.command_line()
     contents: dict[str, str | bytes] = {
@@ -120,27 +119,14 @@ def conclusion(winner: Way, ways: Mapping[str, Sequence[str]]) -> str:
     """What to do, in one sentence and a command."""
     if winner.gain is None:
         return "No other start is surely better than random weights on these images."
-    adopt = " ".join(f"-S {shlex.quote('++' + override)}" for override in _adopted(ways[winner.name]))
     return (
         f"Start with {winner.name}: {winner.gain.mean:+.3f} [{winner.gain.low:+.3f}, {winner.gain.high:+.3f}] above random "
-        f"weights. Adopt it:\n    dvc exp run {adopt}"
+        f"weights. Adopt it:\n    {experiment(' '.join(ways[winner.name]))}"
     )
 
 
-def _adopted(overrides: Sequence[str]) -> list[str]:
-    """Overrides for `dvc exp run -S`, whose groups are mappings with a name."""
-    groups = {
-        "model": "model.name",
-        "optimizer": "optimizer.name",
-        "augment": "augment.name",
-        "scheduler": "scheduler.name",
-    }
-    pairs = [override.split("=", 1) for override in overrides]
-    return [f"{groups.get(key, key)}={value}" for key, value in pairs]
-
-
 def _compare_at(
-    session: Session, ways: Mapping[str, Sequence[str]], folds: Sequence[Fold], limit: int | None, share: float
+    session: Session, ways: Mapping[str, Sequence[str]], folds: Sequence[Fold], limit: int | None
 ) -> list[Way]:
     trainings = session.trainings
     selected = {
@@ -149,15 +135,16 @@ def _compare_at(
         if name != PROBE
     }
     trainings.run(overrides for each in selected.values() for overrides in each)
-    accuracies = {
-        name: [trainings.kept_row(one)[history.VAL_ACCURACY] for one in each] for name, each in selected.items()
+    right = {
+        name: [right_on(trainings.folder_of(one), trainings.prepared(one), "val") for one in each]
+        for name, each in selected.items()
     }
     seconds = {name: fmean(_seconds(trainings.record(one)) for one in each) for name, each in selected.items()}
     if PROBE in ways:
         begin = time.perf_counter()
-        accuracies[PROBE] = [probe_accuracy(session.compose(_overrides(ways[PROBE], fold, limit)))[0] for fold in folds]
+        right[PROBE] = [probe_right(session.compose(_overrides(ways[PROBE], fold, limit))) for fold in folds]
         seconds[PROBE] = (time.perf_counter() - begin) / len(folds)
-    return compare(accuracies, seconds, SCRATCH, share)
+    return compare(right, seconds, SCRATCH)
 
 
 def _seconds(run: RunRecord) -> float:

@@ -1,3 +1,4 @@
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config import validation
 from pipeline.config.composition import LISTED, compose, hydra_overrides, option_names
+from pipeline.config.grammar import experiment, words
 from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -300,3 +302,20 @@ def test_what_hydra_cannot_read_is_told_in_one_sentence(tmp_path: Path, override
     with pytest.raises(ConfigError, match=message) as error:
         compose(CONF, write_params(tmp_path, {}), [override])
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("convnet", "model=resnet"),
+        ("convnet", "model=resnet model.width=8 prepare.size=48"),
+        ({"name": "convnet", "dropout": 0.3}, "model=resnet"),
+        ({"name": "convnet", "dropout": 0.3}, "model=resnet model.width=8 prepare.size=48"),
+        ({"name": "convnet", "dropout": 0.3}, "model.width=8"),
+    ],
+)
+def test_the_command_that_tries_a_change_gives_what_was_tried(tmp_path: Path, model: Any, change: str) -> None:
+    params = write_params(tmp_path, {"seed": 3, "model": model})
+    tried = compose(CONF, params, words(change))
+    apply_overrides(str(params), shlex.split(experiment(change))[4::2])
+    assert compose(CONF, params, []) == tried

@@ -11,7 +11,7 @@ from pipeline.config.schema import Config
 from pipeline.diagnosis import diagnose
 from pipeline.lab import cure_loop
 from pipeline.lab.cure_loop import CureLoop
-from pipeline.lab.repetition import Seeds
+from pipeline.lab.repetition import Confirmed, Seeds
 from pipeline.lab.trainings import Overrides
 from pipeline.lab.treatment import DiagnosedTraining
 from tests import courses
@@ -44,8 +44,9 @@ class Trials:
     def diagnosed(self, selected: Sequence[Overrides], champion: Any = None) -> list[DiagnosedTraining]:
         return [self._diagnosed(overrides) for overrides in selected]
 
-    def confirmed(self, selected: Sequence[Overrides]) -> tuple[list[float], list[float]]:
-        return [0.5 + 0.1 * (number % 2) for number in range(len(selected))], [0.1] * len(selected)
+    def confirmed(self, selected: Sequence[Overrides]) -> list[Confirmed]:
+        accuracies = [0.5 + 0.1 * (number % 2) for number in range(len(selected))]
+        return [Confirmed({"image": accuracy}, accuracy + 0.1) for accuracy in accuracies]
 
     def _diagnosed(self, overrides: Overrides) -> DiagnosedTraining:
         loss = next((loss for network, loss in LOSSES.items() if network in overrides), None)

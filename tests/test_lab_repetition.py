@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from pipeline.lab.repetition import Folds, Seeds
+from pipeline.lab.repetition import Confirmed, Folds, Seeds
 from pipeline.metrics import paired
 
 
@@ -20,22 +21,41 @@ def test_repetitions_give_the_pairs_that_are_asked_for() -> None:
     assert [Folds(5).number(pairs) for pairs in (3, 5, 6, 11)] == [1, 1, 2, 3]
 
 
-def test_folds_that_share_training_images_count_for_less_than_seeds() -> None:
-    before = np.linspace(0.5, 0.6, 10)
-    after = before + np.tile([0.02, 0.04], 5)
-    seeds, _ = Seeds().compare(after.tolist(), before.tolist())
-    folds, p_of_folds = Folds(5).compare(after.tolist(), before.tolist())
-    assert seeds.mean == folds.mean == pytest.approx(0.03)
-    assert folds.high - folds.low == pytest.approx((seeds.high - seeds.low) * np.sqrt(1 + 10 / 4))
-    assert p_of_folds > paired.t_p(seeds)
+def confirmed(right: NDArray[np.bool_], fold: int = 0, train_accuracy: float = 0.9) -> Confirmed:
+    return Confirmed({f"{fold} {image}": float(each) for image, each in enumerate(right)}, train_accuracy)
 
 
-def test_chance_is_rarely_taken_for_a_gain_by_the_corrected_interval() -> None:
-    """Values of two equal classifiers on 2 × 5 folds, whose shared training images are worth a correlation of 1/5."""
+def test_the_gain_over_seeds_and_over_folds_is_the_mean_difference() -> None:
+    before = [confirmed(np.arange(100) < count, fold) for fold, count in enumerate((50, 55, 60, 52, 58))]
+    after = [confirmed(np.arange(100) < count, fold, 0.8) for fold, count in enumerate((54, 57, 66, 54, 62))]
+    for repetition in (Seeds(), Folds(5)):
+        found = repetition.compare(after, before)
+        assert found.accuracy.mean == pytest.approx(0.036) and found.gap.mean == pytest.approx(-0.136)
+        assert found.accuracy.low > 0 and found.p < 0.07
+
+
+def test_repeats_on_the_same_images_narrow_an_interval_only_so_far() -> None:
     generator = np.random.default_rng(0)
-    alarms = {"corrected": 0, "plain": 0}
-    for _ in range(400):
-        differences = generator.normal(0, np.sqrt(0.2)) + generator.normal(0, np.sqrt(0.8), 10)
-        alarms["corrected"] += Folds(5).compare(differences.tolist(), [0.0] * 10)[0].excludes_zero
-        alarms["plain"] += Seeds().compare(differences.tolist(), [0.0] * 10)[0].excludes_zero
-    assert alarms["corrected"] <= 0.05 * 400 < 0.15 * 400 <= alarms["plain"], alarms
+    before = generator.random((5, 40)) < 0.5
+    after = before ^ (generator.random((5, 40)) < 0.2)
+    widths = {}
+    for repeats in (1, 40):
+        sides = ([confirmed(each, fold) for fold, each in enumerate(side)] * repeats for side in (after, before))
+        found = Folds(5).compare(*sides).accuracy
+        widths[repeats] = found.high - found.low
+    alone = paired.paired_shares(after.ravel(), before.ravel())
+    assert widths[40] == pytest.approx(alone.high - alone.low, rel=0.05) and widths[40] < widths[1]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_chance_is_rarely_taken_for_a_gain(spread: float) -> None:
+    """Two equal classifiers on 2 × 5 folds of 200 images, each as hard in both repeats; trainings differ by `spread`."""
+    generator, alarms, number = np.random.default_rng(0), 0, 400
+    for _ in range(number):
+        hard = list(enumerate(generator.beta(2, 2, (5, 40)))) * 2
+        sides = (
+            [confirmed(generator.random(40) < each + generator.normal(0, spread), fold) for fold, each in hard]
+            for _ in range(2)
+        )
+        alarms += Folds(5).compare(*sides).accuracy.excludes_zero
+    assert alarms <= 0.07 * number, "95 % intervals, of 400 experiments"

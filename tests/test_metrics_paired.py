@@ -37,6 +37,11 @@ def test_a_detectable_difference_is_found_in_80_of_100_experiments(n: int) -> No
     assert found.mean() == pytest.approx(0.80, abs=0.025)
 
 
+def test_folds_of_other_images_are_not_compared() -> None:
+    with pytest.raises(ValueError, match=r"^a fold must have the same images in both; 2 are in one alone$"):
+        paired.by_image([{"a": 1, "b": 0}], [{"a": 1, "c": 0}])
+
+
 def test_pairs_without_spread_have_an_interval_of_no_width() -> None:
     found = paired.difference([1.5, 2.5, 3.5], [1.0, 2.0, 3.0])
     assert (found.low, found.mean, found.high, found.detectable) == (0.5, 0.5, 0.5, 0.0)

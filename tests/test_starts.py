@@ -2,7 +2,6 @@
 
 import csv
 import re
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +10,20 @@ from PIL import Image
 
 from pipeline.config.composition import compose
 from pipeline.errors import ConfigError
-from pipeline.metrics.paired import difference, resampled
 from pipeline.metrics.starts import Way, best, compare
 from pipeline.starts import chosen, conclusion
 from tests.conftest import ROOT, command_runner
 
 
-def test_the_interval_of_folds_is_wider_than_that_of_seeds_by_what_they_share() -> None:
-    first, second = [0.7, 0.8, 0.75, 0.9, 0.8], [0.6, 0.75, 0.7, 0.7, 0.75]
-    plain, corrected = difference(first, second), resampled(first, second, 0.25)
-    assert corrected.mean == plain.mean
-    assert (corrected.high - corrected.low) == pytest.approx((plain.high - plain.low) * sqrt(1 + 5 * 0.25))
-
-
 def ways() -> list[Way]:
     accuracies = {"scratch": [0.50, 0.52, 0.51], "head": [0.70, 0.73, 0.71], "gradual": [0.40, 0.95, 0.80]}
-    return compare(accuracies, dict.fromkeys(accuracies, 1.0), "scratch", 0.25)
+    right = {
+        name: [
+            {f"{fold} {image}": float(image < 100 * each) for image in range(100)} for fold, each in enumerate(folds)
+        ]
+        for name, folds in accuracies.items()
+    }
+    return compare(right, dict.fromkeys(right, 1.0), "scratch")
 
 
 def test_a_start_wins_only_if_it_is_surely_better() -> None:
@@ -41,7 +38,7 @@ def test_the_conclusion_says_how_to_adopt_the_winner() -> None:
     found = {way.name: way for way in ways()}
     said = conclusion(found["head"], chosen(config))
     assert said.startswith("Start with head: +0.203 [")
-    assert said.endswith("dvc exp run -S ++model.name=efficientnet -S ++model.train_layers=head")
+    assert said.endswith("dvc exp run -S ++model=efficientnet -S '++model={name:efficientnet,train_layers:head}'")
     assert conclusion(found["scratch"], chosen(config)).startswith("No other start is surely better")
 
 

@@ -28,10 +28,24 @@ def words(override: str) -> list[str]:
 def experiment(override: str) -> str:
     """The command that tries a change, whether `params.yaml` lists its keys or not.
 
+    A group there is a mapping whose `name` is the option. So that a chosen option takes along no key of the one before, its
+    name takes the mapping's place first, and a new mapping with its own keys takes that of the name.
+
     >>> experiment("model=convnet prepare.size=64")
     'dvc exp run -S ++model=convnet -S ++prepare.size=64'
+    >>> experiment("model=convnet model.width=8")
+    "dvc exp run -S ++model=convnet -S '++model={name:convnet,width:8}'"
     """
-    return "dvc exp run " + " ".join(f"-S {shlex.quote(f'++{word}')}" for word in words(override))
+    change = dict(word.split("=", 1) for word in words(override))
+    assignments = []
+    for key, value in change.items():
+        if key.rpartition(".")[0] in change:
+            continue  # it stands in the mapping of its group
+        own = [
+            f"{name.removeprefix(f'{key}.')}:{other}" for name, other in change.items() if name.startswith(f"{key}.")
+        ]
+        assignments += [f"{key}={value}", *([f"{key}={{{','.join([f'name:{value}', *own])}}}"] if own else [])]
+    return "dvc exp run " + " ".join(f"-S {shlex.quote(f'++{each}')}" for each in assignments)
 
 
 def quote(value: Any, *, interpolates: bool = False) -> str:

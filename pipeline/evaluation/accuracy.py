@@ -1,17 +1,20 @@
-"""Loads the best weights of a training, and measures their accuracy on a split."""
+"""Loads the best weights of a training, and says which images of a split they classify rightly."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.errors import DataError
-from pipeline.metrics import scores
 from pipeline.stage import lineage
 from pipeline.stage.inputs import check_input
 from pipeline.storage import checksums
 from pipeline.storage.arrays import read_array
 from pipeline.storage.mending import remedy
+from pipeline.storage.tables import read_parquet_column
 
 if TYPE_CHECKING:
     from pipeline.model import Network
@@ -19,18 +22,30 @@ if TYPE_CHECKING:
 KEY = "evaluate.training"
 
 
-def accuracy_on(training: Path, prepared: Path, split: str, batch_size: int = 512) -> float:
+def accuracy_on(training: Path, prepared: Path, split: str) -> float:
     """Measure the accuracy of a training's weights on a split.
 
     Args:
         training: Output of the train stage.
         prepared: Output of the prepare stage that it was made from.
-        split: Name of the split, `val` or `confirm`.
-        batch_size: Number of images at a time.
+        split: Name of the split, such as `val` or `confirm`.
 
     Raises:
         DataError: The training is missing, damaged or of other data.
     """
+    return float(_are_right(training, prepared, split).mean())
+
+
+def right_on(training: Path, prepared: Path, split: str) -> dict[str, float]:
+    """1 for each image of a split that a training's weights classify rightly, 0 for the others, by its id.
+
+    Arguments and errors are those of `accuracy_on`.
+    """
+    ids = read_parquet_column(prepared / split / "ids.parquet", "id")
+    return dict(zip(ids, map(float, _are_right(training, prepared, split)), strict=True))
+
+
+def _are_right(training: Path, prepared: Path, split: str, batch_size: int = 512) -> NDArray[np.bool_]:
     from pipeline import model
 
     run = RunRecord.read(training, KEY)
@@ -39,7 +54,8 @@ def accuracy_on(training: Path, prepared: Path, split: str, batch_size: int = 51
     images = read_array(prepared / split / "images.npy")
     labels = read_array(prepared / split / "labels.npy", mapped=False)
     probabilities = model.probabilities(best_weights(training, run, classes), images, batch_size=batch_size)
-    return scores.accuracy(labels, probabilities)
+    right: NDArray[np.bool_] = probabilities.argmax(axis=1) == labels
+    return right
 
 
 def best_weights(training: Path, run: RunRecord, classes: list[str]) -> "Network":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -136,12 +137,12 @@ def reachable(training: Path, prepared: Path) -> tuple[float, int]:
     run = RunRecord.read(training, KEY)
     if run.weights_fingerprint is None:
         return simple
-    from pipeline.evaluation.probe import MOST_PROBED, probe_accuracy
+    from pipeline.evaluation.probe import MOST_PROBED, probe_right
 
     folder = lineage.CACHE / f"reference-{lineage.content('prepare', prepared)}-{run.weights_fingerprint}"
     if not (folder / ReferenceRecord.FILE).exists():
-        accuracy, num_images = probe_accuracy(validation.validate(run.config), prepared=prepared, most=MOST_PROBED)
-        ReferenceRecord(accuracy=accuracy, num_images=num_images).write(folder)
+        right = probe_right(validation.validate(run.config), prepared=prepared, most=MOST_PROBED)
+        ReferenceRecord(accuracy=fmean(right.values()), num_images=len(right)).write(folder)
     record = ReferenceRecord.read(folder)
     return max(simple, (record.accuracy, record.num_images))
 

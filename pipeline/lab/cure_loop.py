@@ -88,8 +88,8 @@ class CureLoop:
             self.trials.run([*sides[0], *sides[1]])
         except BudgetSpent:
             return None
-        (with_half, _), (with_all, _) = map(self.trials.confirmed, sides)
-        return self.trials.repetition.compare(with_all, with_half)[0]
+        with_half, with_all = map(self.trials.confirmed, sides)
+        return self.trials.repetition.compare(with_all, with_half).accuracy
 
     def _round(self) -> None:
         champion = self.champion()
@@ -194,14 +194,14 @@ class CureLoop:
         """Compare champion and challenger on fresh seeds or folds, paired, by their accuracy on images to confirm on."""
         champion, challenger = sides = self._sides(override)
         self.trials.run([*champion, *challenger])
-        (old, old_gaps), (new, new_gaps) = map(self.trials.confirmed, sides)
-        accuracy, p = self.trials.repetition.compare(new, old)
+        before, after = map(self.trials.confirmed, sides)
+        found = self.trials.repetition.compare(after, before)
         return ConfirmationRecord(
             before=verdict,
             after=treatment.majority([training.verdict for training in self.trials.diagnosed(challenger)]),
-            accuracy=accuracy,
-            gap=self.trials.repetition.compare(new_gaps, old_gaps)[0],
-            p=p,
+            accuracy=found.accuracy,
+            gap=found.gap,
+            p=found.p,
         )
 
     def _sides(self, override: str) -> tuple[list[Overrides], list[Overrides]]:

@@ -1,7 +1,8 @@
 """Repeats a configuration: with other seeds on the same splits or, with few images, on the folds of a cross-validation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from pipeline.lab.trainings import Overrides
 from pipeline.metrics import paired
@@ -9,6 +10,43 @@ from pipeline.metrics.paired import Difference
 
 FEW = 100
 """Number of images to confirm on below which folds take the place of seeds: one of 100 is a point of accuracy."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A training on the images to confirm on.
+
+    Attributes:
+        right: 1 for each image that it classifies rightly, 0 for the others, by its id; what guessing reaches for all images
+            of a training that diverged.
+        train_accuracy: Accuracy on training images.
+    """
+
+    right: Mapping[str, float]
+    train_accuracy: float
+
+    @property
+    def accuracy(self) -> float:
+        return fmean(self.right.values())
+
+    @property
+    def gap(self) -> float:
+        return self.train_accuracy - self.accuracy
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of the challenger from the champion.
+
+    Attributes:
+        accuracy: Difference in accuracy.
+        gap: Difference in the gap.
+        p: p value of the difference in accuracy.
+    """
+
+    accuracy: Difference
+    gap: Difference
+    p: float
 
 
 @dataclass(frozen=True)
@@ -34,16 +72,16 @@ class Seeds:
         """Number of repetitions that give so many pairs of trainings."""
         return pairs
 
-    def compare(self, challenger: Sequence[float], champion: Sequence[float]) -> tuple[Difference, float]:
-        """The mean difference between paired values with its interval, and the p value."""
-        return paired.difference(challenger, champion), paired.sign_flip_p(challenger, champion)
+    def compare(self, challenger: Sequence[Confirmed], champion: Sequence[Confirmed]) -> Comparison:
+        """The mean differences, paired by seed, with intervals of Student's t and the p value of sign flips."""
+        (new, new_gaps), (old, old_gaps) = map(_numbers, (challenger, champion))
+        p = paired.sign_flip_p(new, old)
+        return Comparison(paired.difference(new, old), paired.difference(new_gaps, old_gaps), p)
 
 
 @dataclass(frozen=True)
 class Folds:
     """Each repetition is a cross-validation of all images outside of test, each divided in another way.
-
-    A comparison counts that the training images of the folds overlap (`pipeline.metrics.paired.resampled`).
 
     Attributes:
         folds: Number of folds.
@@ -67,9 +105,17 @@ class Folds:
     def number(self, pairs: int) -> int:
         return -(-pairs // self.folds)
 
-    def compare(self, challenger: Sequence[float], champion: Sequence[float]) -> tuple[Difference, float]:
-        found = paired.resampled(challenger, champion, share=1 / (self.folds - 1))
-        return found, paired.t_p(found)
+    def compare(self, challenger: Sequence[Confirmed], champion: Sequence[Confirmed]) -> Comparison:
+        """The mean differences, paired by fold, with intervals that hold the chance of trainings and of images."""
+        (new, new_gaps), (old, old_gaps) = map(_numbers, (challenger, champion))
+        changes = paired.by_image([each.right for each in challenger], [each.right for each in champion])
+        accuracy, gap = paired.over_folds(new, old, changes), paired.over_folds(new_gaps, old_gaps, changes)
+        return Comparison(accuracy, gap, paired.t_p(accuracy))
+
+
+def _numbers(trainings: Sequence[Confirmed]) -> tuple[list[float], list[float]]:
+    """Their accuracies and gaps."""
+    return [each.accuracy for each in trainings], [each.gap for each in trainings]
 
 
 Repetition = Seeds | Folds

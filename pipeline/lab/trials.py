@@ -10,15 +10,16 @@ from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, diagnose
 from pipeline.diagnosis.pooling import pooled
 from pipeline.errors import ConfigError, UserError
-from pipeline.evaluation.accuracy import accuracy_on
+from pipeline.evaluation.accuracy import right_on
 from pipeline.evaluation.course import chosen_thresholds, course_of, source_side
 from pipeline.lab import live
-from pipeline.lab.repetition import FEW, Folds, Repetition, Seeds
+from pipeline.lab.repetition import FEW, Confirmed, Folds, Repetition, Seeds
 from pipeline.lab.session import Session
 from pipeline.lab.trainings import Budget, Overrides
 from pipeline.lab.treatment import DiagnosedTraining
 from pipeline.metrics import history
 from pipeline.stage import lineage
+from pipeline.storage.tables import read_parquet_column
 from pipeline.tracking import tags as names
 
 if TYPE_CHECKING:
@@ -82,18 +83,18 @@ class Trials:
                 self._diagnosed[overrides, reachable] = self._diagnose(overrides, reachable)
         return [self._diagnosed[overrides, reachable] for overrides in selected]
 
-    def confirmed(self, selected: Sequence[Overrides]) -> tuple[list[float], list[float]]:
-        """Accuracies on images to confirm on, and gaps between training and them; one that diverged counts as guessing."""
-        accuracies, gaps = [], []
+    def confirmed(self, selected: Sequence[Overrides]) -> list[Confirmed]:
+        """Each training on the images to confirm on; one that diverged counts as guessing, without a gap."""
+        found, split, guessing = [], self.repetition.split, 1 / len(self._dataset.classes)
         for overrides in self.parts(selected):
-            if not self.trainings.has_finished(overrides):
-                accuracies.append(1 / len(self._dataset.classes))
-                gaps.append(0.0)
-                continue
-            folder, prepared = self.trainings.folder_of(overrides), self.trainings.prepared(overrides)
-            accuracies.append(accuracy_on(folder, prepared, self.repetition.split))
-            gaps.append(self.trainings.kept_row(overrides)[history.CLEAN_ACCURACY] - accuracies[-1])
-        return accuracies, gaps
+            if self.trainings.has_finished(overrides):
+                right = right_on(self.trainings.folder_of(overrides), self.trainings.prepared(overrides), split)
+                found.append(Confirmed(right, self.trainings.kept_row(overrides)[history.CLEAN_ACCURACY]))
+            else:
+                prepared = lineage.locate("prepare", self.session.compose(overrides))
+                ids = read_parquet_column(prepared / split / "ids.parquet", "id")
+                found.append(Confirmed(dict.fromkeys(ids, guessing), guessing))
+        return found
 
     def _diagnose(self, overrides: Overrides, reachable: float) -> DiagnosedTraining:
         parts = self.parts([overrides])

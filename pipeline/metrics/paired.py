@@ -1,6 +1,6 @@
 """Estimates the effect of one change from trainings paired by seed: interval, p value and detectable effect."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+Z = 1.96
+"""Standard errors to either side of a mean that hold it with this confidence."""
+
 POWER = 0.80
 """Share of experiments that find a difference of the size called detectable."""
 
@@ -68,26 +71,53 @@ def difference(challenger: Sequence[float], baseline: Sequence[float]) -> Differ
     return Difference(mean, mean - margin, mean + margin, n, spread * detectable_effect(n))
 
 
-def resampled(challenger: Sequence[float], baseline: Sequence[float], share: float) -> Difference:
-    """The interval of `difference` for values from folds, whose training images overlap, so that they are not independent.
+def over_folds(challenger: Sequence[float], baseline: Sequence[float], changes: NDArray[np.float64]) -> Difference:
+    """The interval of values from the folds of a cross-validation: the wider one of two.
 
-    The variance of the mean is (1/n + share)·s² instead of s²/n (Nadeau and Bengio 2003, "Inference for the generalization
-    error", section 4).
+    One is that of `difference` over the folds, which holds how trainings differ. The other is ± 1.96 standard errors of the
+    change over the images (Bayle et al. 2020, "Cross-validation confidence intervals for test error"), below which no number
+    of repeats on the same images leads. Nadeau and Bengio's correction for training images that folds share is far wider than
+    either: their values spread little more together than one by one (`benchmarks/folds.py`).
 
     Args:
         challenger: Values of the challenger, one for each fold.
         baseline: Values of the baseline on the same folds in the same order.
-        share: Number of validation images over that of training images in a fold. Where the training images are a random part
-            of the fold's, that of all of them: the parts of two folds share no more.
+        changes: For each image, in how many more of the repeats the challenger is right, as a share of them; see `by_image`.
     """
     plain = difference(challenger, baseline)
-    factor = sqrt(1 + plain.n * share)
-    margin = (plain.high - plain.low) / 2 * factor
-    return Difference(plain.mean, plain.mean - margin, plain.mean + margin, plain.n, plain.detectable * factor)
+    error = float(changes.std(ddof=1)) / sqrt(len(changes))
+    margin = (plain.high - plain.low) / 2
+    widest = max(margin, Z * error)
+    detectable = plain.detectable * (widest / margin if margin else 1.0)
+    return Difference(plain.mean, plain.mean - widest, plain.mean + widest, plain.n, detectable)
+
+
+def by_image(challenger: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+    """The mean change of each image over the repeats of a cross-validation, of shape (n,).
+
+    Args:
+        challenger: For each fold, 1 for each of its images that the challenger classifies rightly, 0 for the others.
+        baseline: Likewise for the baseline, on the same folds in the same order.
+
+    Raises:
+        ValueError: A fold has not the same images in both.
+
+    >>> by_image([{"a": 1, "b": 1}, {"a": 1, "b": 0}], [{"a": 0, "b": 1}, {"a": 1, "b": 1}]).tolist()
+    [0.5, -0.5]
+    """
+    changes: dict[str, list[float]] = {}
+    for new, old in zip(challenger, baseline, strict=True):
+        if new.keys() != old.keys():
+            raise ValueError(
+                f"a fold must have the same images in both; {len(new.keys() ^ old.keys())} are in one alone"
+            )
+        for image in old:
+            changes.setdefault(image, []).append(new[image] - old[image])
+    return np.array([fmean(each) for each in changes.values()])
 
 
 def t_p(found: Difference) -> float:
-    """The two-sided p value of Student's t test that belongs to an interval, that of `resampled` included.
+    """The two-sided p value of Student's t test that belongs to an interval, that of `over_folds` included.
 
     >>> round(t_p(difference([0.80, 0.83, 0.81], [0.78, 0.80, 0.80])), 3)
     0.074

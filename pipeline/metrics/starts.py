@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from pipeline.metrics.paired import Difference, resampled
+from pipeline.metrics.paired import Difference, by_image, over_folds
+
+Right = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,20 @@ class Way:
         return self.gain is not None and self.gain.excludes_zero and self.gain.mean > 0
 
 
-def compare(
-    accuracies: Mapping[str, Sequence[float]], seconds: Mapping[str, float], baseline: str, share: float
-) -> list[Way]:
+def compare(right: Mapping[str, Sequence[Right]], seconds: Mapping[str, float], baseline: str) -> list[Way]:
     """The ways, the most accurate first.
 
     Args:
-        accuracies: Accuracy on each fold, by way; the same folds in the same order.
+        right: By way, for each fold, 1 for each validation image that is classified rightly and 0 for the others; the same
+            folds in the same order.
         seconds: Mean time of a fold's training, by way.
         baseline: Name of the way that the others are compared with.
-        share: Number of validation images over that of training images.
     """
-    ways = [
-        Way(
-            name=name, accuracies=tuple(values), seconds=seconds[name],
-            gain=None if name == baseline else resampled(values, accuracies[baseline], share),
-        )
-        for name, values in accuracies.items()
-    ]  # fmt: skip
+    accuracies = {name: tuple(fmean(fold.values()) for fold in folds) for name, folds in right.items()}
+    ways = []
+    for name, folds in right.items():
+        gain = over_folds(accuracies[name], accuracies[baseline], by_image(folds, right[baseline]))
+        ways.append(Way(name, accuracies[name], seconds[name], None if name == baseline else gain))
     return sorted(ways, key=lambda way: -way.accuracy)
 
 
