@@ -5,7 +5,7 @@
 Plays the choice that a cure makes, on few images of Fashion-MNIST (raw files in a folder, as `fetch` makes it): several changes
 of a classifier are tried on five folds, and the one that gains most is compared with the classifier on new folds of the same
 images. The true gain is that of many other draws of images. One classifier is a ridge regression on random ReLU features, the
-other a decision tree, whose trainings differ far more. `--times 200` takes 25 minutes of one busy core.
+other a decision tree, whose trainings differ far more. `--times 200` takes a quarter of an hour of one core.
 
 Intervals: Nadeau and Bengio's corrected t, Student's t over the folds, ± 1.96 standard errors over the images, and the wider of
 the last two, which is `pipeline.metrics.paired.over_folds`. The table is Markdown.

@@ -47,7 +47,7 @@ def _current(measured: Measurements) -> dict[str, str]:
             f"validation loss has risen for {since} epochs, by {rise:.3f} from its least; training loss "
             + ("falls on" if course.train_loss[-1] < course.train_loss[-1 - since] else "does too")
         )
-    if measured.gap.value > t.gap and measured.gap.low > t.sure_gap:
+    if measured.gap.value > t.gap and measured.gap.low > 0:
         remarks["gap"] = f"training is ahead of validation by {measured.gap}"
     if course.num_epochs >= GUESSING and measured.train_end.low <= course.base + t.skill:
         reached = f"after {course.num_epochs} epochs training accuracy is {measured.train_end.value:.3f}"

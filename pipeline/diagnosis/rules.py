@@ -182,9 +182,9 @@ def _underfitting(measured: Measurements) -> Margin | None:
 
 
 def _gap(measured: Measurements) -> Margin:
-    """The gap is large, or surely large relative to what was learned."""
+    """The gap is large and surely above 0, or surely large relative to what was learned."""
     t = measured.thresholds
-    absolute = _all(_above(measured.gap.value, t.gap, "a gap"), _surely_above(measured.gap, t.sure_gap, "a gap"))
+    absolute = _all(_above(measured.gap.value, t.gap, "a gap"), _surely_above(measured.gap, 0.0, "a gap"))
     learned = max(measured.train.value - measured.course.base, 1e-9)
     return _any(absolute, _surely_above(measured.gap, t.relative_gap * learned, "a gap"))
 

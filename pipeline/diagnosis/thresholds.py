@@ -36,8 +36,7 @@ class Thresholds:
         last_step: Share of the whole fall that the last step of a short training must exceed for it to be still learning.
         hopeless_loss: Share of the guessing loss below which a validation loss has little left to fall.
         small_gap: Gap below which `still_learning` is tried before `overfitting`.
-        gap: Gap above which a training overfits, if the gap is also surely above `sure_gap`.
-        sure_gap: Lower bound of the gap's interval that `gap` needs.
+        gap: Gap above which a training overfits, if it is also sure that there is one.
         relative_gap: Share of training's lead over the majority class; a gap surely above it is overfitting too.
         rise: Smallest rise of the validation loss that noise does not explain, as a share of its minimum.
         rise_noise: The same in standard deviations of the noise; the largest of the three counts.
@@ -73,7 +72,6 @@ class Thresholds:
     hopeless_loss: float = 0.1
     small_gap: float = 0.1
     gap: float = 0.06
-    sure_gap: float = 0.02
     relative_gap: float = 0.1
     rise: float = 0.05
     rise_noise: float = 3.0
