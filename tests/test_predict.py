@@ -70,7 +70,7 @@ def test_the_images_to_label_next_are_named(package: Path, tmp_path: Path, capsy
     assert main(["photos", "--model", str(package), "--select", "7", "--select-out", str(out)]) == 0
     printed = capsys.readouterr()
     assert f"7 of 90 images to label next: {out}\n" in printed.err
-    chosen = list(csv.DictReader(out.open(newline="")))
+    chosen = list(csv.DictReader(io.StringIO(out.read_text())))
     uncertain = [float(row["uncertainty"]) for row in chosen]
     assert len({row["path"] for row in chosen}) == 7 and uncertain == sorted(uncertain, reverse=True)
     assert {row["path"] for row in chosen} <= {row["image"] for row in csv.DictReader(io.StringIO(printed.out))}
