@@ -33,6 +33,7 @@ from pipeline.config import composition
 from pipeline.config.schema import Config, Package, Tracking
 from pipeline.delivery import package
 from pipeline.delivery.building import Sources, build
+from pipeline.delivery.package import Package as PackageContent
 from pipeline.evaluation.scoring import evaluate
 from pipeline.stage.lineage import hash_file
 from pipeline.storage.digests import sha256
@@ -206,7 +207,7 @@ class Candidate:
     training: Path
 
     @property
-    def content(self) -> package.Package:
+    def content(self) -> PackageContent:
         return package.read(self.package)
 
 

@@ -64,7 +64,7 @@ def test_a_receptive_field_is_what_moves_the_sum_of_a_block() -> None:
             nn.init.ones_(module.weight)
     signal = torch.rand(1, 1, 33, 33, requires_grad=True)
     result = signal
-    for layer in model.features[:3]:  # up to the first block of stage 2
+    for layer in list(model.features.children())[:3]:  # up to the first block of stage 2
         result = layer(result)
     middle = result.shape[2] // 2
     result[0, 0, middle, middle].backward()

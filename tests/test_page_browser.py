@@ -10,7 +10,6 @@ import pytest
 from pipeline.data.versions import compare, count
 from pipeline.evaluate import evaluate
 from pipeline.metrics import history
-from pipeline.metrics.starts import compare as compare_starts
 from pipeline.page import ablation, audit, changes, comparison, starts
 from pipeline.report import report
 from tests import page_artefacts
@@ -20,6 +19,7 @@ from tests.test_audit import made_up
 from tests.test_changes import two_versions
 from tests.test_page_ablation import CHOSEN, results
 from tests.test_page_comparison import another, side
+from tests.test_starts import ways as compared_ways
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -318,12 +318,11 @@ def test_problems_of_the_data_open_with_their_paths(browser: "Browser", address:
 @pytest.fixture(scope="module")
 def starts_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("starts") / "index.html"
-    accuracies = {"scratch": [0.50, 0.52, 0.51], "head": [0.70, 0.73, 0.71], "probe": [0.69, 0.70, 0.72]}
-    ways = compare_starts(accuracies, dict.fromkeys(accuracies, 12.3), "scratch", 0.25)
+    ways = compared_ways()
     overrides = {
         "scratch": [],
         "head": ["model=efficientnet", "model.train_layers=head"],
-        "probe": ["model=efficientnet"],
+        "gradual": ["model=efficientnet", "model.train_layers=gradual"],
     }
     page = starts.render({30: ways, 900: ways}, overrides, dataset_record(), {"seed": 0}, "python -m pipeline.starts")
     path.write_text(page, encoding="utf-8")

@@ -43,7 +43,7 @@ def other(folders: Folders, tmp_path: Path) -> Folders:
 def another(folders: Folders, root: Path) -> Folders:
     mine = {name: Path(shutil.copytree(folders[name], root / name)) for name in NAMES}
     config = {
-        **read_side("", *(folders[name] for name in NAMES), KEYS).run.config, "model": {"name": "lenet", "width": 2.0},
+        **side(folders).run.config, "model": {"name": "lenet", "width": 2.0},
         "tracking": {"uri": "https://bob:sesame@elsewhere.org"},
     }  # fmt: skip
     rewrite_record(mine["training"] / "run.json", id="9e9e", name="other", config=config, epochs=4, best_epoch=4)
@@ -61,7 +61,7 @@ def another(folders: Folders, root: Path) -> Folders:
 
 
 def side(made: Folders, place: str = "somewhere") -> Side:
-    return read_side(place, *(made[name] for name in NAMES), KEYS)
+    return read_side(place, made["training"], made["evaluation"], made["diagnosis"], KEYS)
 
 
 def test_accuracies_on_the_same_images_are_compared_image_by_image(folders: Folders, other: Folders) -> None:
