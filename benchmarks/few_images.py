@@ -61,7 +61,7 @@ def main() -> None:
         check=True,
     )  # fmt: skip
     (table,) = set(Path("multirun/starts").glob("*/starts.csv")) - before
-    rows, folder = list(csv.DictReader(table.open(newline=""))), table.parent
+    rows, folder = list(csv.DictReader(table.read_text().splitlines())), table.parent
     print("\n| training images | start | accuracy | above random weights | seconds |\n|---|---|---|---|---|")
     for size in dict.fromkeys(row["num_train"] for row in rows):
         for row in rows:

@@ -83,6 +83,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(train: Train) -> None:
 
 @pytest.mark.parametrize("loader_workers", [0, 2])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # where there is one core
 def test_a_training_that_crashed_twice_ends_as_one_that_did_not(train: Train, loader_workers: int) -> None:
     undisturbed = train("undisturbed")
     passed_on: list[tuple[float, int]] = []
@@ -134,6 +135,7 @@ def test_a_gpu_trains_as_the_cpu_does_but_for_rounding(train: Train) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # where there is one core
 def test_a_training_whose_draws_are_balanced_goes_on_bit_for_bit_whoever_loads_them(train: Train) -> None:
     undisturbed = train("undisturbed", balanced=True)
     with pytest.raises(Crash):

@@ -1,7 +1,8 @@
-"""Train networks on pictures like users' with a loop that is not this pipeline's, and label each by what would have helped it.
+"""Train networks on pictures like users' with loops that are not this pipeline's, and label each by what would have helped it.
 
     python benchmarks/diagnosis/outside.py PICTURES            all, one at a time; goes on where it was stopped
-    python benchmarks/diagnosis/outside.py PICTURES --pack     write outside.parquet, which outside_table.py reads
+    python benchmarks/diagnosis/outside.py PICTURES --trainer keras    with Keras or fastai (`other_trainers.py`)
+    python benchmarks/diagnosis/outside.py PICTURES --pack     put them into outside.parquet, which outside_table.py reads
 
 PICTURES holds a folder for each data set, with a folder of image files for each class: `clip` (openclipart), `icons` (the icon
 themes Oxygen and GNOME at 48 pixels), `tiles` (scikit-image's brick, grass and gravel), `fashion` (Fashion-MNIST) and `glyphs`
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import other_trainers
 import outside_truth
 import torch
 from PIL import Image
@@ -57,6 +59,7 @@ class Setting:
         augmented: Whether images are mirrored and shifted.
         noise: Share of the labels, in training and in validation, that are replaced by others.
         clean: Whether training is measured anew after each epoch; else while it learns, as Keras does.
+        trainer: loop, keras or fastai.
     """
 
     regime: str
@@ -72,6 +75,7 @@ class Setting:
     augmented: bool = False
     noise: float = 0.0
     clean: bool = True
+    trainer: str = "loop"
 
 
 SETTINGS = (
@@ -96,6 +100,26 @@ SETTINGS = (
     Setting("20 % wrong labels, by heart", noise=0.2, epochs=50, width=16, images=0.4),
     Setting("high rate, sgd", rate=1.0, optimizer="sgd", epochs=24),
     Setting("high rate", rate=5e-2, epochs=24),
+    *(
+        replace(each, regime=f"Keras, {each.regime}", trainer="keras", clean=False)
+        for each in (
+            Setting("low rate", rate=2e-4, epochs=20),
+            Setting("as it comes", epochs=24),
+            Setting("augmented, dropout", epochs=24, augmented=True, dropout=0.3),
+            Setting("one channel", width=1, blocks=2, epochs=24, images=1.0),
+            Setting("few images", images=0.15, epochs=30, width=12),
+        )
+    ),
+    *(
+        replace(each, regime=f"fastai, {each.regime}", trainer="fastai", clean=False, decay=0.01)
+        for each in (
+            Setting("fit_one_cycle", schedule="one_cycle", rate=3e-3, epochs=16),
+            Setting("fit_one_cycle, augmented", schedule="one_cycle", rate=3e-3, epochs=24, augmented=True, images=1.0),
+            Setting("fine_tune", schedule="fine_tune", rate=3e-3, epochs=15, augmented=True),
+            Setting("low rate", schedule="one_cycle", rate=3e-4, epochs=12, images=1.0),
+            Setting("few images", schedule="one_cycle", rate=3e-3, epochs=30, width=16, images=0.15),
+        )
+    ),
 )  # fmt: skip
 
 
@@ -130,9 +154,11 @@ def changed(setting: Setting, variant: str) -> Setting:
     }[variant]  # fmt: skip
 
 
-def wanted(datasets: list[str]) -> Iterator[Job]:
+def wanted(datasets: list[str], trainer: str) -> Iterator[Job]:
     for seed in SEEDS:
         for setting in SETTINGS:
+            if setting.trainer != trainer:
+                continue
             for dataset in datasets:
                 for variant in ("", *VARIANTS, *((CALMER,) if setting.regime.startswith("high rate") else ())):
                     if variant == MORE_DATA and setting.images == 1.0:
@@ -207,6 +233,9 @@ def network(setting: Setting, channels: int, num_classes: int) -> nn.Module:
 
 def train(setting: Setting, drawn: Split, num_classes: int, seed: int) -> list[dict[str, float]]:
     """The history of a training, a row for each epoch; it ends where a loss is not finite."""
+    if setting.trainer != "loop":
+        trainers = {"keras": other_trainers.train_keras, "fastai": other_trainers.train_fastai}
+        return trainers[setting.trainer](setting, drawn, num_classes, seed)
     torch.manual_seed(seed)
     net = network(setting, drawn.train.shape[-1], num_classes)
     if setting.optimizer == "sgd":
@@ -216,8 +245,8 @@ def train(setting: Setting, drawn: Split, num_classes: int, seed: int) -> list[d
     steps = setting.epochs * -(-len(drawn.train) // BATCH)
     schedule = _schedule(setting, optimizer, steps)
     generator = np.random.default_rng(seed)
-    probe = _tensors(drawn.train[:1000]), torch.from_numpy(drawn.train_labels[:1000])
-    val = _tensors(drawn.val), torch.from_numpy(drawn.val_labels)
+    probe = tensors(drawn.train[:1000]), torch.from_numpy(drawn.train_labels[:1000])
+    val = tensors(drawn.val), torch.from_numpy(drawn.val_labels)
     labels = torch.from_numpy(drawn.train_labels)
     rows = []
     for epoch in range(setting.epochs):
@@ -227,8 +256,8 @@ def train(setting: Setting, drawn: Split, num_classes: int, seed: int) -> list[d
         net.train()
         rate, losses, right = optimizer.param_groups[0]["lr"], [], 0
         for part in np.array_split(generator.permutation(len(labels)), -(-len(labels) // BATCH)):
-            pixels = _augmented(drawn.train[part], generator) if setting.augmented else drawn.train[part]
-            logits = net(_tensors(pixels))
+            pixels = augmented(drawn.train[part], generator) if setting.augmented else drawn.train[part]
+            logits = net(tensors(pixels))
             loss = F.cross_entropy(logits, labels[part])
             optimizer.zero_grad()
             loss.backward()
@@ -260,11 +289,11 @@ def _schedule(setting: Setting, optimizer: torch.optim.Optimizer, steps: int) ->
     return scheduler.ConstantLR(optimizer, 1.0)
 
 
-def _tensors(images: np.ndarray) -> torch.Tensor:
+def tensors(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
 
 
-def _augmented(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def augmented(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     size, margin = images.shape[1], images.shape[1] // 8
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge")
     result = np.empty_like(images)
@@ -321,7 +350,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/outside"), help="folder for a file of each training")
-    parser.add_argument("--pack", action="store_true", help="train nothing; write outside.parquet")
+    parser.add_argument("--trainer", choices=("loop", "keras", "fastai"), default="loop")
+    parser.add_argument(
+        "--pack", action="store_true", help="train nothing; put all that are there into outside.parquet"
+    )
     options = parser.parse_args()
     if options.pack:
         outside_truth.pack(options.work)
@@ -330,7 +362,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     datasets = [name for name in SIZES if (options.pictures / name).is_dir()]
     content = {name: _cached(options.pictures / name, name, options.work / f"{name}.npz") for name in datasets}
-    jobs = list(wanted(datasets))
+    jobs = list(wanted(datasets, options.trainer))
     for number, job in enumerate(jobs, 1):
         images, labels = content[job.dataset]
         run(job, images, labels, int(labels.max()) + 1, options.work)

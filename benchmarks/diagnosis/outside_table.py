@@ -54,6 +54,10 @@ class Case:
         return verdict in self.truth or (verdict in CHAOTIC and bool(self.truth & CHAOTIC))
 
 
+Pair = tuple[str, str, Measurements, bool]
+"""Data set, kind of rate, what is measured, and whether twice the epochs helped."""
+
+
 def _again(measured: Measurements, thresholds: Thresholds) -> Measurements:
     found = Measurements(measured.course, thresholds)
     if not measured.diverged:
@@ -75,7 +79,9 @@ def cases(trained: Mapping[Place, Mapping[str, Training]], truths: Mapping[Place
     for (dataset, regime, seed), truth in sorted(truths.items()):
         if truth:
             base = trained[dataset, regime, seed][""]
-            trainer = str(base.setting["schedule"]) if base.setting["clean"] else "measured while learning"
+            trainer = base.trainer
+            if trainer == "loop":
+                trainer = str(base.setting["schedule"]) if base.setting["clean"] else "measured while learning"
             measured = Measurements(base.course(), Thresholds())
             found.append(Case(f"{dataset} {regime!r} {seed}", dataset, f"seed {seed}", trainer, truth, measured))
     return found
@@ -133,7 +139,7 @@ def summary(found: Sequence[Case], verdicts: Sequence[str]) -> list[str]:
 class Leaving:
     """Chooses the thresholds on some data sets, to read the verdicts on another one."""
 
-    def __init__(self, found: Sequence[Case], pairs: Sequence[tuple[str, str, Measurements, bool]]) -> None:
+    def __init__(self, found: Sequence[Case], pairs: Sequence[Pair]) -> None:
         self.found, old = found, old_cases()
         self.grid = [Thresholds(**dict(zip(CHOICES, values, strict=True))) for values in product(*CHOICES.values())]
         self.verdicts = [[told(case.with_thresholds(each)) for case in found] for each in self.grid]
@@ -175,12 +181,8 @@ def _right(found: Sequence[Case], verdicts: Sequence[str]) -> list[bool]:
     return [case.is_right(verdict) for case, verdict in zip(found, verdicts, strict=True)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wrong", action="store_true")
-    parser.add_argument("--leave", action="store_true")
-    options = parser.parse_args()
-    trained = {place: variants for place, variants in outside_truth.read().items() if outside_truth.complete(variants)}
+def show(trained: Mapping[Place, Mapping[str, Training]], *, wrong: bool) -> tuple[list[Case], list[Pair]]:
+    """Print the scores of some trainings; returns those with a clear outcome, and the pairs with twice the epochs."""
     outcomes = {place: outside_truth.borne_out(variants) for place, variants in trained.items()}
     found = cases(trained, {place: truth for place, (truth, _) in outcomes.items()})
     print(f"{len(trained)} trainings, of which {len(found)} have a clear outcome; left out:")
@@ -194,7 +196,7 @@ def main() -> None:
     before = cases(trained, {place: outside_truth.helped_before(variants) for place, variants in trained.items()})
     hits = _right(before, [told(case.measured) for case in before])
     print(f"by the definition before, which took gains within the noise: {share(sum(hits), len(hits))}")
-    pairs: list[tuple[str, str, Measurements, bool]] = [
+    pairs = [
         (dataset, kind, Measurements(course, Thresholds()), helps)
         for dataset, kind, course, helps in outside_truth.pairs(trained)
     ]
@@ -204,14 +206,26 @@ def main() -> None:
         not_helped = counts[False, True] + counts[False, False]
         wrongly = f"{counts[False, True]} of {not_helped} told wrongly that they would"
         print(f"twice the epochs, rate {kind}: {share(hit, sum(counts.values()))}; {wrongly}")
-    if options.wrong:
-        for case, verdict in zip(found, verdicts, strict=True):
-            if not case.is_right(verdict):
-                print(
-                    f"{case.name}, helped by {' or '.join(sorted(case.truth))}: {diagnose(case.measured.course).sentence}"
-                )
+    for case, verdict in zip(found, verdicts, strict=True):
+        if wrong and not case.is_right(verdict):
+            print(
+                f"{case.name}, helped by {' or '.join(sorted(case.truth))}: {diagnose(case.measured.course).sentence}"
+            )
+    return found, pairs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wrong", action="store_true")
+    parser.add_argument("--leave", action="store_true")
+    options = parser.parse_args()
+    trained = {place: variants for place, variants in outside_truth.read().items() if outside_truth.complete(variants)}
+    others = {place: variants for place, variants in trained.items() if variants[""].trainer != "loop"}
+    found, pairs = show({place: trained[place] for place in trained if place not in others}, wrong=options.wrong)
     if options.leave:
         print("\n".join(Leaving(found, pairs).lines()))
+    print("\nhistories of Keras and fastai, for which no threshold was chosen:")
+    show(others, wrong=options.wrong)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ FILE = Path(__file__).resolve().parent / "outside.parquet"
 COLUMNS = (
     "lr", "train/loss", "train/accuracy", "train_clean/loss", "train_clean/accuracy", "val/loss", "val/accuracy",
 )  # fmt: skip
+PLACE = ("dataset", "regime", "variant", "seed")
+"""Columns that name a training."""
 
 WORTH, WORTHLESS = 0.02, 0.01
 """Gain of validation accuracy from which a change may have helped, and below which it did not."""
@@ -62,6 +64,10 @@ class Training:
     rows: list[dict[str, float]]
 
     @property
+    def trainer(self) -> str:
+        return str(self.setting.get("trainer", "loop"))
+
+    @property
     def diverged(self) -> bool:
         return not all(np.isfinite(row["val/loss"]) for row in self.rows)
 
@@ -84,12 +90,12 @@ Place = tuple[str, str, int]
 
 
 def pack(work: Path) -> None:
-    """Write the trainings in the folder of `outside.py` into one table, in single precision."""
+    """Put the trainings in the folder of `outside.py` into the table, in single precision, in place of those there before."""
     table: dict[str, list[Any]] = defaultdict(list)
     for path in sorted(work.glob("*.json")):
         content = json.loads(path.read_text())
         job = content["job"]
-        for name in ("dataset", "regime", "variant", "seed"):
+        for name in PLACE:
             table[name].append(job[name])
         table["setting"].append(json.dumps(job["setting"]))
         table["known"].append(json.dumps(content["known"]))
@@ -100,7 +106,12 @@ def pack(work: Path) -> None:
         name: pa.array(values, pa.list_(pa.float32())) if name in COLUMNS else pa.array(values)
         for name, values in table.items()
     }
-    pq.write_table(pa.table(arrays), FILE, compression="zstd", compression_level=15)
+    added = pa.table(arrays)
+    kept = pq.read_table(FILE)
+    places, new = (list(zip(*(each[name].to_pylist() for name in PLACE), strict=True)) for each in (kept, added))
+    replaced = set(new)
+    kept = kept.filter(pa.array([place not in replaced for place in places])).select(added.column_names)
+    pq.write_table(pa.concat_tables([kept, added]), FILE, compression="zstd", compression_level=15)
 
 
 def read() -> dict[Place, dict[str, Training]]:

@@ -18,7 +18,7 @@ DIGEST = "digest"
 class Record(BaseModel):
     """A part of an artefact: its fields cannot be changed, and unknown ones are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True, defer_build=True)
 
 
 class Interval(Record):

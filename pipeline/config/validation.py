@@ -7,9 +7,8 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from pipeline.config import yaml_values
 from pipeline.config.schema import Config
 from pipeline.config.section import explain
 from pipeline.errors import ConfigError
@@ -54,6 +53,8 @@ def as_yaml(config: Config) -> str:
 
 def values_as_yaml(values: Mapping[str, Any]) -> str:
     """Plain values as YAML 1.2, for a `load` of this or of another version of goodfit."""
+    from ruamel.yaml import YAML  # slow to import, and few commands write
+
     buffer = io.StringIO()
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
@@ -102,10 +103,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, is not YAML, or holds something other than a mapping.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text())
+        content = yaml_values.parse(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist. `dvc repro` writes it, or `git checkout {path.name}`.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         check_yaml(path)
         raise ConfigError(f"{path} must be YAML; {' '.join(str(error).split())}.") from None
     if content is None:

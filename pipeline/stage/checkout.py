@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ruamel.yaml import YAML
-
+from pipeline.config import yaml_values
 from pipeline.config.secrets import holds_secret
 from pipeline.stage import lineage
 from pipeline.storage import git
@@ -84,7 +83,7 @@ def checkout(project: Path) -> tuple[Checkout, bytes]:
 def pinned_hash(project: Path) -> str | None:
     """Hash of `data/` as `data.dvc` pins it; None where nothing is pinned."""
     pinned = project / "data.dvc"
-    outs = YAML(typ="safe", pure=True).load(pinned.read_text()).get("outs", [{}]) if pinned.exists() else [{}]
+    outs = yaml_values.parse(pinned.read_text()).get("outs", [{}]) if pinned.exists() else [{}]
     return outs[0].get("md5")
 
 

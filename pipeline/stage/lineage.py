@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urldefrag
 
-from ruamel.yaml import YAML
-
 from pipeline.artefacts.augment import AugmentRecord
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.artefacts.diagnosis import DiagnosisRecord
@@ -28,7 +26,7 @@ from pipeline.artefacts.receipt import ReceiptRecord
 from pipeline.artefacts.run import RunRecord
 from pipeline.artefacts.source import SourceRecord
 from pipeline.artefacts.weights import WeightsRecord
-from pipeline.config import validation
+from pipeline.config import validation, yaml_values
 from pipeline.config.schema import Config
 from pipeline.config.schema_data import Data, Folder
 from pipeline.config.schema_model import Timm
@@ -286,7 +284,7 @@ class Declaration:
 @cache
 def declarations() -> dict[str, Declaration]:
     """The declaration of each stage in `dvc.yaml`."""
-    stages = YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text())["stages"]
+    stages = yaml_values.parse((PROJECT / "dvc.yaml").read_text())["stages"]
     result = {}
     for name, stage in stages.items():
         files = (entry for entry in stage.get("params", []) if isinstance(entry, dict))
