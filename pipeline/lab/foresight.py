@@ -10,7 +10,7 @@ import torch
 from pipeline import model
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.config.schema import Config
-from pipeline.model import start
+from pipeline.model import inference, start
 
 TIMED = 16
 """Number of images in the batch that is timed."""
@@ -62,8 +62,7 @@ def _seconds_per_image(description: str) -> float:
     described = json.loads(description)
     with torch.random.fork_rng():
         network = model.build(**described)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device).eval()
+    device = inference.ready(network)
     size, channels = described["size"], described["channels"]
     images = torch.zeros(TIMED, size, size, channels, dtype=torch.uint8, device=device)
     times = []

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.model.network import Network
 from pipeline.views import VIEWS
@@ -60,6 +60,13 @@ def probabilities(
     return np.concatenate(batches)
 
 
+def ready(network: nn.Module) -> torch.device:
+    """Put the network on the GPU, if there is one, in evaluation mode; gives the device that its images must be on."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device).eval()
+    return device
+
+
 @torch.inference_mode()
 def outputs(network: Network, images: NDArray[np.uint8], *, tta: str = "none", batch_size: int) -> Outputs:
     """Logits and last features of the images themselves, and log-probabilities over their views; see `probabilities`."""
@@ -76,8 +83,7 @@ def outputs(network: Network, images: NDArray[np.uint8], *, tta: str = "none", b
 @torch.inference_mode()
 def outputs_of_features(network: Network, features: NDArray[np.float32]) -> Outputs:
     """The outputs for images whose last features (n, num_features) are known; see `outputs`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device).eval()
+    device = ready(network)
     logits = network.head[-1](torch.from_numpy(features).to(device)).float()
     return Outputs(logits.cpu().numpy(), features, logits.log_softmax(dim=1).cpu().numpy())
 
@@ -87,8 +93,7 @@ def _batches(
     batch_size: int,
 ) -> Iterator[Iterator[Tensor]]:  # fmt: skip
     """The views of each batch of images as tensors on the network's device."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device).eval()
+    device = ready(network)
     batch_size = measuring_batch_size(batch_size, *images.shape[1:3])
     for start in range(0, len(images), batch_size):
         batch = np.array(images[start : start + batch_size])
