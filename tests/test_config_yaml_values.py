@@ -60,6 +60,11 @@ def test_not_a_number_is_read() -> None:
     assert math.isnan(yaml_values.parse("key: .nan")["key"])
 
 
+def test_a_key_of_a_merged_mapping_may_be_given_again() -> None:
+    text = "{x: {b: &b {<<: &a {k: 1, l: 1}, k: 2}}, c: {<<: *b, l: 3}}"
+    assert yaml_values.parse(text) == as_dvc(text) == {"x": {"b": {"k": 2, "l": 1}}, "c": {"k": 2, "l": 3}}
+
+
 def test_a_key_that_stands_twice_is_refused() -> None:
     with pytest.raises(yaml.MarkedYAMLError, match="the key rate stands twice"):
         yaml_values.parse("{a: {rate: 1, rate: 2}}")

@@ -13,8 +13,6 @@ from pipeline.config.schema import Config
 from pipeline.config.section import explain
 from pipeline.errors import ConfigError
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 def validate(values: Mapping[str, Any]) -> Config:
     """The values as a configuration; the key `experiment`, which only composing needs, is ignored.
@@ -72,27 +70,20 @@ def check_yaml(path: Path) -> Any:
     """
     data = path.read_bytes()
     try:
-        root = yaml.compose(data.decode(), _LOADER)
-        content = None if root is None else _LOADER("").construct_document(root)
+        root = yaml.compose(data.decode(), yaml_values.YAML_1_1)
+        content = None if root is None else yaml_values.YAML_1_1("").construct_document(root)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}, line {line}, must be UTF-8; {error.reason} at byte {error.start:,}.") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}, line {line}, must be YAML; {error.problem}.") from None
-    nodes = [root]
-    for node in nodes:
-        if isinstance(node, yaml.SequenceNode):
-            nodes += node.value
-        elif isinstance(node, yaml.MappingNode):
-            first: dict[str, int] = {}
-            for key, value in node.value:
-                line = key.start_mark.line + 1
-                if first.setdefault(str(key.value), line) != line:
-                    raise ConfigError(
-                        f"{path} must have each key once; {key.value} stands in line {first[key.value]} and in line {line}."
-                    )
-                nodes.append(value)
+    twice = yaml_values.repeated_key(root)
+    if twice is not None:
+        lines = [key.start_mark.line + 1 for key in twice]
+        raise ConfigError(
+            f"{path} must have each key once; {twice[0].value} stands in line {lines[0]} and in line {lines[1]}."
+        )
     return content
 
 

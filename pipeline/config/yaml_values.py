@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the second where PyYAML was built without libyaml
+YAML_1_1: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's loader; the second where PyYAML was built without libyaml."""
 
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -20,29 +21,19 @@ _SCALARS = {
     ),
     "int": (r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9_]+)", "-+0123456789"),
 }
-"""What a plain scalar of each type looks like, and the characters that it begins with."""
+"""The plain scalars of YAML 1.2, by type: a regular expression, and their first characters."""
 
 _BASES = {"0b": 2, "0o": 8, "0x": 16}
-
-
 _TAG = "tag:yaml.org,2002:"
 
 
-class _Loader(_Parser):
-    """Knows the plain scalars of YAML 1.2, and refuses a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+class _Loader(YAML_1_1):
+    """Knows the plain scalars of YAML 1.2."""
 
 
 _Loader.yaml_implicit_resolvers = {  # those that are alike in both versions
     first: [each for each in resolvers if each[0] in (f"{_TAG}merge", f"{_TAG}timestamp")]
-    for first, resolvers in _Parser.yaml_implicit_resolvers.items()
+    for first, resolvers in YAML_1_1.yaml_implicit_resolvers.items()
 }
 
 
@@ -65,4 +56,26 @@ def parse(text: str) -> Any:
     Raises:
         yaml.MarkedYAMLError: The text is not YAML, or has a key twice.
     """
-    return yaml.load(text, _Loader)
+    root = yaml.compose(text, _Loader)
+    twice = repeated_key(root)
+    if twice is not None:
+        raise yaml.MarkedYAMLError(problem=f"the key {twice[1].value} stands twice", problem_mark=twice[1].start_mark)
+    return None if root is None else _Loader("").construct_document(root)
+
+
+def repeated_key(root: yaml.Node | None) -> tuple[yaml.Node, yaml.Node] | None:
+    """The first key that stands twice in one mapping of a document, at both places; None where there is none."""
+    nodes, seen = [root], set()
+    for node in nodes:
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            first: dict[str, yaml.Node] = {}
+            for key, value in node.value:
+                if first.setdefault(str(key.value), key) is not key:
+                    return first[str(key.value)], key
+                nodes.append(value)
+    return None
