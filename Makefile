@@ -21,7 +21,7 @@ run: setup  ## The whole pipeline on the data and the model of params.yaml; only
 	@mkdir -p build && touch build/.began && dvc repro
 	@[ build/report/summary.txt -nt build/.began ] || cat build/report/summary.txt
 
-test: setup  ## The tests (some minutes); `make test ARGS="-m slow"` for the long ones
+test: setup  ## The tests (some minutes); `make test ARGS="-m long"` and `-m slow` for the longer ones
 	@python -m pytest $(ARGS)
 
 check: setup  ## Lint, format, types, and which room may import which

@@ -32,6 +32,11 @@ free_mb=$(df -Pm . | awk 'NR == 2 { print $4 }')
 
 echo "Making .venv with $python ($version): some minutes, about 2.3 GB"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' \
-    || fail "pip could not install the packages, see above. Once mended, \`make setup\` goes on where it was."
+mended="Once mended, \`make setup\` goes on where it was."
+pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check"
+$pip 'pip>=25' || fail "pip could not be brought up to date, see above. $mended"  # older ones take minutes more to choose versions
+export PYTHONWARNINGS=ignore  # setuptools warns of a folder named like the package, which an editable installation always has
+$pip --no-compile --constraint constraints.txt --editable '.[dev]' || fail "pip could not install the packages, see above. $mended"
+# Bytecode on all cores, where pip would use one. Some packages hold templates and tests that are no Python, which does not matter.
+.venv/bin/python -m compileall -qq -j 0 -x '/site-packages/.*/tests?/' .venv/lib || true
 touch .venv/ready

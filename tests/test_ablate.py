@@ -33,6 +33,7 @@ def run_small(run: Command, *arguments: str) -> str:
     return run("pipeline.ablate", *SMALL, "ablate.only=[early_stopping,dropout]", *arguments).stdout
 
 
+@pytest.mark.long
 def test_an_ablation_trains_each_configuration_once_and_tells_what_came_of_it(project: Path) -> None:
     run = command_runner(project)
     printed = run_small(run)

@@ -123,6 +123,7 @@ def test_labels_that_are_made_wrong_on_purpose_are_not_audited() -> None:
         main(["data=digits", "prepare.random_labels=0.5"])
 
 
+@pytest.mark.long
 def test_a_suspect_is_found_corrected_and_compared(project: Path) -> None:
     """By hand, as a person does it: audit, look, name the table, prepare, see the change, compare."""
     for kind in ("bar", "cross", "ring"):

@@ -26,6 +26,7 @@ def by_hand(run: Command, command: str, *arguments: str) -> str:
     return run(f"pipeline.{command}", *arguments, "data=folder", "data.source=photos").stdout
 
 
+@pytest.mark.long
 def test_every_stage_takes_images_that_its_command_line_names(own: Path) -> None:
     run = command_runner(own)
     for stage in ("fetch", "prepare", "augment", "train"):

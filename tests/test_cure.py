@@ -70,6 +70,7 @@ def test_what_ends_too_early_is_trained_longer_and_the_change_is_written(project
     assert "Adopted" in again
 
 
+@pytest.mark.long
 def test_labels_without_meaning_are_refused_with_pictures(project: Path) -> None:
     noise = ("data=digits", "experiment=random_labels", "prepare.limit=200", "prepare.val_fraction=0.2", "cure.seeds=1")
     printed = command_runner(project)("pipeline.cure", *noise, "train.max_epochs=40", "model.width=16", BASIC).stdout
@@ -128,6 +129,7 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(
     assert "Traceback" not in done.stderr and num_trained(project) == 0
 
 
+@pytest.mark.long
 def test_few_images_are_judged_on_all_folds_together(project: Path) -> None:
     fractions = ("prepare.test_fraction=0.9", "prepare.confirm_fraction=0.1")  # 18 of 180 images are to confirm on
     budget = ("cure.folds=3", "cure.max_runs=3", "train.max_epochs=2", BASIC)

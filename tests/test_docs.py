@@ -131,6 +131,7 @@ def documented_commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if re.match(r"(python|dvc|make) ", line)]
 
 
+@pytest.mark.long
 def test_every_command_of_the_pipeline_composes() -> None:
     """Each key exists and each value is allowed; of a sweep, the first value."""
     composed = 0

@@ -28,6 +28,7 @@ def test_errors_that_do_not_fall_promise_nothing() -> None:
     assert found.high - found.low < 1e-3
 
 
+@pytest.mark.long
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     law, draw, held = PowerLaw(0.05, 2.0, 0.5), np.random.default_rng(0), 0
     for _ in range(12):

@@ -54,6 +54,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.long
 def test_a_folder_of_files_gives_what_the_arrays_gave(ready: Path) -> None:
     before, metrics = arrays(ready), read_json(ready / "build/evaluate/metrics.json")
     write_digits(ready / "photos")
@@ -155,6 +156,7 @@ def issues(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_changes_of_the_folder_are_noticed_and_only_new_images_are_decoded(ready: Path) -> None:
     photos = write_digits(ready / "photos", limit=400)
     use(ready, "photos")
@@ -224,6 +226,7 @@ def test_folds_are_one_entry_with_its_spread(ready: Path) -> None:
     assert refused.returncode == 1 and "has the folds: 0 of 3, 1 of 3. Make it with" in refused.stderr
 
 
+@pytest.mark.long
 def test_without_the_source_the_pinned_images_stay(ready: Path) -> None:
     run = command_runner(ready)
     photos = write_digits(ready / "photos", limit=300)

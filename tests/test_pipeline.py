@@ -32,6 +32,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(content.replace(old, new))
 
 
+@pytest.mark.long
 def test_only_what_changed_runs_again(ready: Path) -> None:
     run = command_runner(ready)
     nothing = run("dvc", "repro")
@@ -40,6 +41,7 @@ def test_only_what_changed_runs_again(ready: Path) -> None:
     assert ran(run("dvc", "repro")) == {"compose", "fetch", "train", *AFTER}
 
 
+@pytest.mark.long
 def test_an_edit_that_leaves_images_and_copies_as_they_are_trains_nothing_again(ready: Path) -> None:
     for name in ("plotting/captions.py", "data/checks.py"):
         with (ready / "pipeline" / name).open("a") as file:
@@ -191,6 +193,7 @@ def test_help_shows_groups_and_defaults(ready: Path) -> None:
     assert "model: convnet, efficientnet, lenet" in done.stdout and "max_epochs: 2" in done.stdout
 
 
+@pytest.mark.long
 def test_a_second_repro_beside_a_running_one_names_the_first(ready: Path) -> None:
     edit(ready / "params.yaml", "max_epochs: 2", "max_epochs: 3000")
     with started(ready, "dvc", "repro") as process:

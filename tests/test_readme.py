@@ -72,7 +72,9 @@ LONG = ("pipeline.cure", "pipeline.ablate")
 """Commands of many trainings, which tests of their own run too; `test_docs` composes what the README gives them."""
 
 
-@pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "long", [pytest.param(False, marks=pytest.mark.long), pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_every_command_runs(ready: Path, long: bool) -> None:
     """The pipeline's commands run shortened, in forks of one process; the others run as they stand."""
     run = command_runner(ready)

@@ -127,6 +127,7 @@ def test_a_queued_experiment_with_a_secret_leaves_what_the_message_removes(ready
     assert leaks(ready) == []
 
 
+@pytest.mark.long
 def test_stages_ask_the_environment_and_write_down_the_variable_alone(ready: Path, proxy: WebServer) -> None:
     run, folder = command_runner(ready), ready / "conf" / "data" / "folder.yaml"
     source = f"{HOST.replace('//', '//${oc.env:SIGN_IN}@')}/photos.zip?token=${{oc.env:TOKEN}}&v=2"

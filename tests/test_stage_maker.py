@@ -40,6 +40,7 @@ def run_script(project: Path, script: str) -> tuple[list[Any], str]:
     return found, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_one_process_makes_what_several_folds_need(project: Path) -> None:
     script = """
 for number in range(3):
@@ -55,6 +56,7 @@ for number in range(3):
         os.kill(pid, 0)
 
 
+@pytest.mark.long
 def test_a_stage_that_fails_or_is_killed_stops_what_needs_it_and_nothing_else(project: Path) -> None:
     script = """
 def attempt(config):

@@ -55,6 +55,24 @@ def test_a_signal_in_the_midst_of_an_import_is_a_stop(tmp_path: Path, import_: s
     assert (ended.returncode, ended.stderr) == (130, "stopped; nothing half-written was kept\n")
 
 
+DROPPING = """
+import os, signal, time, weakref
+from pipeline.stage import signals
+class Thing: pass
+signals.listen()
+with signals.messages():
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del thing
+    time.sleep(60)
+"""
+
+
+def test_a_signal_that_python_drops_in_a_callback_is_a_stop() -> None:
+    ended = subprocess.run([sys.executable, "-c", DROPPING], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (130, "stopped; nothing half-written was kept\n")
+
+
 def test_a_closed_terminal_does_not_stop_what_nohup_started() -> None:
     command = ["nohup", sys.executable, "-c", WAITING]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

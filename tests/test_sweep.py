@@ -26,6 +26,7 @@ JOBLIB = "hydra/launcher=joblib"
 FOUR = ("-m", "model.dropout=0,0.1", "seed=1,2")
 
 
+@pytest.mark.long
 def test_jobs_side_by_side_share_the_cores_and_print_whole_lines(project: Path) -> None:
     done = command_runner(project)(
         "pipeline.probe", *FOUR, JOBLIB, "hydra.launcher.n_jobs=2", "+tracking.tags={torch: a, sleep: '0.3'}",
@@ -95,6 +96,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (sweep_folder(project) / "leaderboard.csv").read_text()
 
 
+@pytest.mark.long
 def test_a_sweep_whose_process_was_killed_ends_its_jobs_and_is_resumed_to_the_same_table(
     project: Path, undisturbed: str
 ) -> None:
@@ -120,6 +122,7 @@ def test_a_sweep_whose_process_was_killed_ends_its_jobs_and_is_resumed_to_the_sa
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() == "running" for pid in workers)
 
 
+@pytest.mark.long
 def test_a_killed_job_is_named_and_the_sweep_is_resumed(project: Path, undisturbed: str) -> None:
     run = command_runner(project)
     slow = "+tracking.tags.sleep='1'"
@@ -160,6 +163,7 @@ def test_a_stopped_sweep_stops_its_jobs_and_a_second_one_beside_it_is_refused(
     assert not any(psutil.pid_exists(int(pid)) for _, _, pid in trace(project))
 
 
+@pytest.mark.long
 def test_fail_fast_skips_what_has_not_started_side_by_side(project: Path) -> None:
     done = command_runner(project)(
         "pipeline.probe", "-m", "optimizer.lr=0.1,0.2,10,0.3,0.4", JOBLIB, "hydra.launcher.n_jobs=2",
@@ -172,6 +176,7 @@ def test_fail_fast_skips_what_has_not_started_side_by_side(project: Path) -> Non
     assert again.returncode == 1 and "error: every job of the sweep must finish; 2, " in again.stderr
 
 
+@pytest.mark.long
 def test_submitit_runs_all_jobs_at_once_and_a_failed_one_runs_again_with_another_launcher(project: Path) -> None:
     run = command_runner(project)
     submitit = ("hydra/launcher=submitit_local", "+tracking.tags={torch: a, sleep: '0.5'}")

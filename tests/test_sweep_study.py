@@ -180,6 +180,7 @@ SEARCH = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_search_finds_the_best_prunes_the_hopeless_and_is_resumed_after_a_kill_to_the_same_table(
     project: Path,
 ) -> None:

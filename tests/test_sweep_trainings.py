@@ -43,7 +43,7 @@ def live_run(uri: str, number: int, together: Barrier) -> None:
     store.client.set_terminated(str(run.run_id), "FINISHED")
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [pytest.param(1, marks=pytest.mark.long), pytest.param(20, marks=pytest.mark.slow)])
 def test_eight_processes_on_one_fresh_store_lose_no_run_and_no_metric(tmp_path: Path, rounds: int) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(

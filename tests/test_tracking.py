@@ -170,6 +170,7 @@ def wait_for_run_id(project: Path) -> None:
     raise AssertionError("the training has found no run")
 
 
+@pytest.mark.long
 def test_a_run_over_http_holds_everything(ready: Path, tmp_path: Path) -> None:
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
@@ -187,6 +188,7 @@ def test_a_run_over_http_holds_everything(ready: Path, tmp_path: Path) -> None:
     assert names == {"training", "pictures"} and [point.value for point in points] == [row["val/loss"] for row in rows]
 
 
+@pytest.mark.long
 def test_verdicts_are_tags_of_the_runs_and_runs_are_diagnosed_from_the_store(ready: Path) -> None:
     run = command_runner(ready)
     run("dvc", "repro", "-f", "-s", "diagnose")

@@ -79,6 +79,7 @@ def has_run(project: Path) -> bool:
     return any(RunOrigin.read(path.parent).mlflow_run_id for path in project.glob("build/cache/train-*/run.json"))
 
 
+@pytest.mark.long
 def test_a_sweep_is_a_parent_run_with_a_child_for_each_job(ready: Path) -> None:
     run = command_runner(ready)
     varied = ("model.dropout=0,0.3", "optimizer.lr=0.003,1e30", "train.max_epochs=1")
@@ -218,6 +219,7 @@ def wait_for_training(project: Path, process: subprocess.Popen[Any]) -> None:
         wait_for_epoch(project, 1)
 
 
+@pytest.mark.long
 def test_a_training_killed_twice_ends_as_one_left_alone(ready: Path) -> None:
     kill_and_repeat(ready, STAGE, kills=2, seed=0)
 
@@ -228,6 +230,7 @@ def test_a_training_killed_seven_times_ends_as_one_left_alone(ready: Path) -> No
     kill_and_repeat(ready, REPRO, kills=7, seed=1)
 
 
+@pytest.mark.long
 def test_an_orphaned_trainer_is_named_by_the_one_that_follows(ready: Path) -> None:
     (ready / "params.yaml").write_text((ready / "params.yaml").read_text().replace("max_epochs: 2", "max_epochs: 3000"))
     with started(ready, "dvc", "repro") as process:

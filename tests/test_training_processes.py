@@ -47,6 +47,7 @@ def lead(folder: Path, what: str, devices: int = 2, failure: Exception | None = 
         return sums()
 
 
+@pytest.mark.long
 def test_all_processes_compute_together_and_share_the_threads(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(7)

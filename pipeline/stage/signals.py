@@ -3,6 +3,7 @@
 import errno
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ def listen() -> None:
     """Make signals to stop raise `KeyboardInterrupt`, so that what runs cleans up."""
     for number in handled():
         signal.signal(number, stop)
+    sys.unraisablehook = _send_again
 
 
 def handled() -> list[int]:
@@ -45,6 +47,16 @@ def stop(number: int, frame: FrameType | None) -> None:
     """
     received.append(number)
     raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _send_again(dropped: "sys.UnraisableHookArgs") -> None:
+    """Repeat a signal whose `KeyboardInterrupt` Python drops, as it came in a callback of its own, such as a weak reference's."""
+    if not isinstance(dropped.exc_value, KeyboardInterrupt) or not received:
+        sys.__unraisablehook__(dropped)
+        return
+    once_out_of_it = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, received[-1]))
+    once_out_of_it.daemon = True
+    once_out_of_it.start()
 
 
 @contextmanager
