@@ -253,7 +253,7 @@ def test_params_yaml_that_is_not_yaml_is_named(tmp_path: Path) -> None:
     path.write_text("- a list")
     with pytest.raises(ConfigError, match=r"params\.yaml must hold a mapping of keys to values; got \['a list'\]"):
         compose(CONF, path, [])
-    with pytest.raises(ConfigError, match=r"other\.yaml does not exist"):
+    with pytest.raises(ConfigError, match=r"other\.yaml does not exist; `git checkout` brings it back\.$"):
         compose(CONF, tmp_path / "other.yaml", [])
 
 

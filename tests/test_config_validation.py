@@ -23,6 +23,11 @@ def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
     assert validation.load(path) == config
 
 
+def test_a_configuration_that_is_not_there_is_said_to_be_made_by_the_pipeline(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml does not exist; `dvc repro` writes it\.$"):
+        validation.load(tmp_path / "config.yaml")
+
+
 def test_an_unknown_key_is_named_before_the_missing_one_that_it_stands_for() -> None:
     values = yaml.safe_load(validation.as_yaml(compose(ROOT / "conf", ROOT / "params.yaml", [])))
     values["train"]["max_epoch"] = values["train"].pop("max_epochs")

@@ -40,12 +40,23 @@ SLOW = ("train_ahead", "val_ahead", "accuracy_ahead")
 class Case:
     """A training whose true verdicts are known: one for its regime in the old study, several here."""
 
-    name: str
-    dataset: str
-    seed: str
+    place: Place
     trainer: str
     truth: frozenset[str]
     measured: Measurements
+
+    @property
+    def name(self) -> str:
+        dataset, regime, seed = self.place
+        return f"{dataset} {regime!r} {seed}"
+
+    @property
+    def dataset(self) -> str:
+        return self.place[0]
+
+    @property
+    def seed(self) -> str:
+        return f"seed {self.place[2]}"
 
     def with_thresholds(self, thresholds: Thresholds) -> Measurements:
         return _again(self.measured, thresholds)
@@ -83,7 +94,7 @@ def cases(trained: Mapping[Place, Mapping[str, Training]], truths: Mapping[Place
             if trainer == "loop":
                 trainer = str(base.setting["schedule"]) if base.setting["clean"] else "measured while learning"
             measured = Measurements(base.course(), Thresholds())
-            found.append(Case(f"{dataset} {regime!r} {seed}", dataset, f"seed {seed}", trainer, truth, measured))
+            found.append(Case((dataset, regime, seed), trainer, truth, measured))
     return found
 
 
@@ -96,7 +107,8 @@ def old_cases() -> list[Case]:
         if each.part == "seen" and certificates[each.dataset, each.regime].holds:
             champion = reached.get((each.dataset, each.seed)) if each.regime in table.SAME_DATA else None
             measured = Measurements(each.course(champion), Thresholds())
-            found.append(Case(each.regime, each.dataset, "", "", frozenset({table.CLAIMS[each.regime]}), measured))
+            place = (each.dataset, each.regime, each.seed)
+            found.append(Case(place, "", frozenset({table.CLAIMS[each.regime]}), measured))
     return found
 
 
@@ -134,6 +146,25 @@ def summary(found: Sequence[Case], verdicts: Sequence[str]) -> list[str]:
         swapped = sum(verdict in pair and verdict not in case.truth for case, verdict in either)
         lines.append(f"  {' taken for '.join(pair)} or the reverse: {share(swapped, len(either))}")
     return lines
+
+
+def by_other_seed(
+    trained: Mapping[Place, Mapping[str, Training]], found: Sequence[Case], verdicts: Sequence[str]
+) -> str:
+    """How well the outcome of the same training with another seed tells what helped, beside the verdict: what can be known."""
+    foreseen, told_right = [], []
+    for case, verdict in zip(found, verdicts, strict=True):
+        dataset, regime, seed = case.place
+        other = trained.get((dataset, regime, 1 - seed))
+        if other is not None:
+            foreseen.append(case.is_right(outside_truth.foremost(other)))
+            told_right.append(case.is_right(verdict))
+    if not foreseen:
+        return "no training was made with two seeds"
+    return (
+        f"what helped most with the other seed helps: {share(sum(foreseen), len(foreseen))}; the verdict of the same "
+        f"trainings: {share(sum(told_right), len(told_right))}"
+    )
 
 
 class Leaving:
@@ -189,7 +220,7 @@ def show(trained: Mapping[Place, Mapping[str, Training]], *, wrong: bool) -> tup
     for reason, count in Counter(reason for _, reason in outcomes.values() if reason).items():
         print(f"  {count}: {reason}")
     verdicts = [told(case.measured) for case in found]
-    print("\n".join(summary(found, verdicts)))
+    print("\n".join([*summary(found, verdicts), by_other_seed(trained, found, verdicts)]))
     matrix = Counter((" or ".join(sorted(case.truth)), verdict) for case, verdict in zip(found, verdicts, strict=True))
     for (truth, verdict), count in sorted(matrix.items()):
         print(f"  helped {truth}: {verdict} {count}")

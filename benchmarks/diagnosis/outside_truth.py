@@ -156,6 +156,20 @@ def borne_out(variants: Mapping[str, Training]) -> tuple[frozenset[str], str]:
     return frozenset({"good_fit"}), ""
 
 
+def foremost(variants: Mapping[str, Training]) -> str:
+    """The verdict whose change raised validation accuracy the most, of those that are borne out where some are."""
+    truth, _ = borne_out(variants)
+    if len(truth) == 1:
+        return next(iter(truth))
+    before = variants[""].end("val/accuracy")
+    gains = {
+        name: variants[name].end("val/accuracy") - before
+        for name, verdict in HELPS.items()
+        if name in variants and not variants[name].diverged and (not truth or verdict in truth)
+    }
+    return HELPS[max(gains, key=lambda name: gains[name])]
+
+
 def _helped(base: Training, other: Training, name: str) -> tuple[bool, bool]:
     """Whether a change helped, and whether it may have."""
     helps, may = better(base, len(base.rows), other, len(other.rows), by_loss=name == "longer")

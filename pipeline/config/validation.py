@@ -41,7 +41,7 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: The file is missing, is not YAML, or holds a configuration that the schema refuses.
     """
-    return validate(read_yaml(path))
+    return validate(read_yaml(path, "`dvc repro` writes it"))
 
 
 def as_yaml(config: Config) -> str:
@@ -87,8 +87,8 @@ def check_yaml(path: Path) -> Any:
     return content
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML 1.2 file (`1e-4` is a number there, as for DVC).
+def read_yaml(path: Path, missing: str = "`git checkout` brings it back") -> dict[str, Any]:
+    """The mapping in a YAML 1.2 file (`1e-4` is a number there, as for DVC); `missing` says what to do where there is none.
 
     Raises:
         ConfigError: The file is missing, is not YAML, or holds something other than a mapping.
@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml_values.parse(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist. `dvc repro` writes it, or `git checkout {path.name}`.") from None
+        raise ConfigError(f"{path} does not exist; {missing}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         check_yaml(path)
         raise ConfigError(f"{path} must be YAML; {' '.join(str(error).split())}.") from None
