@@ -34,6 +34,7 @@ HARD_TEXTS = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(
     tags=st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True), HARD_TEXTS, max_size=6),

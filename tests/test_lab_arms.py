@@ -20,6 +20,7 @@ def composer(*overrides: str) -> Any:
     return compose
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["lenet", "convnet", "resnet"])
 def test_the_ten_arms_fit_every_network(model: str) -> None:
     compose = composer(f"model={model}")

@@ -67,6 +67,7 @@ def cure(monkeypatch: pytest.MonkeyPatch) -> CureLoop:
     return CureLoop(session)
 
 
+@pytest.mark.long
 def test_what_was_better_and_not_confirmed_gives_way_to_the_next_best(cure: CureLoop) -> None:
     cure.run()
     assert [round_.adopted for round_ in cure.rounds] == [False, False]

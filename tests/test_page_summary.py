@@ -97,6 +97,7 @@ def test_next_command_asks_for_more_epochs_only_where_they_ran_out(
     assert summary.next_command(replace(inputs, run=run, diagnosis=diagnosis)) == command
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "override",
     [

@@ -108,6 +108,7 @@ def test_experiments_in_copies_log_to_the_same_store(ready: Path) -> None:
     assert not list(ready.glob("build/cache/train-*"))
 
 
+@pytest.mark.long
 def test_a_deleted_store_is_rebuilt_from_the_training(ready: Path) -> None:
     done = command_runner(ready)("dvc", "repro", "-f", "-s", "evaluate")
     assert re.search(

@@ -97,6 +97,7 @@ def test_copies_are_augmented_in_colour(project: Project) -> None:
     assert (project.root / "augment" / "preview.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "network",
     [("model=resnet", "model.width=4", "model.depth=1"), ("model=convnet", "model.width=8"), ("model=lenet",)],

@@ -81,6 +81,7 @@ def test_a_clean_training_is_rebuilt_bit_for_bit_and_nothing_of_the_project_is_t
     assert sha256(tmp_path / "rebuilt" / "model.ckpt") == record["weights_sha256"]
 
 
+@pytest.mark.long
 def test_a_training_of_changed_files_is_rebuilt_from_the_patch_that_was_kept_with_it(own: Path) -> None:
     run = command_runner(own)
     (own / "pipeline" / "model" / "extra.py").write_text('"""A module that git does not know."""\n\nSLOPE = 0.5\n')

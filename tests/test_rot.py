@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,7 +139,16 @@ def test_every_file_in_build_is_read_or_known_to_be_for_people(intact: Path) -> 
     assert not [pattern for pattern in patterns if not list(build.glob(pattern))]
 
 
-@pytest.mark.parametrize("name", [name for name, reader in READ.items() if reader != "confirm"])
+def read_first() -> Iterator[Any]:
+    """The files that commands read; all but the first of each reader are marked long."""
+    known = {"confirm"}
+    for name, reader in READ.items():
+        if reader != "confirm":
+            yield pytest.param(name, marks=[pytest.mark.long] if reader in known else [])
+        known.add(reader)
+
+
+@pytest.mark.parametrize("name", [*read_first()])
 def test_a_changed_byte_is_noticed_by_the_reader(intact: Path, name: str) -> None:
     path = located(intact, name)
     flip_byte(path)
@@ -164,7 +174,16 @@ def test_a_changed_byte_of_the_confirm_split_is_noticed(intact: Path, at_home: N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, reader in READ.items() if reader != "confirm"])
+def read_first() -> Iterator[Any]:
+    """The files that commands read; all but the first of each reader are marked long."""
+    known = {"confirm"}
+    for name, reader in READ.items():
+        if reader != "confirm":
+            yield pytest.param(name, marks=[pytest.mark.long] if reader in known else [])
+        known.add(reader)
+
+
+@pytest.mark.parametrize("name", [*read_first()])
 def test_the_command_that_is_named_brings_the_file_back(own: Path, name: str) -> None:
     path = located(own, name)
     flip_byte(path)
@@ -177,6 +196,7 @@ LINKS = [pytest.param("hardlink"), *(pytest.param(link, marks=pytest.mark.slow) 
 FILES = [pytest.param("prepare/test/images.npy"), pytest.param("train/model.ckpt", marks=pytest.mark.slow)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("link", LINKS)
 def test_damage_is_mended_in_dvcs_cache_too(own: Path, name: str, link: str) -> None:

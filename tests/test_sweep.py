@@ -142,6 +142,7 @@ def test_a_killed_job_is_named_and_the_sweep_is_resumed(project: Path, undisturb
     assert (folder / "leaderboard.csv").read_text() == undisturbed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_sweep_stops_its_jobs_and_a_second_one_beside_it_is_refused(
     project: Path, number: int, code: int

@@ -72,6 +72,7 @@ def decisive(config: dict[str, Any]) -> dict[str, Any]:
     return {section: value for section, value in config.items() if section not in adoption.KEPT}
 
 
+@pytest.mark.long
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     file=st.sampled_from(FILES), overrides=CHOICES, source=st.none() | HARD_TEXTS,

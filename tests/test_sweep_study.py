@@ -206,6 +206,7 @@ def test_a_search_finds_the_best_prunes_the_hopeless_and_is_resumed_after_a_kill
     assert (folder / "leaderboard.csv").read_text() == undisturbed
 
 
+@pytest.mark.long
 def test_a_search_side_by_side_proposes_as_many_as_run_at_once_and_counts_failures(project: Path) -> None:
     done = command_runner(project)(
         "pipeline.probe", "-m", "hydra/sweeper=optuna", "optimizer.lr=choice(0.1,10)", "hydra.sweeper.num_trials=6",

@@ -190,6 +190,7 @@ def older(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.long
 def test_an_older_store_is_copied_before_it_is_migrated(older: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = connect(tracking(f"sqlite:///{older}"))
     said = capsys.readouterr().err

@@ -139,6 +139,7 @@ def test_fifty_jobs_in_one_process_need_little_more_memory_than_one(ready: Path)
     assert megabytes[-1] - megabytes[0] < 100, megabytes
 
 
+@pytest.mark.long
 def test_a_job_trains_on_data_made_with_its_own_configuration(ready: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (ready / "build" / "prepare").rglob("*")}
     done = command_runner(ready)(

@@ -158,6 +158,7 @@ def grown(case: int) -> float:
         return float(loss_of(*shown)) / before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cases", [range(3), pytest.param(range(3, 200), marks=pytest.mark.slow)], ids=["few", "all"])
 def test_no_suggested_rate_makes_the_loss_grow_in_its_first_epoch(cases: range) -> None:
     found = {case: grown(case) for case in cases}

@@ -119,6 +119,7 @@ def together(folders: tuple[Path, Path, Path]) -> dict[str, Outcome]:
         return run_cases(*folders)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["plain", "remedies", "weighted"])
 def test_two_processes_give_the_history_and_the_weights_of_one(
     name: str, folders: tuple[Path, Path, Path], together: dict[str, Outcome]

@@ -66,6 +66,7 @@ def test_one_process_is_alone(tmp_path: Path) -> None:
         assert parallel.rank() == 0 and not distributed.is_initialized() and not followers()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
@@ -86,6 +87,7 @@ def test_the_first_failure_of_a_follower_is_that_of_the_training(
     assert not followers() and not distributed.is_initialized()
 
 
+@pytest.mark.long
 def test_the_followers_end_with_a_leader_that_fails(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="the disk is full"):
         lead(tmp_path, "waits", failure=OSError("the disk is full"))

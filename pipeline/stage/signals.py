@@ -50,7 +50,7 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 def _send_again(dropped: "sys.UnraisableHookArgs") -> None:
-    """Repeat a signal whose `KeyboardInterrupt` Python drops, as it came in a callback of its own, such as a weak reference's."""
+    """Repeat a signal whose `KeyboardInterrupt` Python drops, as it came in a callback such as that of a weak reference."""
     if not isinstance(dropped.exc_value, KeyboardInterrupt) or not received:
         sys.__unraisablehook__(dropped)
         return
