@@ -174,16 +174,7 @@ def test_a_changed_byte_of_the_confirm_split_is_noticed(intact: Path, at_home: N
 
 
 @pytest.mark.slow
-def read_first() -> Iterator[Any]:
-    """The files that commands read; all but the first of each reader are marked long."""
-    known = {"confirm"}
-    for name, reader in READ.items():
-        if reader != "confirm":
-            yield pytest.param(name, marks=[pytest.mark.long] if reader in known else [])
-        known.add(reader)
-
-
-@pytest.mark.parametrize("name", [*read_first()])
+@pytest.mark.parametrize("name", [name for name, reader in READ.items() if reader != "confirm"])
 def test_the_command_that_is_named_brings_the_file_back(own: Path, name: str) -> None:
     path = located(own, name)
     flip_byte(path)

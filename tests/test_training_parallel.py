@@ -135,6 +135,7 @@ def test_two_processes_give_the_history_and_the_weights_of_one(
     assert together[name].best_epoch == alone.best_epoch
 
 
+@pytest.mark.long
 def test_two_processes_that_go_on_end_with_the_same_weights_bit_for_bit(together: dict[str, Outcome]) -> None:
     undisturbed, resumed = together["random"], together["resumed"]
     assert undisturbed.times_ms[0] == resumed.times_ms[0] and undisturbed.times_ms[1] < resumed.times_ms[1]
@@ -143,6 +144,7 @@ def test_two_processes_that_go_on_end_with_the_same_weights_bit_for_bit(together
         assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
 
+@pytest.mark.long
 def test_what_two_processes_measure_on_unequal_parts_is_what_the_kept_weights_give(
     folders: tuple[Path, Path, Path], together: dict[str, Outcome]
 ) -> None:
