@@ -152,7 +152,7 @@ def _fit(survey: Survey) -> list[Line]:
     epochs = 40 if survey.num_images < 20_000 else 20
     if pretrained(survey) and _all_layers_learn(survey):
         lines += [
-            Line("optimizer.lr", 5e-4, "low, as all layers learn and have learned before"),
+            Line("optimizer.lr", 5e-4, "low, as all layers learn and have learned before; head: 0.003"),
             Line("optimizer.layer_decay", 0.8, "the early layers, which know edges and textures, change least"),
         ]
         epochs = 16 if survey.num_images < 5000 else 8
