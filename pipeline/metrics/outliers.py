@@ -33,7 +33,7 @@ def fit_clusters(features: Features, labels: NDArray[np.int64]) -> Clusters:
     means = np.stack([features[labels == name].mean(axis=0) for name in names])
     centred = (features - means[positions]).astype(np.float64)
     covariance = LedoitWolf(assume_centered=True, store_precision=False).fit(centred).covariance_
-    precision = np.linalg.inv(covariance)  # sklearn's pseudo-inverse takes five times as long for a matrix that has an inverse
+    precision = np.linalg.inv(covariance)  # sklearn's pseudo-inverse takes five times as long
     return Clusters(means.astype(np.float32), precision.astype(np.float32))
 
 
