@@ -156,11 +156,12 @@ def by_other_seed(
     for case, verdict in zip(found, verdicts, strict=True):
         dataset, regime, seed = case.place
         other = trained.get((dataset, regime, 1 - seed))
-        if other is not None:
-            foreseen.append(case.is_right(outside_truth.foremost(other)))
+        helped = None if other is None else outside_truth.foremost(other)
+        if helped is not None:
+            foreseen.append(case.is_right(helped))
             told_right.append(case.is_right(verdict))
     if not foreseen:
-        return "no training was made with two seeds"
+        return "no training has a clear outcome with two seeds"
     return (
         f"what helped most with the other seed helps: {share(sum(foreseen), len(foreseen))}; the verdict of the same "
         f"trainings: {share(sum(told_right), len(told_right))}"

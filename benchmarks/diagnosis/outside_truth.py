@@ -156,16 +156,16 @@ def borne_out(variants: Mapping[str, Training]) -> tuple[frozenset[str], str]:
     return frozenset({"good_fit"}), ""
 
 
-def foremost(variants: Mapping[str, Training]) -> str:
-    """The verdict whose change raised validation accuracy the most, of those that are borne out where some are."""
+def foremost(variants: Mapping[str, Training]) -> str | None:
+    """Of the verdicts that the outcome bears out, that whose change raised validation accuracy the most; None without any."""
     truth, _ = borne_out(variants)
-    if len(truth) == 1:
-        return next(iter(truth))
+    if len(truth) < 2:
+        return next(iter(truth), None)
     before = variants[""].end("val/accuracy")
     gains = {
         name: variants[name].end("val/accuracy") - before
         for name, verdict in HELPS.items()
-        if name in variants and not variants[name].diverged and (not truth or verdict in truth)
+        if name in variants and not variants[name].diverged and verdict in truth
     }
     return HELPS[max(gains, key=lambda name: gains[name])]
 
