@@ -130,6 +130,23 @@ def test_no_more_is_promised_than_there_are_mistakes_and_less_where_a_falling_ra
     assert whole.accuracy_ahead.high <= 0.2 + 1e-9
 
 
+def test_mistakes_are_projected_to_fall_by_no_larger_share_than_the_loss() -> None:
+    rising = np.linspace(0.2, 0.9, 20)
+    measured = Measurements(courses.course(rising, rising, val_loss=np.linspace(2.3, 1.0, 20)), Thresholds())
+    assert measured.val_ahead is not None and measured.accuracy_ahead is not None
+    end = float(np.median(measured.course.val_loss[-3:]))
+    left = 1 - float(np.median(rising[-3:]))
+    assert measured.accuracy_ahead.value == pytest.approx(left * measured.val_ahead.value / end)
+
+
+def test_the_interval_of_a_projected_gain_holds_the_chance_of_its_images_and_an_error_as_large_as_the_gain() -> None:
+    few, many = (
+        Measurements(courses.still_learning(num_val=number), Thresholds()).accuracy_ahead for number in (100, 100_000)
+    )
+    assert few is not None and many is not None and few.value == many.value > 0
+    assert few.low < -0.05 < many.low <= 0 and few.high >= many.high
+
+
 def test_where_it_underfits_more_epochs_must_close_half_of_what_is_missing() -> None:
     slow = np.linspace(0.4, 0.5, 20)
     made = courses.course(slow, slow, reference=0.55, num_reference=2000)
@@ -146,6 +163,14 @@ def test_where_no_training_image_is_mistaken_nothing_is_left_to_learn() -> None:
     assert diagnose(replace(made, train_accuracy=train - 0.02)).verdict == "still_learning"
 
 
+def test_where_a_longer_training_was_no_better_the_curves_promise_nothing() -> None:
+    many = {"num_train": 5000, "num_val": 5000}
+    promising, known = (courses.still_learning(settled=settled, **many) for settled in (False, True))
+    assert diagnose(promising).verdict == "still_learning" and diagnose(known).verdict == "good_fit"
+    few = diagnose(courses.still_learning(settled=True, num_train=60, num_val=60))
+    assert few.verdict == "inconclusive" and "epochs" not in few.settled_by
+
+
 def test_jumps_while_learning_count_only_beyond_chance() -> None:
     shaken = 0.6 + 0.02 * (-1.0) ** np.arange(30)
     made = courses.course(shaken, np.full(30, 0.59), num_train=200)
@@ -158,6 +183,12 @@ def test_validation_surely_above_guessing_has_a_signal_however_many_classes_ther
     made = replace(courses.no_signal(), num_classes=60, val_accuracy=np.full(30, 0.017))
     assert diagnose(made).verdict == "no_signal"
     assert diagnose(replace(made, val_accuracy=np.full(30, 0.05))).verdict == "overfitting"
+
+
+def test_where_a_simple_method_finds_a_signal_the_data_have_one() -> None:
+    assert diagnose(courses.no_signal(reference=0.11, num_reference=500)).verdict == "no_signal"
+    found = diagnose(courses.no_signal(reference=0.2, num_reference=500))
+    assert found.verdict == "overfitting"
 
 
 def test_each_meaning_says_only_what_its_rule_has_checked() -> None:

@@ -41,23 +41,38 @@ class Trials:
     def fits_images(self, overrides: Overrides) -> bool:
         return True
 
-    def diagnosed(self, selected: Sequence[Overrides], champion: Any = None) -> list[DiagnosedTraining]:
-        return [self._diagnosed(overrides) for overrides in selected]
+    def diagnosed(
+        self, selected: Sequence[Overrides], champion: Any = None, *, settled: bool = False
+    ) -> list[DiagnosedTraining]:
+        return [self._diagnosed(overrides, settled) for overrides in selected]
 
     def confirmed(self, selected: Sequence[Overrides]) -> list[Confirmed]:
         accuracies = [0.5 + 0.1 * (number % 2) for number in range(len(selected))]
         return [Confirmed({"image": accuracy}, accuracy + 0.1) for accuracy in accuracies]
 
-    def _diagnosed(self, overrides: Overrides) -> DiagnosedTraining:
+    def _diagnosed(self, overrides: Overrides, settled: bool) -> DiagnosedTraining:
         loss = next((loss for network, loss in LOSSES.items() if network in overrides), None)
         course = courses.overfitting() if loss is None else courses.good_fit(num_val=60, num_train=60)
         return DiagnosedTraining(overrides, diagnose(course), loss or 1.0)
 
 
+class Settled(Trials):
+    """The champion seems to be still learning, and nothing is better, more epochs included."""
+
+    def _diagnosed(self, overrides: Overrides, settled: bool) -> DiagnosedTraining:
+        changes = set(overrides) - {f"seed={seed}" for seed in range(3)}
+        course = courses.underfitting() if changes else courses.still_learning(settled=settled)
+        return DiagnosedTraining(overrides, diagnose(course), 2.0 if changes else 1.0)
+
+
 @pytest.fixture
 def cure(monkeypatch: pytest.MonkeyPatch) -> CureLoop:
+    return made(monkeypatch, Trials)
+
+
+def made(monkeypatch: pytest.MonkeyPatch, trials: type[Trials]) -> CureLoop:
     own = ["data=folder", "data.source=photos"]
-    monkeypatch.setattr(cure_loop, "Trials", Trials)
+    monkeypatch.setattr(cure_loop, "Trials", trials)
     monkeypatch.setattr(cure_loop.output, "print_round", lambda number, round_: None)
     session: Any = SimpleNamespace(
         compose=lambda overrides: compose(ROOT / "conf", ROOT / "params.yaml", [*own, *overrides]),
@@ -74,3 +89,14 @@ def test_what_was_better_and_not_confirmed_gives_way_to_the_next_best(cure: Cure
     chosen = [str(round_.chosen).split()[0] for round_ in cure.rounds]
     assert chosen == ["model=efficientnet", "model=convnet"]
     assert cure.reason == "2 rounds brought nothing that proved better"
+
+
+def test_where_more_epochs_are_no_better_the_champion_is_not_still_learning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cure = made(monkeypatch, Settled)
+    cure.run()
+    [only] = cure.rounds
+    assert only.verdict == "still_learning" and "train.max_epochs=40" in [each.override for each in only.tried]
+    assert cure.reason == "it fits, on each of 3 seeds; trained for more epochs, it was no better"
+    assert "it no longer counts as still learning: trained for more epochs, it was no better" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from pipeline.lab.treatment import (
     fits_poorly,
     is_adopted,
     is_better,
+    longer_is_no_better,
     majority,
     reason,
 )
@@ -121,6 +122,16 @@ def test_the_challenger_has_the_lowest_loss_of_those_that_are_better() -> None:
     first, second = diagnosed(with_gap(0.15), "first", loss=0.9), diagnosed(with_gap(0.19), "second", loss=0.8)
     assert best(diagnosed(with_gap(0.2)), [worse, first, second]) is second
     assert best(diagnosed(with_gap(0.2)), [worse]) is None
+
+
+def test_a_training_has_settled_where_some_were_longer_and_none_of_them_better() -> None:
+    champion, worse = with_gap(0.1), with_gap(0.15)
+    treated = diagnosed(champion, "train.max_epochs=20", "seed=0")
+    longer = diagnosed(worse, "train.max_epochs=40", "seed=0")
+    assert longer_is_no_better(treated, [longer, diagnosed(worse, "train.max_epochs=60", "seed=0")])
+    assert not longer_is_no_better(treated, [longer, diagnosed(with_gap(0.05), "train.max_epochs=60", "seed=0")])
+    assert not longer_is_no_better(treated, [diagnosed(worse, "train.max_epochs=20", "train.batch_size=8", "seed=0")])
+    assert not longer_is_no_better(treated, [])
 
 
 def confirmation(accuracy: float, gap: float, *, before: str, after: str, spread: float = 0.002) -> ConfirmationRecord:

@@ -16,6 +16,9 @@ import outside_truth
 import store
 import table
 from outside_truth import Place, Training
+from rich.console import Console
+from rich.table import Table
+from rivals import compared
 from table import share
 
 from pipeline.diagnosis import Thresholds, diagnose, rules
@@ -168,6 +171,22 @@ def by_other_seed(
     )
 
 
+def rivals(found: Sequence[Case], verdicts: Sequence[str]) -> Table:
+    """This diagnosis and the rules of other tools: a training overfits if more images or regularisation helped it."""
+    finite = [(case, verdict) for case, verdict in zip(found, verdicts, strict=True) if not case.measured.diverged]
+    ours = {
+        "goodfit's verdict": [verdict == rules.OVERFITTING for _, verdict in finite],
+        "goodfit's finding of a gap": [rules.has_gap(case.measured) for case, _ in finite],
+    }
+    return compared(
+        [case.measured.course for case, _ in finite],
+        [rules.OVERFITTING in case.truth for case, _ in finite],
+        [case.truth == {rules.GOOD_FIT} for case, _ in finite],
+        ours,
+        "helped by more images or regularisation, against the rest",
+    )
+
+
 class Leaving:
     """Chooses the thresholds on some data sets, to read the verdicts on another one."""
 
@@ -225,6 +244,7 @@ def show(trained: Mapping[Place, Mapping[str, Training]], *, wrong: bool) -> tup
     matrix = Counter((" or ".join(sorted(case.truth)), verdict) for case, verdict in zip(found, verdicts, strict=True))
     for (truth, verdict), count in sorted(matrix.items()):
         print(f"  helped {truth}: {verdict} {count}")
+    Console(width=200, highlight=False).print(rivals(found, verdicts))
     before = cases(trained, {place: outside_truth.helped_before(variants) for place, variants in trained.items()})
     hits = _right(before, [told(case.measured) for case in before])
     print(f"by the definition before, which took gains within the noise: {share(sum(hits), len(hits))}")

@@ -3,9 +3,12 @@
 A rule that watches every step or epoch counts as positive if it would have fired at any of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from rich import box
+from rich.table import Table
+from sklearn.metrics import precision_recall_fscore_support
 
 from pipeline.diagnosis import Course
 
@@ -67,3 +70,31 @@ RIVALS: dict[str, Rule] = {
     "smoothed rise of 5 %": smoothed_rise,
     "trainproof": trainproof,
 }
+
+
+def compared(
+    courses: Sequence[Course],
+    overfits: Sequence[bool],
+    fits: Sequence[bool],
+    ours: Mapping[str, Sequence[bool]],
+    title: str = "overfitting against the rest",
+) -> Table:
+    """Precision, recall and F1 of detecting overfitting on the same trainings, for this diagnosis and for the rules of others.
+
+    Args:
+        courses: Courses of the trainings, none of which diverged.
+        overfits: Whether each training truly overfits.
+        fits: Whether each training is truly a good fit.
+        ours: What this diagnosis says of each training, by the name of the row.
+        title: Title of the table.
+    """
+    table = Table(title=title, title_justify="left", box=box.MARKDOWN)
+    for name in ("rule", "F1", "precision", "recall", "alarms on good fits"):
+        table.add_column(name, justify="left" if name == "rule" else "right")
+    said = {**ours, **{name: [rule(course) for course in courses] for name, rule in RIVALS.items()}}
+    for name, verdicts in said.items():
+        scores = precision_recall_fscore_support(overfits, verdicts, average="binary", zero_division=0.0)
+        precision, recall, f1, _ = scores
+        alarms = sum(verdict for fit, verdict in zip(fits, verdicts, strict=True) if fit)
+        table.add_row(name, f"{f1:.2f}", f"{precision:.2f}", f"{recall:.2f}", f"{alarms} of {sum(fits)}")
+    return table

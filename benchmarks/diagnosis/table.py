@@ -17,8 +17,7 @@ from regimes import CALMER, LARGER, LONGER, MORE_DATA, REGIMES, REGULARISED
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rivals import RIVALS
-from sklearn.metrics import precision_recall_fscore_support
+from rivals import compared
 from store import Trained
 
 from pipeline.diagnosis import VERDICTS, Thresholds, diagnose
@@ -215,21 +214,14 @@ def matrix(told: Sequence[Told]) -> Table:
 
 
 def rivals(told: Sequence[Told]) -> Table:
-    """Precision, recall and F1 of detecting overfitting: this diagnosis and the rules of other tools, on the same trainings."""
+    """This diagnosis and the rules of other tools, on the same trainings."""
     finite = [each for each in told if each.truth != "diverged"]
-    courses = [each.trained.course() for each in finite]
-    truths = [each.truth == "overfitting" for each in finite]
-    said = {"goodfit": [each.verdict == "overfitting" for each in finite]}
-    said |= {name: [rule(course) for course in courses] for name, rule in RIVALS.items()}
-    table = Table(title="overfitting against the rest", title_justify="left", box=box.MARKDOWN)
-    for name in ("rule", "F1", "precision", "recall", "alarms on good fits"):
-        table.add_column(name, justify="left" if name == "rule" else "right")
-    for name, verdicts in said.items():
-        scores = precision_recall_fscore_support(truths, verdicts, average="binary", zero_division=0.0)
-        precision, recall, f1, _ = scores
-        good = [verdict for each, verdict in zip(finite, verdicts, strict=True) if each.truth == "good_fit"]
-        table.add_row(name, f"{f1:.2f}", f"{precision:.2f}", f"{recall:.2f}", f"{sum(good)} of {len(good)}")
-    return table
+    return compared(
+        [each.trained.course() for each in finite],
+        [each.truth == "overfitting" for each in finite],
+        [each.truth == "good_fit" for each in finite],
+        {"goodfit": [each.verdict == "overfitting" for each in finite]},
+    )
 
 
 def main() -> None:

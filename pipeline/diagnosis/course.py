@@ -50,6 +50,7 @@ class Course:
         initial_loss: Loss before the first step.
         learns_one_batch: Whether the untrained network could fit one batch completely.
         duplicates: Share of validation images that are also training images.
+        settled: Whether another training has shown that more epochs are no better, whatever the curves promise.
     """
 
     train_loss: Series
@@ -76,6 +77,7 @@ class Course:
     initial_loss: float | None = None
     learns_one_batch: bool | None = None
     duplicates: float | None = None
+    settled: bool = False
     num_epochs: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -193,7 +193,7 @@ class Measurements:
 
     @cached_property
     def val_ahead(self) -> Estimate | None:
-        """Projected fall of the validation loss likewise."""
+        """Projected fall of the validation loss likewise; its interval is that of the fit alone."""
         return self._ahead(self.course.val_loss)
 
     @cached_property
@@ -201,16 +201,22 @@ class Measurements:
         """Projected gain of validation accuracy likewise.
 
         It is the projected fall of the validation loss, times the mistakes that went with each nat in the last three quarters
-        of the projected epochs: accuracies of single epochs are too coarse to be projected themselves.
+        of the projected epochs: accuracies of single epochs are too coarse to be projected themselves. The mistakes fall by no
+        larger share than the loss. The interval holds that of the fall, the chance in two accuracies on so many images, and an
+        error as large as the gain itself: what trainings that were really continued needed (docs/diagnosis.md).
         """
         if self.val_ahead is None:
             return None
         tail = slice(self.num_projected // SKIPPED, self.num_projected)
         loss, mistakes = self.course.val_loss[tail], 1 - self.course.val_accuracy[tail]
         (spread, both), _ = np.cov(loss, mistakes)
-        slope = min(1.0, max(0.0, both / spread)) if spread > 0 else 0.0
-        ahead, left = self.val_ahead, 1 - self._end(self.course.val_accuracy)
-        return Estimate(*(min(left, slope * bound) for bound in (ahead.value, ahead.low, ahead.high)))
+        accuracy, num_val = self._end(self.course.val_accuracy), self.course.num_val
+        most = (1 - accuracy) / max(self._end(self.course.val_loss), 1e-12)
+        slope = min(1.0, most, max(0.0, both / spread)) if spread > 0 else 0.0
+        gain, low, high = (slope * bound for bound in (self.val_ahead.value, self.val_ahead.low, self.val_ahead.high))
+        chance = Estimate.difference(accuracy, num_val, accuracy, num_val).half
+        below, above = (math.hypot(abs(gain - bound), chance, gain) for bound in (low, high))
+        return Estimate(gain, gain - below, min(1 - accuracy, gain + above))
 
     def _ahead(self, curve: Series) -> Estimate | None:
         if self.anneals and self.num_projected < self.thresholds.min_epochs:

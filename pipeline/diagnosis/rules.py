@@ -110,9 +110,14 @@ def _not_learning(measured: Measurements) -> Margin:
 
 
 def _no_signal(measured: Measurements) -> Margin:
-    """Training accuracy is far above the majority class; validation accuracy surely is not, and may be at its level."""
+    """Training accuracy is far above the majority class; validation accuracy surely is not, and may be at its level.
+
+    No other method surely finds a signal on the same split either: with few images of many classes a network may miss it.
+    """
     t, base = measured.thresholds, measured.course.base
+    found = FALSE if measured.reference is None else _surely_above(measured.reference, base, "a reference")
     return _all(
+        -found,
         _above(measured.train_end.value - base, t.no_signal_train, "a training accuracy"),
         _surely_below(measured.val_end, base + t.no_signal_val, "a validation accuracy"),
         -_surely_above(measured.val_end, base, "a validation accuracy"),
@@ -136,9 +141,12 @@ def _split_mismatch(measured: Measurements) -> Margin:
 def _still_learning(measured: Measurements) -> Margin:
     """Twice the epochs are projected to lower both losses, that of validation surely, and to raise validation accuracy.
 
-    Some training images are still mistaken, and where training underfits, the gain is a good part of what is missing.
+    Some training images are still mistaken, and where training underfits, the gain is a good part of what is missing. What
+    a longer training has really shown counts more.
     """
     t, course = measured.thresholds, measured.course
+    if course.settled:
+        return FALSE
     if measured.val_ahead is None or measured.train_ahead is None or measured.accuracy_ahead is None:
         steps = (_still_falling(course.train_loss, t.last_step), _still_falling(course.val_loss, t.last_step))
         return _all(*steps)
@@ -210,7 +218,8 @@ def _good_fit(measured: Measurements) -> Margin | None:
     settled = -_above(measured.val_falling, t.falling, "a fall of validation loss in the last quarter")
     room = float(measured.val_smooth[-1])
     finished = -_above(room, t.hopeless_loss * measured.course.guessing_loss, "a validation loss")
-    return _all(close, skilled, _any(settled, finished))
+    shown = TRUE if measured.course.settled else FALSE
+    return _all(close, skilled, _any(settled, finished, shown))
 
 
 def has_gap(measured: Measurements) -> bool:

@@ -233,7 +233,7 @@ def _settled_by(measured: Measurements) -> str:
         return _images_needed(course, max(gap.high - gap.value, 0) / (t.good_gap - gap.value))
     if gap.value > t.gap:
         return _images_needed(course, (gap.value - gap.low) / gap.value)
-    if measured.val_falling > t.falling:
+    if measured.val_falling > t.falling and not course.settled:
         return f"twice as many epochs, {2 * course.num_epochs}"
     return "another seed, or more validation images"
 

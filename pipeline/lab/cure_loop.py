@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.artefacts.rounds import ConfirmationRecord, RoundRecord, TrainingRecord
 from pipeline.config.grammar import words
-from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING
+from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING, STILL_LEARNING
 from pipeline.errors import ConfigError
 from pipeline.lab import output, treatment
 from pipeline.lab.session import Session
@@ -21,6 +21,8 @@ FIRST_FRESH = 101
 
 FRUITLESS = 2
 """Number of rounds in a row without an adoption after which the cure ends."""
+
+LONGER_IS_NO_BETTER = "trained for more epochs, it was no better"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class CureLoop:
         self.rounds: list[RoundRecord] = []
         self.reason = ""
         self._tried: set[str] = set()
+        self._settled = False  # whether longer trainings of the champion were no better
         self._values_before: dict[str, object] = {}
         self._num_seeds = self.trials.repetition.number(self.settings.seeds)
         self._seeds: Sequence[int] = range(self.config.seed, self.config.seed + self._num_seeds)
@@ -67,7 +70,8 @@ class CureLoop:
 
     def champion(self) -> list[DiagnosedTraining]:
         """The trainings of the champion, one for each seed that diagnoses it."""
-        return self.trials.diagnosed([(*self.overrides, f"seed={seed}") for seed in self._seeds])
+        selected = [(*self.overrides, f"seed={seed}") for seed in self._seeds]
+        return self.trials.diagnosed(selected, settled=self._settled)
 
     def before(self) -> list[TrainingRecord]:
         """The trainings of the user's configuration."""
@@ -96,12 +100,15 @@ class CureLoop:
         verdicts = [training.verdict for training in champion]
         verdict = treatment.verdict_to_treat(verdicts)
         print(f"diagnosis of {self.trials.repetition.named(self._seeds[0])}: {champion[0].diagnosis.sentence}")
+        if self._settled:
+            print(f"it no longer counts as still learning: {LONGER_IS_NO_BETTER}")
         if len(champion) > 1:
             which = " (`dvc repro` trains the first)" if not self.overrides else ""
             print(f"all seeds, {self._seeds[0]} to {self._seeds[-1]}: {', '.join(verdicts).replace('_', ' ')}{which}")
         poor = all(map(treatment.fits_poorly, champion))
         if all(each == GOOD_FIT for each in verdicts) and not poor:
             self.reason = f"it fits, on {self.trials.repetition.all_of(len(champion))}"
+            self.reason += f"; {LONGER_IS_NO_BETTER}" if self._settled else ""
         elif verdict in DATA_VERDICTS:
             self.reason = f"{verdict.replace('_', ' ')} is a fault of the data, which no change of the training cures"
         if self.reason:
@@ -146,6 +153,8 @@ class CureLoop:
         self.rounds.append(record)
         better = {each.override for each in tried if treatment.is_better(each.training, treated)}
         self._tried |= {override for _, override in affordable} - (better - {chosen})  # what was better too comes again
+        if verdict == STILL_LEARNING and treatment.longer_is_no_better(treated, [each.training for each in tried]):
+            self._settled = True
         self._end_round(record, settings)
 
     def _affordable(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -186,6 +195,7 @@ class CureLoop:
             for key in (word.split("=", 1)[0] for word in words(round_.chosen)):
                 self._values_before.setdefault(key, treatment.value_at(settings, key))
             self.overrides = treatment.changed(self.overrides, round_.chosen)
+            self._settled = False
             self._seeds = self._fresh_seeds(len(self.rounds))[: self._num_seeds]
         elif len(self.rounds) >= FRUITLESS and not any(last.adopted for last in self.rounds[-FRUITLESS:]):
             self.reason = f"{FRUITLESS} rounds brought nothing that proved better"

@@ -210,6 +210,16 @@ def best(champion: DiagnosedTraining, tried: Sequence[DiagnosedTraining]) -> Dia
     return min(better, key=lambda candidate: candidate.loss, default=None)
 
 
+def longer_is_no_better(champion: DiagnosedTraining, tried: Sequence[DiagnosedTraining]) -> bool:
+    """Whether some candidates were trained for more epochs, and none of these is better than the champion."""
+    longer = [
+        candidate
+        for candidate in tried
+        if any(word.startswith("train.max_epochs=") for word in set(candidate.overrides) - set(champion.overrides))
+    ]
+    return bool(longer) and not any(is_better(candidate, champion) for candidate in longer)
+
+
 def changed(overrides: Overrides, override: str) -> Overrides:
     """Add the overrides of a change, and drop those of the same keys or of keys below them.
 

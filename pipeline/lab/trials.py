@@ -1,6 +1,7 @@
 """Runs the repetitions of configurations within a budget, diagnoses them, and measures them on images to confirm on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Trials:
         self._dataset = DatasetRecord.read(prepared)
         self.repetition = _repetition(config, self._dataset)
         self.num_images, self.source_side = sum(self._dataset.counts["train"]), source_side(prepared)
-        self._diagnosed: dict[tuple[Overrides, float], DiagnosedTraining] = {}
+        self._diagnosed: dict[tuple[Overrides, float, bool], DiagnosedTraining] = {}
 
     def settings(self, overrides: Overrides) -> Mapping[str, Any]:
         """The configuration of a repetition as nested mappings."""
@@ -73,15 +74,26 @@ class Trials:
         return all(map(self.trainings.fits_images, self.parts([overrides])))
 
     def diagnosed(
-        self, selected: Sequence[Overrides], champion: DiagnosedTraining | None = None
+        self,
+        selected: Sequence[Overrides],
+        champion: DiagnosedTraining | None = None,
+        *,
+        settled: bool = False,
     ) -> list[DiagnosedTraining]:
-        """Run what has not been run, and diagnose all; a champion's accuracy counts as reachable."""
+        """Run what has not been run, and diagnose all.
+
+        Args:
+            selected: Overrides of each repetition.
+            champion: Training whose accuracy counts as reachable, if any.
+            settled: Whether other trainings have shown that more epochs are no better.
+        """
         self.run(selected)
         reachable = champion.measured("val_accuracy") if champion else 0.0
-        for overrides in selected:
-            if (overrides, reachable) not in self._diagnosed:
-                self._diagnosed[overrides, reachable] = self._diagnose(overrides, reachable)
-        return [self._diagnosed[overrides, reachable] for overrides in selected]
+        keys = [(overrides, reachable, settled) for overrides in selected]
+        for key in keys:
+            if key not in self._diagnosed:
+                self._diagnosed[key] = self._diagnose(*key)
+        return [self._diagnosed[key] for key in keys]
 
     def confirmed(self, selected: Sequence[Overrides]) -> list[Confirmed]:
         """Each training on the images to confirm on; one that diverged counts as guessing, without a gap."""
@@ -96,7 +108,7 @@ class Trials:
                 found.append(Confirmed(dict.fromkeys(ids, guessing), guessing))
         return found
 
-    def _diagnose(self, overrides: Overrides, reachable: float) -> DiagnosedTraining:
+    def _diagnose(self, overrides: Overrides, reachable: float, settled: bool) -> DiagnosedTraining:
         parts = self.parts([overrides])
         if not all(map(self.trainings.has_finished, parts)):
             loss, accuracy = np.array([np.nan]), np.zeros(1)
@@ -104,7 +116,7 @@ class Trials:
             return DiagnosedTraining(overrides, diagnose(diverged), float("inf"))
         courses = [self._course(part, reachable) for part in parts]
         course = pooled(courses) if len(courses) > 1 else courses[0]
-        diagnosis = diagnose(course, self._thresholds)
+        diagnosis = diagnose(replace(course, settled=settled), self._thresholds)
         for part in parts:
             self.session.parent.tag(self.trainings.record(part), {names.VERDICT: diagnosis.verdict})
         return DiagnosedTraining(overrides, diagnosis, float(course.val_loss[(course.kept_epoch or 0) - 1]))
