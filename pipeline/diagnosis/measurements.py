@@ -202,8 +202,8 @@ class Measurements:
 
         It is the projected fall of the validation loss, times the mistakes that went with each nat in the last three quarters
         of the projected epochs: accuracies of single epochs are too coarse to be projected themselves. The mistakes fall by no
-        larger share than the loss. The interval holds that of the fall, the chance in two accuracies on so many images, and an
-        error as large as the gain itself: what trainings that were really continued needed (docs/diagnosis.md).
+        larger share than the loss. The interval holds that of the fall, the chance in two accuracies on so many images and,
+        above, an error of twice the gain: trainings that were really continued needed these (docs/diagnosis.md).
         """
         if self.val_ahead is None:
             return None
@@ -215,7 +215,7 @@ class Measurements:
         slope = min(1.0, most, max(0.0, both / spread)) if spread > 0 else 0.0
         gain, low, high = (slope * bound for bound in (self.val_ahead.value, self.val_ahead.low, self.val_ahead.high))
         chance = Estimate.difference(accuracy, num_val, accuracy, num_val).half
-        below, above = (math.hypot(abs(gain - bound), chance, gain) for bound in (low, high))
+        below, above = math.hypot(gain - low, chance), math.hypot(high - gain, chance, 2 * gain)
         return Estimate(gain, gain - below, min(1 - accuracy, gain + above))
 
     def _ahead(self, curve: Series) -> Estimate | None:

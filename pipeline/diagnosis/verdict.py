@@ -145,8 +145,8 @@ def _sentence(verdict: str, rule: str, measured: Measurements) -> str:
         detail = (
             "both losses fell until the last epoch"
             if ahead is None
-            else f"twice the epochs{stretched} would bring about {ahead.value:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}] "
-            "of validation"
+            else f"both losses would go on falling; twice the epochs{stretched} would bring about {ahead.value:+.3f} "
+            f"[{ahead.low:+.3f}, {ahead.high:+.3f}] of validation accuracy"
         )
     elif verdict == rules.UNDERFITTING:
         detail = f"on these data {measured.reference} can be reached"
