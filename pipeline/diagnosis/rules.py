@@ -110,10 +110,7 @@ def _not_learning(measured: Measurements) -> Margin:
 
 
 def _no_signal(measured: Measurements) -> Margin:
-    """Training accuracy is far above the majority class; validation accuracy surely is not, and may be at its level.
-
-    No other method surely finds a signal on the same split either: with few images of many classes a network may miss it.
-    """
+    """Training is far above the majority class; validation surely is not, and neither it nor the reference surely exceeds it."""
     t, base = measured.thresholds, measured.course.base
     found = FALSE if measured.reference is None else _surely_above(measured.reference, base, "a reference")
     return _all(
@@ -221,10 +218,9 @@ def _good_fit(measured: Measurements) -> Margin | None:
     close = _surely_below(measured.gap, t.good_gap, "a gap")
     skilled = _surely_above(measured.val, measured.course.base + t.skill, "a validation accuracy")
     settled = -_above(measured.val_falling, t.falling, "a fall of validation loss in the last quarter")
-    room = float(measured.val_smooth[-1])
-    finished = -_above(room, t.hopeless_loss * measured.course.guessing_loss, "a validation loss")
-    shown = TRUE if measured.course.settled else FALSE
-    return _all(close, skilled, _any(settled, finished, shown))
+    low = t.hopeless_loss * measured.course.guessing_loss
+    finished = TRUE if measured.course.settled else -_above(float(measured.val_smooth[-1]), low, "a validation loss")
+    return _all(close, skilled, _any(settled, finished))
 
 
 def has_gap(measured: Measurements) -> bool:
