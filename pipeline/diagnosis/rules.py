@@ -110,7 +110,7 @@ def _not_learning(measured: Measurements) -> Margin:
 
 
 def _no_signal(measured: Measurements) -> Margin:
-    """Training is far above the majority class; validation surely is not, and neither it nor the reference surely exceeds it."""
+    """Training is far above the majority class; validation surely is not, and neither it nor the reference surely above it."""
     t, base = measured.thresholds, measured.course.base
     found = FALSE if measured.reference is None else _surely_above(measured.reference, base, "a reference")
     return _all(
