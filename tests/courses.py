@@ -53,9 +53,12 @@ def underfitting(epochs: int = 30, **changes: Any) -> Course:
     return course(rising(0.2, 0.62, epochs), rising(0.2, 0.615, epochs), **given)
 
 
+def straight(end: float, epochs: int = 20) -> Series:
+    return np.linspace(0.15, end, epochs)
+
+
 def still_learning(epochs: int = 20, **changes: Any) -> Course:
-    straight = np.linspace(0.15, 0.7, epochs)
-    return course(straight, straight - 0.01, **changes)
+    return course(straight(0.7, epochs), straight(0.7, epochs) - 0.01, **changes)
 
 
 def not_learning(epochs: int = 20, **changes: Any) -> Course:

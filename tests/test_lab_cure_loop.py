@@ -65,6 +65,24 @@ class Settled(Trials):
         return DiagnosedTraining(overrides, diagnose(course), 2.0 if changes else 1.0)
 
 
+class Improving(Settled):
+    """Smaller batches are surely better; more epochs are not, neither before nor with them."""
+
+    better = "train.batch_size=128"
+
+    def _diagnosed(self, overrides: Overrides, settled: bool) -> DiagnosedTraining:
+        if not any(override.startswith(self.better) for override in overrides):
+            return super()._diagnosed(overrides, settled)
+        if any(override.startswith("train.max_epochs=") for override in overrides):
+            return DiagnosedTraining(overrides, diagnose(courses.underfitting()), 2.0)
+        higher = courses.course(courses.straight(0.85), courses.straight(0.84), settled=settled)
+        return DiagnosedTraining(overrides, diagnose(higher), 0.5)
+
+    def confirmed(self, selected: Sequence[Overrides]) -> list[Confirmed]:
+        gains = [0.3 * (self.better in overrides) + 0.01 * (number % 2) for number, overrides in enumerate(selected)]
+        return [Confirmed({"image": 0.5 + gain}, 0.6 + gain) for gain in gains]
+
+
 @pytest.fixture
 def cure(monkeypatch: pytest.MonkeyPatch) -> CureLoop:
     return made(monkeypatch, Trials)
@@ -100,3 +118,13 @@ def test_where_more_epochs_are_no_better_the_champion_is_not_still_learning(
     assert only.verdict == "still_learning" and "train.max_epochs=40" in [each.override for each in only.tried]
     assert cure.reason == "it fits, on each of 3 seeds; trained for more epochs, it was no better"
     assert "it no longer counts as still learning: trained for more epochs, it was no better" in capsys.readouterr().out
+
+
+def test_after_an_adoption_more_epochs_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    cure = made(monkeypatch, Improving)
+    cure.run()
+    assert [round_.adopted for round_ in cure.rounds] == [True, False]
+    for round_ in cure.rounds:
+        assert "train.max_epochs=40" in [each.override for each in round_.tried]
+    assert cure.overrides == ("train.batch_size=128",)
+    assert cure.reason == "it fits, on each of 3 seeds; trained for more epochs, it was no better"

@@ -196,6 +196,7 @@ class CureLoop:
                 self._values_before.setdefault(key, treatment.value_at(settings, key))
             self.overrides = treatment.changed(self.overrides, round_.chosen)
             self._settled = False
+            self._tried = {tried for tried in self._tried if not treatment.is_of_epochs(tried)}  # may help it now
             self._seeds = self._fresh_seeds(len(self.rounds))[: self._num_seeds]
         elif len(self.rounds) >= FRUITLESS and not any(last.adopted for last in self.rounds[-FRUITLESS:]):
             self.reason = f"{FRUITLESS} rounds brought nothing that proved better"

@@ -210,13 +210,14 @@ def best(champion: DiagnosedTraining, tried: Sequence[DiagnosedTraining]) -> Dia
     return min(better, key=lambda candidate: candidate.loss, default=None)
 
 
+def is_of_epochs(override: str) -> bool:
+    """Whether an override sets the number of epochs."""
+    return override.startswith("train.max_epochs=")
+
+
 def longer_is_no_better(champion: DiagnosedTraining, tried: Sequence[DiagnosedTraining]) -> bool:
     """Whether some candidates were trained for more epochs, and none of these is better than the champion."""
-    longer = [
-        candidate
-        for candidate in tried
-        if any(word.startswith("train.max_epochs=") for word in set(candidate.overrides) - set(champion.overrides))
-    ]
+    longer = [each for each in tried if any(map(is_of_epochs, set(each.overrides) - set(champion.overrides)))]
     return bool(longer) and not any(is_better(candidate, champion) for candidate in longer)
 
 
