@@ -187,6 +187,26 @@ def rivals(found: Sequence[Case], verdicts: Sequence[str]) -> Table:
     )
 
 
+def projections(trained: Mapping[Place, Mapping[str, Training]]) -> list[str]:
+    """How far projected gains are off, and how often their intervals hold what trainings that went on reached."""
+    lines = []
+    for name, whole in (("whole trainings", True), ("trainings cut short", False)):
+        errors, held, losses_held = list[float](), list[bool](), list[bool]()
+        for each in outside_truth.continued(trained):
+            measured = Measurements(each.begun.course(), Thresholds())
+            gain, fall = measured.accuracy_ahead, measured.val_ahead
+            if each.whole is whole and each.kind != "too high" and gain is not None and fall is not None:
+                errors.append(abs(each.gain - gain.value))
+                held.append(gain.low - 1e-9 <= each.gain <= gain.high + 1e-9)
+                losses_held.append(fall.low - 1e-9 <= each.fall <= fall.high + 1e-9)
+        if held:
+            lines.append(
+                f"projected gain of accuracy, {name}: off by {np.mean(errors):.3f} in the mean, its interval holds "
+                f"{share(sum(held), len(held))}; that of the loss {share(sum(losses_held), len(losses_held))}"
+            )
+    return lines
+
+
 class Leaving:
     """Chooses the thresholds on some data sets, to read the verdicts on another one."""
 
@@ -258,6 +278,7 @@ def show(trained: Mapping[Place, Mapping[str, Training]], *, wrong: bool) -> tup
         not_helped = counts[False, True] + counts[False, False]
         wrongly = f"{counts[False, True]} of {not_helped} told wrongly that they would"
         print(f"twice the epochs, rate {kind}: {share(hit, sum(counts.values()))}; {wrongly}")
+    print("\n".join(projections(trained)))
     for case, verdict in zip(found, verdicts, strict=True):
         if wrong and not case.is_right(verdict):
             print(

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline.diagnosis import Course, from_rows
 from pipeline.metrics.intervals import newcombe
+from pipeline.metrics.projection import FEWEST
 
 FILE = Path(__file__).resolve().parent / "outside.parquet"
 COLUMNS = (
@@ -216,11 +217,39 @@ def helped_before(variants: Mapping[str, Training]) -> frozenset[str] | None:
     return frozenset(sure) or (None if unclear else frozenset({"good_fit"}))
 
 
-def pairs(trained: Mapping[Place, Mapping[str, Training]]) -> Iterator[tuple[str, str, Course, bool]]:
-    """Data sets, kinds of rate, courses, and whether twice the epochs helped; unclear ones are left out.
+@dataclass(frozen=True)
+class Continued:
+    """A training, and one with twice its epochs.
 
-    A training with a constant rate is the beginning of the one with twice its epochs, and so are its own beginnings.
+    Attributes:
+        dataset: Name of the data set.
+        kind: Kind of its learning rate.
+        begun: The training; `whole`, or cut at half or two thirds of its epochs.
+        longer: Training of which the first 2·`epochs` are compared with it.
+        epochs: Number of its epochs.
+        whole: Whether it was not cut.
     """
+
+    dataset: str
+    kind: str
+    begun: Training
+    longer: Training
+    epochs: int
+    whole: bool
+
+    @property
+    def gain(self) -> float:
+        """Gain of validation accuracy."""
+        return self.longer.end("val/accuracy", 2 * self.epochs) - self.begun.end("val/accuracy")
+
+    @property
+    def fall(self) -> float:
+        """Fall of the validation loss in nats."""
+        return self.begun.end("val/loss") - self.longer.end("val/loss", 2 * self.epochs)
+
+
+def continued(trained: Mapping[Place, Mapping[str, Training]]) -> Iterator[Continued]:
+    """All of them. With a constant rate a training is the beginning of the longer one, and so are its own beginnings."""
     for (dataset, regime, _), variants in trained.items():
         base, longer = variants.get(""), variants.get("longer")
         if base is None or longer is None or longer.diverged:
@@ -228,9 +257,14 @@ def pairs(trained: Mapping[Place, Mapping[str, Training]]) -> Iterator[tuple[str
         constant, number = base.setting["schedule"] == "constant", len(base.rows)
         kind = "too high" if regime.startswith("high rate") else "constant" if constant else "ends near 0"
         for epochs in sorted({number, number * 2 // 3, number // 2}) if constant else [number]:
-            if epochs < 8:
-                continue
-            begun = Training(base.setting, base.known, longer.rows[:epochs] if constant else base.rows)
-            helps, may = better(begun, epochs, longer, 2 * epochs, by_loss=True)
-            if helps or not may:
-                yield dataset, kind, begun.course(), helps
+            if epochs >= FEWEST:
+                begun = Training(base.setting, base.known, longer.rows[:epochs] if constant else base.rows)
+                yield Continued(dataset, kind, begun, longer, epochs, epochs == number)
+
+
+def pairs(trained: Mapping[Place, Mapping[str, Training]]) -> Iterator[tuple[str, str, Course, bool]]:
+    """Data sets, kinds of rate, courses, and whether twice the epochs helped; unclear ones are left out."""
+    for each in continued(trained):
+        helps, may = better(each.begun, each.epochs, each.longer, 2 * each.epochs, by_loss=True)
+        if helps or not may:
+            yield each.dataset, each.kind, each.begun.course(), helps
