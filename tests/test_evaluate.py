@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from pipeline.artefacts.mistakes import Mistakes
 from pipeline.artefacts.outputs import CALIBRATION, EVALUATED, SHUFFLED, TRAINING, NetworkOutputs
 from pipeline.errors import DataError
 from pipeline.evaluate import about_classes, evaluate
-from pipeline.evaluation.accuracy import accuracy_on
+from pipeline.evaluation.accuracy import accuracy_on, right_on
 from pipeline.metrics import history, scores
 from pipeline.metrics.calibration import calibrated
 from pipeline.metrics.intervals import mean_of_proportions, newcombe, wilson
@@ -178,6 +179,18 @@ def test_probabilities_are_calibrated_on_confirm_and_where_that_is_small_on_vali
     plain = calibrated(measured.log_probabilities, 1.0)
     assert record.scores.loss_uncalibrated == scores.negative_log_likelihood(measured.labels, plain)
     assert record.scores.ece_uncalibrated == scores.expected_calibration_error(measured.labels, plain)
+
+
+def test_balanced_all_classes_weigh_the_same(made: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    number = len(right_on(made["training"], made["prepared"], "confirm"))
+    rare = np.arange(number) < 3
+    monkeypatch.setattr("pipeline.evaluation.accuracy._are_right", lambda *_: ~rare | (np.arange(number) == 0))
+    monkeypatch.setattr("pipeline.evaluation.accuracy.labels_of", lambda *_: rare.astype(np.int64))
+    plain, balanced = (
+        right_on(made["training"], made["prepared"], "confirm", balanced=balanced) for balanced in (False, True)
+    )
+    assert plain.keys() == balanced.keys() and fmean(plain.values()) == pytest.approx(1 - 2 / number)
+    assert fmean(balanced.values()) == pytest.approx((1 + 1 / 3) / 2)
 
 
 def test_the_accuracy_on_confirm_is_told_where_it_calibrates_alone(

@@ -46,7 +46,10 @@ class Trials:
     ) -> list[DiagnosedTraining]:
         return [self._diagnosed(overrides, settled) for overrides in selected]
 
-    def confirmed(self, selected: Sequence[Overrides]) -> list[Confirmed]:
+    def unrecognised(self, overrides: Overrides) -> list[str]:
+        return []
+
+    def confirmed(self, selected: Sequence[Overrides], *, balanced: bool) -> list[Confirmed]:
         accuracies = [0.5 + 0.1 * (number % 2) for number in range(len(selected))]
         return [Confirmed({"image": accuracy}, accuracy + 0.1) for accuracy in accuracies]
 
@@ -78,9 +81,41 @@ class Improving(Settled):
         higher = courses.course(courses.straight(0.85), courses.straight(0.84), settled=settled)
         return DiagnosedTraining(overrides, diagnose(higher), 0.5)
 
-    def confirmed(self, selected: Sequence[Overrides]) -> list[Confirmed]:
+    def confirmed(self, selected: Sequence[Overrides], *, balanced: bool) -> list[Confirmed]:
         gains = [0.3 * (self.better in overrides) + 0.01 * (number % 2) for number, overrides in enumerate(selected)]
         return [Confirmed({"image": 0.5 + gain}, 0.6 + gain) for gain in gains]
+
+
+class Unbalanced(Trials):
+    """Everything fits, but the class cat is recognised only where all classes weigh the same, which costs accuracy."""
+
+    helps = True
+
+    def unrecognised(self, overrides: Overrides) -> list[str]:
+        return [] if self._is_balanced(overrides) else ["cat"]
+
+    def balanced_accuracy(self, overrides: Overrides) -> float:
+        return 0.8 if self._is_balanced(overrides) else 0.6
+
+    def confirmed(self, selected: Sequence[Overrides], *, balanced: bool) -> list[Confirmed]:
+        gain = 0.2 if balanced else -0.1
+        accuracies = [
+            0.7 + gain * (self.helps and self._is_balanced(overrides)) + 0.01 * (number % 2)
+            for number, overrides in enumerate(selected)
+        ]
+        return [Confirmed({"image": accuracy}, accuracy + 0.02) for accuracy in accuracies]
+
+    def _is_balanced(self, overrides: Overrides) -> bool:
+        return "train.class_weights=balanced" in overrides
+
+    def _diagnosed(self, overrides: Overrides, settled: bool) -> DiagnosedTraining:
+        return DiagnosedTraining(overrides, diagnose(courses.good_fit()), 1.0)
+
+
+class Unhelpful(Unbalanced):
+    """As `Unbalanced`, but on images to confirm on weights bring nothing."""
+
+    helps = False
 
 
 @pytest.fixture
@@ -128,3 +163,25 @@ def test_after_an_adoption_more_epochs_are_tried_again(monkeypatch: pytest.Monke
         assert "train.max_epochs=40" in [each.override for each in round_.tried]
     assert cure.overrides == ("train.batch_size=128",)
     assert cure.reason == "it fits, on each of 3 seeds; trained for more epochs, it was no better"
+
+
+def test_a_good_fit_with_a_class_that_is_hardly_recognised_gets_weights_for_what_the_classes_gain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cure = made(monkeypatch, Unbalanced)
+    cure.run()
+    [only] = cure.rounds
+    assert only.unrecognised == ("cat",) and only.confirmation is not None
+    assert [each.override for each in only.tried] == ["train.class_weights=balanced", "train.sampling=balanced"]
+    assert only.confirmation.measure == "balanced accuracy" and only.confirmation.accuracy.mean == pytest.approx(0.2)
+    assert cure.overrides == ("train.class_weights=balanced",)
+    assert cure.reason == "it fits, on each of 3 seeds"
+    assert "balanced accuracy on validation images: 0.600, 0.800, 0.600, no change first" in capsys.readouterr().out
+
+
+def test_where_weights_bring_the_class_nothing_the_cure_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    cure = made(monkeypatch, Unhelpful)
+    cure.run()
+    [only] = cure.rounds
+    assert not only.adopted and not cure.overrides
+    assert cure.reason == "it fits, on each of 3 seeds; cat: still hardly ever recognised"

@@ -165,6 +165,15 @@ def test_a_change_stays_where_it_is_surely_better_and_not_inferior(
     assert told in reason(made)
 
 
+@pytest.mark.parametrize(("gain", "adopted"), [(0.1, True), (0.0, False)])
+def test_for_a_class_that_is_hardly_recognised_the_balanced_accuracy_decides(gain: float, adopted: bool) -> None:
+    compared = confirmation(gain, 0.1, before="good_fit", after="overfitting")
+    made = compared.model_copy(update={"measure": "balanced accuracy"})
+    assert is_adopted(made) is adopted
+    assert reason(made).startswith(f"balanced accuracy {gain:+.3f} [")
+    assert ("do not show that the classes gain" in reason(made)) is not adopted
+
+
 def test_a_diagnosis_of_several_seeds_is_that_of_most() -> None:
     assert majority(["overfitting", "overfitting", "good_fit"]) == "overfitting"
     assert majority(["overfitting", "underfitting", "good_fit"]) == "inconclusive"

@@ -1,7 +1,11 @@
 """`rounds.json`: the rounds of a cure, and what it adopted."""
 
+from typing import Literal
+
 from pipeline.artefacts.artefact import Artefact, Record
 from pipeline.metrics.paired import Difference
+
+Measure = Literal["accuracy", "balanced accuracy"]
 
 
 class TrainingRecord(Record):
@@ -39,13 +43,15 @@ class ConfirmationRecord(Record):
     Attributes:
         before: Verdict on the champion.
         after: Verdict on most of the challenger's seeds.
-        accuracy: Difference in accuracy on the confirm split.
+        measure: What is compared: `accuracy`, or `balanced accuracy` where a class is hardly ever recognised.
+        accuracy: Difference in that measure on the confirm split.
         gap: Difference in the gap between training accuracy and that accuracy.
         p: p value of the sign-flip test on the accuracies.
     """
 
     before: str
     after: str
+    measure: Measure = "accuracy"
     accuracy: Difference
     gap: Difference
     p: float
@@ -56,6 +62,7 @@ class RoundRecord(Record):
 
     Attributes:
         verdict: Verdict that the round treats.
+        unrecognised: Names of the classes that are hardly ever recognised, where the round treats these.
         champion: Trainings of the champion, one for each seed; the treated one first.
         tried: Candidates, each with the seed of the treated training.
         left_out: Overrides that were not tried, as the budget would not have held their trainings.
@@ -65,6 +72,7 @@ class RoundRecord(Record):
     """
 
     verdict: str
+    unrecognised: tuple[str, ...] = ()
     champion: list[TrainingRecord]
     tried: list[CandidateRecord]
     left_out: list[str]

@@ -79,13 +79,18 @@ def concerns(dataset: DatasetRecord, seen: Seen | None = None) -> list[Concern]:
     return found + list(_split_shift(dataset))
 
 
+def is_hardly_recognised(correct: int, count: int, num_classes: int) -> bool:
+    """Whether so few of a class's images being recognised means that it hardly ever is."""
+    _, high = wilson(correct, count) if count else (0.0, 1.0)
+    return high < max(HARDLY, 1 / num_classes) or (correct == 0 and count >= FEWEST)
+
+
 def _unrecognised(dataset: DatasetRecord, seen: Seen) -> Iterator[Concern]:
     """Classes that are hardly ever recognised."""
-    bound = max(HARDLY, 1 / len(dataset.classes))
     found = []
     for number, score in enumerate(scores.per_class(seen.labels, seen.probabilities)):
-        low, high = wilson(score.correct, score.count) if score.count else (0.0, 1.0)
-        if high < bound or (score.correct == 0 and score.count >= FEWEST):
+        if is_hardly_recognised(score.correct, score.count, len(dataset.classes)):
+            low, high = wilson(score.correct, score.count)
             found.append((score.recall, low, high, number, score))
     if found:
         recall, low, high, number, score = min(found)

@@ -1,5 +1,6 @@
 """Loads the best weights of a training, and says which images of a split they classify rightly."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,25 @@ def accuracy_on(training: Path, prepared: Path, split: str) -> float:
     return float(_are_right(training, prepared, split).mean())
 
 
-def right_on(training: Path, prepared: Path, split: str) -> dict[str, float]:
+def right_on(training: Path, prepared: Path, split: str, *, balanced: bool = False) -> dict[str, float]:
     """1 for each image of a split that a training's weights classify rightly, 0 for the others, by its id.
 
     Arguments and errors are those of `accuracy_on`.
+
+    Args:
+        balanced: Weigh the images so that all classes of the split weigh the same: the mean is then the balanced accuracy.
     """
     ids = read_parquet_column(prepared / split / "ids.parquet", "id")
-    return dict(zip(ids, map(float, _are_right(training, prepared, split)), strict=True))
+    right = _are_right(training, prepared, split).astype(np.float64)
+    if balanced:
+        _, each, counts = np.unique(labels_of(prepared, split), return_inverse=True, return_counts=True)
+        right *= len(each) / (len(counts) * counts[each])
+    return dict(zip(ids, right.tolist(), strict=True))
+
+
+def labels_of(prepared: Path, split: str) -> NDArray[np.int64]:
+    """The labels of a split, in the order of `right_on`."""
+    return read_array(prepared / split / "labels.npy", mapped=False)
 
 
 def _are_right(training: Path, prepared: Path, split: str, batch_size: int = 512) -> NDArray[np.bool_]:
@@ -52,7 +65,7 @@ def _are_right(training: Path, prepared: Path, split: str, batch_size: int = 512
     check_input(run, "prepare", prepared, KEY)
     classes = DatasetRecord.read(prepared).classes
     images = read_array(prepared / split / "images.npy")
-    labels = read_array(prepared / split / "labels.npy", mapped=False)
+    labels = labels_of(prepared, split)
     probabilities = model.probabilities(best_weights(training, run, classes), images, batch_size=batch_size)
     right: NDArray[np.bool_] = probabilities.argmax(axis=1) == labels
     return right
@@ -88,6 +101,6 @@ def best_weights(training: Path, run: RunRecord, classes: list[str]) -> "Network
     return network
 
 
-def few(names: list[str]) -> str:
+def few(names: Sequence[str]) -> str:
     """The first five names, and the number of the others."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

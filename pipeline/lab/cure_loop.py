@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.artefacts.rounds import ConfirmationRecord, RoundRecord, TrainingRecord
 from pipeline.config.grammar import words
 from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING, STILL_LEARNING
 from pipeline.errors import ConfigError
+from pipeline.evaluation.accuracy import few
 from pipeline.lab import output, treatment
 from pipeline.lab.session import Session
 from pipeline.lab.trainings import BudgetSpent, Overrides
@@ -105,44 +108,36 @@ class CureLoop:
         if len(champion) > 1:
             which = " (`dvc repro` trains the first)" if not self.overrides else ""
             print(f"all seeds, {self._seeds[0]} to {self._seeds[-1]}: {', '.join(verdicts).replace('_', ' ')}{which}")
-        poor = all(map(treatment.fits_poorly, champion))
-        if all(each == GOOD_FIT for each in verdicts) and not poor:
-            self.reason = f"it fits, on {self.trials.repetition.all_of(len(champion))}"
-            self.reason += f"; {LONGER_IS_NO_BETTER}" if self._settled else ""
-        elif verdict in DATA_VERDICTS:
+        if verdict in DATA_VERDICTS:
             self.reason = f"{verdict.replace('_', ' ')} is a fault of the data, which no change of the training cures"
-        if self.reason:
             return
         treated = next((training for training in champion if training.verdict == verdict), champion[0])
         champion.sort(key=lambda training: training is not treated)
         settings = self.trials.settings(self.overrides)
-        if verdict == GOOD_FIT:
+        fits = all(each == GOOD_FIT for each in verdicts) and not all(map(treatment.fits_poorly, champion))
+        if verdict == GOOD_FIT and not fits:
             print("it fits, but simple methods reach as much: the network and the pixels are tried")
             treated = treatment.as_underfitting(treated)
-        changes = treatment.candidates(
-            treated.diagnosis,
-            settings,
-            adopted=self._values_before,
-            tried=self._tried,
-            num_images=self.trials.num_images,
-            source_side=self.trials.source_side,
-        )
-        changes = [(remedy, override) for remedy, override in changes if self._composes(override)]
+        changes, unrecognised = ([] if fits else self._changes(treated, settings)), list[str]()
         if not changes:
-            settling = treated.diagnosis.settled_by
-            self.reason = f"nothing is left to try against {verdict.replace('_', ' ')}"
-            self.reason += f"; it would be settled by {settling}" if settling else ""
+            unrecognised = self.trials.unrecognised(treated.overrides)
+            changes = self._changes_for(unrecognised)
+        if not changes:
+            self.reason = self._fits() if fits else self._nothing_left(verdict, treated)
+            self.reason += f"; {few(unrecognised)}: still hardly ever recognised" if unrecognised else ""
             return
         affordable = self._affordable(treated, changes)
         left_out = [change[1] for change in changes if change not in affordable]
         if left_out:
             print(f"left out, as too slow for what is left of the budget: {', '.join(left_out)}")
         tried = self._try(treated, affordable)
-        best = treatment.best(treated, [candidate.training for candidate in tried])
+        trained = [candidate.training for candidate in tried]
+        best = self._best_balanced(treated, trained) if unrecognised else treatment.best(treated, trained)
         chosen = next((candidate.override for candidate in tried if candidate.training is best), None)
-        confirmation = None if chosen is None else self._confirm(verdict, chosen)
+        confirmation = None if chosen is None else self._confirm(verdict, chosen, balanced=bool(unrecognised))
         record = RoundRecord(
             verdict=verdict,
+            unrecognised=tuple(unrecognised),
             champion=[training.record() for training in champion],
             tried=[candidate.training.candidate_record(candidate.remedy, treated.overrides) for candidate in tried],
             left_out=left_out,
@@ -151,11 +146,51 @@ class CureLoop:
             confirmation=confirmation,
         )
         self.rounds.append(record)
-        better = {each.override for each in tried if treatment.is_better(each.training, treated)}
+        better = {each.override for each in tried if not unrecognised and treatment.is_better(each.training, treated)}
         self._tried |= {override for _, override in affordable} - (better - {chosen})  # what was better too comes again
-        if verdict == STILL_LEARNING and treatment.longer_is_no_better(treated, [each.training for each in tried]):
+        if verdict == STILL_LEARNING and treatment.longer_is_no_better(treated, trained):
             self._settled = True
         self._end_round(record, settings)
+
+    def _changes(self, treated: DiagnosedTraining, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Remedy and override of each change against the verdict of the treated training."""
+        changes = treatment.candidates(
+            treated.diagnosis,
+            settings,
+            adopted=self._values_before,
+            tried=self._tried,
+            num_images=self.trials.num_images,
+            source_side=self.trials.source_side,
+        )
+        return [(remedy, override) for remedy, override in changes if self._composes(override)]
+
+    def _changes_for(self, unrecognised: Sequence[str]) -> list[tuple[str, str]]:
+        """Remedy and override of each change for classes that are hardly ever recognised."""
+        untried = [each for each in treatment.FOR_RARE_CLASSES if each not in self._tried and self._composes(each)]
+        if not unrecognised or not untried:
+            return []
+        print(f"{few(unrecognised)}: hardly ever recognised, so that all classes are given the same weight")
+        return [("all classes weigh the same", override) for override in untried]
+
+    def _best_balanced(
+        self, treated: DiagnosedTraining, trained: Sequence[DiagnosedTraining]
+    ) -> DiagnosedTraining | None:
+        """The candidate with the highest balanced accuracy, where it is above that of the treated training."""
+        accuracies = [self.trials.balanced_accuracy(training.overrides) for training in (treated, *trained)]
+        print(
+            f"balanced accuracy on validation images: {', '.join(f'{each:.3f}' for each in accuracies)}, no change first"
+        )
+        best = int(np.argmax(accuracies))
+        return trained[best - 1] if best else None
+
+    def _fits(self) -> str:
+        settled = f"; {LONGER_IS_NO_BETTER}" if self._settled else ""
+        return f"it fits, on {self.trials.repetition.all_of(self._num_seeds)}{settled}"
+
+    def _nothing_left(self, verdict: str, treated: DiagnosedTraining) -> str:
+        settling = treated.diagnosis.settled_by
+        settled_by = f"; it would be settled by {settling}" if settling else ""
+        return f"nothing is left to try against {verdict.replace('_', ' ')}{settled_by}"
 
     def _affordable(self, treated: DiagnosedTraining, changes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """The changes whose trainings fit into the budget, with those that would confirm the last of them.
@@ -201,14 +236,15 @@ class CureLoop:
         elif len(self.rounds) >= FRUITLESS and not any(last.adopted for last in self.rounds[-FRUITLESS:]):
             self.reason = f"{FRUITLESS} rounds brought nothing that proved better"
 
-    def _confirm(self, verdict: str, override: str) -> ConfirmationRecord:
+    def _confirm(self, verdict: str, override: str, *, balanced: bool) -> ConfirmationRecord:
         """Compare champion and challenger on fresh seeds or folds, paired, by their accuracy on images to confirm on."""
         champion, challenger = sides = self._sides(override)
         self.trials.run([*champion, *challenger])
-        before, after = map(self.trials.confirmed, sides)
+        before, after = (self.trials.confirmed(side, balanced=balanced) for side in sides)
         found = self.trials.repetition.compare(after, before)
         return ConfirmationRecord(
             before=verdict,
+            measure=treatment.BALANCED if balanced else "accuracy",
             after=treatment.majority([training.verdict for training in self.trials.diagnosed(challenger)]),
             accuracy=found.accuracy,
             gap=found.gap,

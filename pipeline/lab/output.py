@@ -100,15 +100,15 @@ def headline(rounds: RoundsRecord) -> str:
 def _most_promising(rounds: RoundsRecord) -> str:
     """A sentence about the change that gained most when it was to be confirmed; empty where none gained much."""
     gains = [
-        (round_.confirmation.accuracy, round_.chosen)
+        (round_.confirmation.accuracy, round_.chosen, round_.confirmation.measure)
         for round_ in rounds.rounds
         if round_.confirmation is not None and round_.chosen is not None
     ]
-    gain, change = max(gains, key=lambda each: each[0].mean, default=(None, ""))
+    gain, change, measure = max(gains, key=lambda each: each[0].mean, default=(None, "", ""))
     if gain is None or gain.mean < treatment.WORTH_A_GAP:
         return ""
     return (
-        f" Most promising was {change}: accuracy {treatment.written(gain)} in {gain.n} pairs of trainings, which is "
+        f" Most promising was {change}: {measure} {treatment.written(gain)} in {gain.n} pairs of trainings, which is "
         f"not sure. To take it all the same: {experiment(change)}"
     )
 

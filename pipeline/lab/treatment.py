@@ -7,7 +7,7 @@ from itertools import islice
 from math import isfinite, nan, sqrt
 from typing import Any
 
-from pipeline.artefacts.rounds import CandidateRecord, ConfirmationRecord, RoundRecord, TrainingRecord
+from pipeline.artefacts.rounds import CandidateRecord, ConfirmationRecord, Measure, RoundRecord, TrainingRecord
 from pipeline.config.grammar import words
 from pipeline.diagnosis import DATA_VERDICTS, Diagnosis, prescribe, rules
 from pipeline.diagnosis.measurements import Estimate
@@ -19,6 +19,12 @@ MOST_REMEDIES, MOST_STRENGTHS = 3, 3
 
 NOT_INFERIOR = 0.01
 """Loss of accuracy below which a change is not inferior, at the lower bound of its interval."""
+
+FOR_RARE_CLASSES = ("train.class_weights=balanced", "train.sampling=balanced")
+"""Changes that a class which is hardly ever recognised is treated with."""
+
+BALANCED: Measure = "balanced accuracy"
+"""Measure by which they are judged: what a rare class gains, common ones may lose."""
 
 WORTH_A_GAP = 0.02
 """Gain of accuracy that is worth any gap, where it is sure that there is one."""
@@ -75,8 +81,11 @@ def is_adopted(confirmation: ConfirmationRecord) -> bool:
     """Whether the challenger becomes the champion.
 
     It must not be inferior, and it must either be a good fit, or surely have a smaller gap where the champion overfitted, or
-    surely have a higher accuracy; where the champion overfitted, one that is higher by `WORTH_A_GAP` or more.
+    surely have a higher accuracy; where the champion overfitted, one that is higher by `WORTH_A_GAP` or more. Where a class is
+    hardly ever recognised, its balanced accuracy must surely be higher.
     """
+    if confirmation.measure == BALANCED:
+        return confirmation.accuracy.low > 0
     if _may_be_inferior(confirmation):
         return False
     if confirmation.after == rules.GOOD_FIT != confirmation.before:
@@ -91,9 +100,13 @@ def is_adopted(confirmation: ConfirmationRecord) -> bool:
 def reason(confirmation: ConfirmationRecord) -> str:
     """Why the challenger is adopted or not, as a clause."""
     before, after = (verdict.replace("_", " ") for verdict in (confirmation.before, confirmation.after))
-    evidence = f"accuracy {written(confirmation.accuracy)}, gap {written(confirmation.gap)}, {before} → {after}"
+    evidence = (
+        f"{confirmation.measure} {written(confirmation.accuracy)}, gap {written(confirmation.gap)}, {before} → {after}"
+    )
     if is_adopted(confirmation):
         return evidence
+    if confirmation.measure == BALANCED:
+        return f"{evidence}; {confirmation.accuracy.n} pairs of trainings do not show that the classes gain"
     if _may_be_inferior(confirmation):
         return f"{evidence}; it may cost more than {NOT_INFERIOR:.0%} of accuracy"
     lacking = (

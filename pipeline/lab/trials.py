@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from pipeline.artefacts.dataset import DatasetRecord
 from pipeline.config.schema import Config
 from pipeline.diagnosis import Course, diagnose
+from pipeline.diagnosis.concerns import is_hardly_recognised
 from pipeline.diagnosis.pooling import pooled
 from pipeline.errors import ConfigError, UserError
-from pipeline.evaluation.accuracy import right_on
+from pipeline.evaluation.accuracy import labels_of, right_on
 from pipeline.evaluation.course import chosen_thresholds, course_of, source_side
 from pipeline.lab import live
 from pipeline.lab.repetition import FEW, Confirmed, Folds, Repetition, Seeds
@@ -95,18 +97,47 @@ class Trials:
                 self._diagnosed[key] = self._diagnose(*key)
         return [self._diagnosed[key] for key in keys]
 
-    def confirmed(self, selected: Sequence[Overrides]) -> list[Confirmed]:
-        """Each training on the images to confirm on; one that diverged counts as guessing, without a gap."""
+    def unrecognised(self, overrides: Overrides) -> list[str]:
+        """The classes of which a repetition hardly ever recognises a validation image."""
+        parts = self.parts([overrides])
+        if not all(map(self.trainings.has_finished, parts)):
+            return []
+        right = np.array([value for part in parts for value in self._right(part, "val").values()])
+        labels = np.concatenate([labels_of(self.trainings.prepared(part), "val") for part in parts])
+        num_classes = len(self._dataset.classes)
+        return [
+            name
+            for number, name in enumerate(self._dataset.classes)
+            if is_hardly_recognised(int(right[labels == number].sum()), int((labels == number).sum()), num_classes)
+        ]
+
+    def balanced_accuracy(self, overrides: Overrides) -> float:
+        """The mean accuracy of the classes on validation images; 0 where the training diverged."""
+        parts = self.parts([overrides])
+        if not all(map(self.trainings.has_finished, parts)):
+            return 0.0
+        return fmean(fmean(self._right(part, "val", balanced=True).values()) for part in parts)
+
+    def confirmed(self, selected: Sequence[Overrides], *, balanced: bool = False) -> list[Confirmed]:
+        """Each training on the images to confirm on; one that diverged counts as guessing, without a gap.
+
+        Args:
+            selected: Overrides of each repetition.
+            balanced: Weigh the images so that all classes weigh the same.
+        """
         found, split, guessing = [], self.repetition.split, 1 / len(self._dataset.classes)
         for overrides in self.parts(selected):
             if self.trainings.has_finished(overrides):
-                right = right_on(self.trainings.folder_of(overrides), self.trainings.prepared(overrides), split)
+                right = self._right(overrides, split, balanced=balanced)
                 found.append(Confirmed(right, self.trainings.kept_row(overrides)[history.CLEAN_ACCURACY]))
             else:
                 prepared = lineage.locate("prepare", self.session.compose(overrides))
                 ids = read_parquet_column(prepared / split / "ids.parquet", "id")
                 found.append(Confirmed(dict.fromkeys(ids, guessing), guessing))
         return found
+
+    def _right(self, part: Overrides, split: str, *, balanced: bool = False) -> dict[str, float]:
+        return right_on(self.trainings.folder_of(part), self.trainings.prepared(part), split, balanced=balanced)
 
     def _diagnose(self, overrides: Overrides, reachable: float, settled: bool) -> DiagnosedTraining:
         parts = self.parts([overrides])
