@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.artefacts.rounds import ConfirmationRecord, RoundRecord, TrainingRecord
 from pipeline.config.grammar import words
-from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, OVERFITTING, STILL_LEARNING
+from pipeline.diagnosis import DATA_VERDICTS, GOOD_FIT, INCONCLUSIVE, OVERFITTING, STILL_LEARNING
 from pipeline.errors import ConfigError
 from pipeline.evaluation.accuracy import few
 from pipeline.lab import output, treatment
@@ -118,10 +118,13 @@ class CureLoop:
         if verdict == GOOD_FIT and not fits:
             print("it fits, but simple methods reach as much: the network and the pixels are tried")
             treated = treatment.as_underfitting(treated)
-        changes, unrecognised = ([] if fits else self._changes(treated, settings)), list[str]()
-        if not changes:
-            unrecognised = self.trials.unrecognised(treated.overrides)
-            changes = self._changes_for(unrecognised)
+        changes = [] if fits else self._changes(treated, settings)
+        unrecognised = self.trials.unrecognised(treated.overrides)
+        for_them = self._changes_for(unrecognised)
+        balanced = bool(for_them) and (not changes or verdict in (GOOD_FIT, INCONCLUSIVE))
+        if balanced:
+            print(f"{few(unrecognised)}: hardly ever recognised, so all classes are given the same weight")
+            changes = for_them
         if not changes:
             self.reason = self._fits() if fits else self._nothing_left(verdict, treated)
             self.reason += f"; {few(unrecognised)}: still hardly ever recognised" if unrecognised else ""
@@ -132,12 +135,12 @@ class CureLoop:
             print(f"left out, as too slow for what is left of the budget: {', '.join(left_out)}")
         tried = self._try(treated, affordable)
         trained = [candidate.training for candidate in tried]
-        best = self._best_balanced(treated, trained) if unrecognised else treatment.best(treated, trained)
+        best = self._best_balanced(treated, trained) if balanced else treatment.best(treated, trained)
         chosen = next((candidate.override for candidate in tried if candidate.training is best), None)
-        confirmation = None if chosen is None else self._confirm(verdict, chosen, balanced=bool(unrecognised))
+        confirmation = None if chosen is None else self._confirm(verdict, chosen, balanced=balanced)
         record = RoundRecord(
             verdict=verdict,
-            unrecognised=tuple(unrecognised),
+            unrecognised=tuple(unrecognised) if balanced else (),
             champion=[training.record() for training in champion],
             tried=[candidate.training.candidate_record(candidate.remedy, treated.overrides) for candidate in tried],
             left_out=left_out,
@@ -146,7 +149,7 @@ class CureLoop:
             confirmation=confirmation,
         )
         self.rounds.append(record)
-        better = {each.override for each in tried if not unrecognised and treatment.is_better(each.training, treated)}
+        better = {each.override for each in tried if not balanced and treatment.is_better(each.training, treated)}
         self._tried |= {override for _, override in affordable} - (better - {chosen})  # what was better too comes again
         if verdict == STILL_LEARNING and treatment.longer_is_no_better(treated, trained):
             self._settled = True
@@ -166,11 +169,8 @@ class CureLoop:
 
     def _changes_for(self, unrecognised: Sequence[str]) -> list[tuple[str, str]]:
         """Remedy and override of each change for classes that are hardly ever recognised."""
-        untried = [each for each in treatment.FOR_RARE_CLASSES if each not in self._tried and self._composes(each)]
-        if not unrecognised or not untried:
-            return []
-        print(f"{few(unrecognised)}: hardly ever recognised, so that all classes are given the same weight")
-        return [("all classes weigh the same", override) for override in untried]
+        untried = [each for each in treatment.FOR_RARE_CLASSES if unrecognised and each not in self._tried]
+        return [("all classes weigh the same", override) for override in untried if self._composes(override)]
 
     def _best_balanced(
         self, treated: DiagnosedTraining, trained: Sequence[DiagnosedTraining]
