@@ -8,6 +8,6 @@ from pipeline.diagnosis.thresholds import Thresholds
 from pipeline.diagnosis.verdict import DATA_VERDICTS, VERDICTS, Diagnosis, diagnose
 
 __all__ = [
-    "DATA_VERDICTS", "GOOD_FIT", "INCONCLUSIVE", "OVERFITTING", "STILL_LEARNING", "VERDICTS", "Course", "CourseError", "Diagnosis",
-    "Prescription", "Thresholds", "diagnose", "from_rows", "prescribe",
+    "DATA_VERDICTS", "GOOD_FIT", "INCONCLUSIVE", "OVERFITTING", "STILL_LEARNING", "VERDICTS", "Course", "CourseError",
+    "Diagnosis", "Prescription", "Thresholds", "diagnose", "from_rows", "prescribe",
 ]  # fmt: skip
