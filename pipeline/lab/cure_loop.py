@@ -116,7 +116,6 @@ class CureLoop:
         settings = self.trials.settings(self.overrides)
         fits = all(each == GOOD_FIT for each in verdicts) and not all(map(treatment.fits_poorly, champion))
         if verdict == GOOD_FIT and not fits:
-            print("it fits, but simple methods reach as much: the network and the pixels are tried")
             treated = treatment.as_underfitting(treated)
         changes = [] if fits else self._changes(treated, settings)
         unrecognised = self.trials.unrecognised(treated.overrides)
@@ -125,6 +124,8 @@ class CureLoop:
         if balanced:
             print(f"{few(unrecognised)}: hardly ever recognised, so all classes are given the same weight")
             changes = for_them
+        elif changes and verdict == GOOD_FIT:
+            print("it fits, but simple methods reach as much: the network and the pixels are tried")
         if not changes:
             self.reason = self._fits() if fits else self._nothing_left(verdict, treated)
             self.reason += f"; {few(unrecognised)}: still hardly ever recognised" if unrecognised else ""
