@@ -117,15 +117,7 @@ class CureLoop:
         fits = all(each == GOOD_FIT for each in verdicts) and not all(map(treatment.fits_poorly, champion))
         if verdict == GOOD_FIT and not fits:
             treated = treatment.as_underfitting(treated)
-        changes = [] if fits else self._changes(treated, settings)
-        unrecognised = self.trials.unrecognised(treated.overrides)
-        for_them = self._changes_for(unrecognised)
-        balanced = bool(for_them) and (not changes or verdict in (GOOD_FIT, INCONCLUSIVE))
-        if balanced:
-            print(f"{few(unrecognised)}: hardly ever recognised, so all classes are given the same weight")
-            changes = for_them
-        elif changes and verdict == GOOD_FIT:
-            print("it fits, but simple methods reach as much: the network and the pixels are tried")
+        changes, unrecognised = self._changes(verdict, treated, settings, fits=fits)
         if not changes:
             self.reason = self._fits() if fits else self._nothing_left(verdict, treated)
             self.reason += f"; {few(unrecognised)}: still hardly ever recognised" if unrecognised else ""
@@ -136,12 +128,12 @@ class CureLoop:
             print(f"left out, as too slow for what is left of the budget: {', '.join(left_out)}")
         tried = self._try(treated, affordable)
         trained = [candidate.training for candidate in tried]
-        best = self._best_balanced(treated, trained) if balanced else treatment.best(treated, trained)
+        best = self._best_balanced(treated, trained) if unrecognised else treatment.best(treated, trained)
         chosen = next((candidate.override for candidate in tried if candidate.training is best), None)
-        confirmation = None if chosen is None else self._confirm(verdict, chosen, balanced=balanced)
+        confirmation = None if chosen is None else self._confirm(verdict, chosen, balanced=bool(unrecognised))
         record = RoundRecord(
             verdict=verdict,
-            unrecognised=tuple(unrecognised) if balanced else (),
+            unrecognised=tuple(unrecognised),
             champion=[training.record() for training in champion],
             tried=[candidate.training.candidate_record(candidate.remedy, treated.overrides) for candidate in tried],
             left_out=left_out,
@@ -150,13 +142,32 @@ class CureLoop:
             confirmation=confirmation,
         )
         self.rounds.append(record)
-        better = {each.override for each in tried if not balanced and treatment.is_better(each.training, treated)}
+        better = {each.override for each in tried if not unrecognised and treatment.is_better(each.training, treated)}
         self._tried |= {override for _, override in affordable} - (better - {chosen})  # what was better too comes again
         if verdict == STILL_LEARNING and treatment.longer_is_no_better(treated, trained):
             self._settled = True
         self._end_round(record, settings)
 
-    def _changes(self, treated: DiagnosedTraining, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def _changes(
+        self, verdict: str, treated: DiagnosedTraining, settings: Mapping[str, Any], *, fits: bool
+    ) -> tuple[list[tuple[str, str]], list[str]]:
+        """Remedy and override of each change that the round tries.
+
+        Returns:
+            The changes, and the classes that they are for: those that are hardly ever recognised, where these come first or no
+            other change is left.
+        """
+        changes = [] if fits else self._against_the_verdict(treated, settings)
+        unrecognised = self.trials.unrecognised(treated.overrides)
+        weights = [each for each in treatment.FOR_RARE_CLASSES if each not in self._tried and self._composes(each)]
+        if unrecognised and weights and (not changes or verdict in (GOOD_FIT, INCONCLUSIVE)):
+            print(f"{few(unrecognised)}: hardly ever recognised, so all classes are given the same weight")
+            return [("all classes weigh the same", override) for override in weights], unrecognised
+        if changes and verdict == GOOD_FIT:
+            print("it fits, but simple methods reach as much: the network and the pixels are tried")
+        return changes, [] if changes else unrecognised
+
+    def _against_the_verdict(self, treated: DiagnosedTraining, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Remedy and override of each change against the verdict of the treated training."""
         changes = treatment.candidates(
             treated.diagnosis,
@@ -167,11 +178,6 @@ class CureLoop:
             source_side=self.trials.source_side,
         )
         return [(remedy, override) for remedy, override in changes if self._composes(override)]
-
-    def _changes_for(self, unrecognised: Sequence[str]) -> list[tuple[str, str]]:
-        """Remedy and override of each change for classes that are hardly ever recognised."""
-        untried = [each for each in treatment.FOR_RARE_CLASSES if unrecognised and each not in self._tried]
-        return [("all classes weigh the same", override) for override in untried if self._composes(override)]
 
     def _best_balanced(
         self, treated: DiagnosedTraining, trained: Sequence[DiagnosedTraining]
