@@ -360,6 +360,12 @@ def test_whatever_the_numbers_there_is_one_verdict(
     assert diagnosis.sentence.startswith(diagnosis.verdict.replace("_", " "))
 
 
+def test_a_short_training_whose_loss_rose_before_it_fell_is_still_learning() -> None:
+    there_and_back, rising = np.array([1.0, 3.0, 2.0, 1.5, 1.0]), np.linspace(0.3, 0.5, 5)
+    made = courses.course(rising, rising, train_loss=there_and_back, val_loss=there_and_back)
+    assert diagnose(made).verdict == "still_learning"
+
+
 def test_thresholds_are_what_decides() -> None:
     made = courses.course(*_gap_of(0.06))
     assert diagnose(made, Thresholds(gap=0.2, relative_gap=0.5, good_gap=0.2)).verdict == "good_fit"

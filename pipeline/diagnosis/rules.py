@@ -168,11 +168,13 @@ def _closes(measured: Measurements, gain: float) -> Margin:
 
 
 def _still_falling(loss: np.ndarray, smallest: float) -> Margin:
-    """With few epochs: the loss fell in each of the last three steps, in the last by more than a share of its whole fall."""
+    """With few epochs: the loss fell in each of the last three steps, in the last by more than a share of its largest fall."""
     steps = np.diff(loss)
     if not len(steps) or not (steps[-3:] < 0).all():
         return FALSE
-    return _above(float(-steps[-1] / (loss[0] - loss[-1])), smallest, "a share of the last step in the fall of a loss")
+    return _above(
+        float(-steps[-1] / (loss.max() - loss[-1])), smallest, "a share of the last step in the fall of a loss"
+    )
 
 
 def _underfitting(measured: Measurements) -> Margin | None:
