@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import outside_truth
 from numpy.typing import NDArray
-from outside_table import CHAOTIC, Case, cases, told
+from outside_cases import CHAOTIC, Case, cases, complete, told
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -66,7 +66,7 @@ def learned(found: list[Case], make: Callable[[], ClassifierMixin]) -> list[str]
     seen = np.array([measurements(case.measured) for case in found])
     helped = np.array([[verdict in case.truth for verdict in VERDICTS] for case in found])
     places = np.array([case.dataset for case in found])
-    ours = np.array([case.trainer not in ("keras", "fastai") for case in found])
+    ours = np.array([not case.is_of_others for case in found])
     probable: NDArray[np.float64] = np.zeros(helped.shape)
     for place in sorted(set(places)):
         there, elsewhere = places == place, (places != place) & ours
@@ -78,7 +78,7 @@ def learned(found: list[Case], make: Callable[[], ClassifierMixin]) -> list[str]
 
 
 def main() -> None:
-    trained = {place: variants for place, variants in outside_truth.read().items() if outside_truth.complete(variants)}
+    trained = complete()
     truths = {place: outside_truth.borne_out(variants)[0] for place, variants in trained.items()}
     found = [case for case in cases(trained, truths) if not case.measured.diverged]
     answers = {"the rules": [told(case.measured) for case in found]}
@@ -93,7 +93,7 @@ def main() -> None:
             hits = [
                 case.is_right(verdict)
                 for case, verdict in zip(found, verdicts, strict=True)
-                if (case.trainer in ("keras", "fastai")) is others
+                if case.is_of_others is others
             ]
             print(f"{name}, {group}: {share(sum(hits), len(hits))}")
 

@@ -8,13 +8,13 @@ python benchmarks/diagnosis/outside_table.py --leave    thresholds chosen on fou
 import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import outside_truth
 import store
 import table
+from outside_cases import Case, again, cases, complete, told
 from outside_truth import Place, Training
 from rich.console import Console
 from rich.table import Table
@@ -24,9 +24,6 @@ from table import share
 from pipeline.diagnosis import Thresholds, diagnose, rules
 from pipeline.diagnosis.measurements import Measurements
 
-CHAOTIC = {"unstable", "diverged", "not_learning"}
-"""Verdicts whose first remedy is a lower rate."""
-
 CHOICES = {
     "fall": (0.005, 0.01, 0.02), "sure_fall": (0.001, 0.002, 0.005), "worth": (0.002, 0.005, 0.01), "gap": (0.05, 0.06, 0.08),
 }  # fmt: skip
@@ -35,70 +32,8 @@ CHOICES = {
 ALARM_COSTS = 5
 """Number of right verdicts on the old study's good fits that one false alarm there costs, when thresholds are chosen."""
 
-SLOW = ("train_ahead", "val_ahead", "accuracy_ahead")
-"""Measurements that take long, and that no threshold of `CHOICES` changes."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A training whose true verdicts are known: one for its regime in the old study, several here."""
-
-    place: Place
-    trainer: str
-    truth: frozenset[str]
-    measured: Measurements
-
-    @property
-    def name(self) -> str:
-        dataset, regime, seed = self.place
-        return f"{dataset} {regime!r} {seed}"
-
-    @property
-    def dataset(self) -> str:
-        return self.place[0]
-
-    @property
-    def seed(self) -> str:
-        return f"seed {self.place[2]}"
-
-    def with_thresholds(self, thresholds: Thresholds) -> Measurements:
-        return _again(self.measured, thresholds)
-
-    def is_right(self, verdict: str) -> bool:
-        return verdict in self.truth or (verdict in CHAOTIC and bool(self.truth & CHAOTIC))
-
-
 Pair = tuple[str, str, Measurements, bool]
 """Data set, kind of rate, what is measured, and whether twice the epochs helped."""
-
-
-def _again(measured: Measurements, thresholds: Thresholds) -> Measurements:
-    found = Measurements(measured.course, thresholds)
-    if not measured.diverged:
-        vars(found).update({name: getattr(measured, name) for name in SLOW})
-    return found
-
-
-def told(measured: Measurements) -> str:
-    """The verdict of the first rule that applies."""
-    for rule in rules.in_order(measured):
-        margin = rule.margin(measured)
-        if margin is not None and margin.value > 0:
-            return rule.verdict
-    return rules.INCONCLUSIVE
-
-
-def cases(trained: Mapping[Place, Mapping[str, Training]], truths: Mapping[Place, frozenset[str] | None]) -> list[Case]:
-    found = []
-    for (dataset, regime, seed), truth in sorted(truths.items()):
-        if truth:
-            base = trained[dataset, regime, seed][""]
-            trainer = base.trainer
-            if trainer == "loop":
-                trainer = str(base.setting["schedule"]) if base.setting["clean"] else "measured while learning"
-            measured = Measurements(base.course(), Thresholds())
-            found.append(Case((dataset, regime, seed), trainer, truth, measured))
-    return found
 
 
 def old_cases() -> list[Case]:
@@ -193,9 +128,11 @@ def projections(trained: Mapping[Place, Mapping[str, Training]]) -> list[str]:
     for name, whole in (("whole trainings", True), ("trainings cut short", False)):
         errors, held, losses_held = list[float](), list[bool](), list[bool]()
         for each in outside_truth.continued(trained):
+            if each.whole is not whole or each.kind == "too high":
+                continue
             measured = Measurements(each.begun.course(), Thresholds())
             gain, fall = measured.accuracy_ahead, measured.val_ahead
-            if each.whole is whole and each.kind != "too high" and gain is not None and fall is not None:
+            if gain is not None and fall is not None:
                 errors.append(abs(each.gain - gain.value))
                 held.append(gain.low - 1e-9 <= each.gain <= gain.high + 1e-9)
                 losses_held.append(fall.low - 1e-9 <= each.fall <= fall.high + 1e-9)
@@ -216,7 +153,7 @@ class Leaving:
         self.verdicts = [[told(case.with_thresholds(each)) for case in found] for each in self.grid]
         self.right = np.array([_right(found, verdicts) for verdicts in self.verdicts])
         self.paired = np.array(
-            [[is_projected(_again(measured, each)) == helps for _, _, measured, helps in pairs] for each in self.grid]
+            [[is_projected(again(measured, each)) == helps for _, _, measured, helps in pairs] for each in self.grid]
         )
         self.places = np.array([case.dataset for case in found])
         self.paired_places = np.array([place for place, *_ in pairs])
@@ -292,7 +229,7 @@ def main() -> None:
     parser.add_argument("--wrong", action="store_true")
     parser.add_argument("--leave", action="store_true")
     options = parser.parse_args()
-    trained = {place: variants for place, variants in outside_truth.read().items() if outside_truth.complete(variants)}
+    trained = complete()
     others = {place: variants for place, variants in trained.items() if variants[""].trainer != "loop"}
     found, pairs = show({place: trained[place] for place in trained if place not in others}, wrong=options.wrong)
     if options.leave:

@@ -43,7 +43,7 @@ class ConfirmationRecord(Record):
     Attributes:
         before: Verdict on the champion.
         after: Verdict on most of the challenger's seeds.
-        measure: What is compared: `accuracy`, or `balanced accuracy` where a class is hardly ever recognised.
+        measure: Name of the compared measure: `accuracy`, or `balanced accuracy` where a class is hardly ever recognised.
         accuracy: Difference in that measure on the confirm split.
         gap: Difference in the gap between training accuracy and that accuracy.
         p: p value of the sign-flip test on the accuracies.

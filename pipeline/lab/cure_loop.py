@@ -158,9 +158,11 @@ class CureLoop:
             other change is left.
         """
         changes = [] if fits else self._against_the_verdict(treated, settings)
+        if changes and verdict not in (GOOD_FIT, INCONCLUSIVE):
+            return changes, []
         unrecognised = self.trials.unrecognised(treated.overrides)
         weights = [each for each in treatment.FOR_RARE_CLASSES if each not in self._tried and self._composes(each)]
-        if unrecognised and weights and (not changes or verdict in (GOOD_FIT, INCONCLUSIVE)):
+        if unrecognised and weights:
             print(f"{few(unrecognised)}: hardly ever recognised, so all classes are given the same weight")
             return [("all classes weigh the same", override) for override in weights], unrecognised
         if changes and verdict == GOOD_FIT:
